@@ -1,0 +1,84 @@
+# What one does with a checkout of Inlay. `make help` prints the targets; each line after `##` is its help.
+# Needs make and Python 3.11 to 3.13. Everything is installed into .venv of this folder and nowhere else.
+
+.POSIX:
+.DEFAULT_GOAL := help
+
+# Arguments handed to the command of a target: make demo ARGS="--once --json", make test ARGS="-k locks".
+ARGS =
+# An additional package index, for instance one with CPU builds of torch, which saves several gigabytes of CUDA packages.
+PIP_INDEX =
+# The interpreter for .venv; empty: the first of python3, python3.13, python3.12, python3.11 that fits.
+PYTHON =
+
+BIN = .venv/bin
+PIP_FLAGS = --quiet --disable-pip-version-check -c constraints.txt $(if $(PIP_INDEX),--extra-index-url $(PIP_INDEX))
+
+.PHONY: help
+help: ## print this help
+	@echo 'Inlay: make TARGET [ARGS="..."] [PIP_INDEX=URL] [PYTHON=python3.12]'
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: .venv/ready ## run the whole flow on this machine and leave the service up (ARGS="--once --json" for scripts)
+	@$(BIN)/inlay demo $(ARGS)
+
+.PHONY: up
+up: .venv/ready ## run all processes of Inlay on this machine, data in ./var
+	@$(BIN)/inlay up $(ARGS)
+
+.PHONY: test
+test: .venv/ready-dev ## run every test that needs Python only
+	@$(BIN)/python -m pytest -m "not peers" $(ARGS)
+
+.PHONY: test-peers
+test-peers: .venv/ready-dev ## run the tests against real Redis and PostgreSQL (installs them where it may)
+	@tests/support/install-peers
+	@$(BIN)/python -m pytest tests -m peers $(ARGS)
+
+.PHONY: lint
+lint: .venv/ready-dev ## check style, format, types and who imports whom
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/mypy tests
+	@$(BIN)/lint-imports --no-logo
+
+.PHONY: format
+format: .venv/ready-dev ## rewrite the code in the house format
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: docs
+docs: .venv/ready ## write the reference pages that come from the code
+	@$(BIN)/python docs/generate.py
+
+.PHONY: wheel
+wheel: .venv/ready-dev ## build the wheel into dist/
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
+.PHONY: setup
+setup: .venv/ready-dev ## create .venv with everything that the other targets need
+
+.PHONY: clean
+clean: ## remove caches and build results; .venv and var/ stay
+	@rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name .venv -prune -o -name __pycache__ -type d -print | xargs rm -rf
+
+.PHONY: clean-all
+clean-all: clean ## remove .venv and the data in var/ as well
+	@rm -rf .venv var
+
+# The stamps: set-up is repeated when the pins or the project file change. Messages go to stderr, so that the output of
+# `make demo ARGS=--json` stays JSON.
+.venv/ready: constraints.txt pyproject.toml
+	@echo "Setting up .venv (once; downloads on the first run) ..." >&2
+	@tests/support/make-venv "$(PYTHON)" >&2
+	@$(BIN)/python -m pip install $(PIP_FLAGS) -e . >&2
+	@touch $@
+
+.venv/ready-dev: .venv/ready
+	@echo "Adding what tests and checks need ..." >&2
+	@$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[dev]' >&2
+	@touch $@
