@@ -1,0 +1,64 @@
+"""What a clinician does to a draft: opening it, changing text, setting and lifting locks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from inlay_core.application.drafting import retire_jobs
+from inlay_core.application.ports import UnitOfWork
+from inlay_core.application.transaction import Act, load_report, retried
+from inlay_core.domain.audit import Tag
+from inlay_core.domain.edits import SectionEdit, edited
+from inlay_core.domain.identity import Actor, Permission, require
+from inlay_core.domain.ids import Clock, NewId
+from inlay_core.domain.lifecycle import Status
+from inlay_core.domain.report import Report
+
+
+@retried
+def open_report(
+    uow: UnitOfWork, clock: Clock, new_id: NewId, actor: Actor, report_id: str, *, expected_version: int
+) -> Report:
+    """A clinician begins to read the draft; a report that is already in review stays as it is."""
+    require(actor, Permission.EDIT_REPORTS)
+    with uow:
+        act = Act(uow, clock(), new_id, actor)
+        report = load_report(uow, report_id)
+        report.check_version(expected_version)
+        if report.status is Status.IN_REVIEW:
+            return report
+        opened = report.open(actor, act.now)
+        uow.reports.save(opened)
+        act.record(Tag.CLINICIAN_REPORT_OPENED, opened)
+        uow.commit()
+        return opened
+
+
+@retried
+def put_fragments(
+    uow: UnitOfWork,
+    clock: Clock,
+    new_id: NewId,
+    actor: Actor,
+    report_id: str,
+    *,
+    expected_version: int,
+    edits: Sequence[SectionEdit],
+) -> Report:
+    """Take the clinician's text and locks, a whole ordered list per section. Jobs on the older version end.
+
+    Raises Stale for another version, Conflict when the report is signed or closed, Invalid or Locked where the edits
+    do not fit the stored fragments.
+    """
+    require(actor, Permission.EDIT_REPORTS)
+    with uow:
+        act = Act(uow, clock(), new_id, actor)
+        report = load_report(uow, report_id)
+        report.check_version(expected_version)
+        after = report.edit(edited(report.sections, edits, new_id), actor, act.now)
+        retire_jobs(act, report_id, Tag.CLINICIAN_JOB_CANCELLED)
+        uow.reports.save(after)
+        locks = sum(fragment.locked for section in after.sections for fragment in section.fragments)
+        act.record(Tag.CLINICIAN_REPORT_EDITED, after, detail={"sections": len(edits), "locks": locks})
+        uow.commit()
+        return after

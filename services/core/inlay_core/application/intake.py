@@ -1,0 +1,437 @@
+"""How orders come in: message, order, report, job, audit and outbox in one transaction, and only then the answer.
+
+The same message again gets the stored answer again; older messages never overwrite newer ones; refused messages are
+kept with their refusal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final, TypeVar
+
+from inlay_core.application.ports import (
+    DEFAULT_SITE,
+    DELETE,
+    Acknowledge,
+    Action,
+    Deleted,
+    Envelope,
+    Interpret,
+    MessageOutcome,
+    OrderCommand,
+    PatientFields,
+    Received,
+    Site,
+    StoredMessage,
+    UnitOfWork,
+    Verdict,
+)
+from inlay_core.application.publishing import publish_report, wake_workers
+from inlay_core.application.transaction import Act, retried
+from inlay_core.domain.audit import Detail, Kind, Tag
+from inlay_core.domain.errors import Category, Conflict, DomainError, Invalid, NotFound, Race, Unavailable
+from inlay_core.domain.identity import Actor, ActorKind, Permission, Role, require
+from inlay_core.domain.ids import Clock, NewId
+from inlay_core.domain.job import OPEN_STATES, Job, JobKind, JobState, Reason
+from inlay_core.domain.order import Order, OrderStatus, Priority, Procedure
+from inlay_core.domain.patient import Patient
+from inlay_core.domain.report import Report
+from inlay_core.domain.text import refuse_unstorable
+
+T = TypeVar("T")
+
+# These say that nothing could be stored now; the sender must hear that, and no refusal may be kept for them.
+_NOT_KEPT: Final = frozenset({Category.UNAVAILABLE, Category.FAULT})
+# The same bytes can only fail again in these ways; every other refusal depends on what else is on disk.
+_LASTING: Final = frozenset({Category.INVALID})
+
+_ORDER_CANCELLED: Final = Reason("order-cancelled", "The order was cancelled.")
+_ORDER_DISCONTINUED: Final = Reason("order-discontinued", "The order was discontinued.")
+
+
+def receive_message(
+    uow: UnitOfWork,
+    clock: Clock,
+    new_id: NewId,
+    envelope: Envelope,
+    interpret: Interpret,
+    *,
+    acknowledge: Acknowledge,
+    site: Site = DEFAULT_SITE,
+    actor: Actor | None = None,
+) -> Received:
+    """Store a message and do what it orders; the bytes of the answer come back only after the commit.
+
+    `interpret` parses (before the transaction), `acknowledge` builds the answer, which is stored with the message.
+    Raises Unavailable or Fault, with nothing stored, when the sender must be told to send again.
+    """
+    try:
+        by = actor or sender(envelope)
+        return _receive(uow, clock, new_id, envelope, interpret, acknowledge=acknowledge, site=site, actor=by)
+    except Race as race:
+        raise Unavailable("busy", "Too many changes of the same records at once.") from race
+
+
+@retried
+def place_orders(
+    uow: UnitOfWork,
+    clock: Clock,
+    new_id: NewId,
+    actor: Actor,
+    commands: Sequence[OrderCommand],
+    *,
+    site: Site = DEFAULT_SITE,
+) -> tuple[str, ...]:
+    """Do what the commands order, without a message (intake by FHIR); return the ids of the orders."""
+    with uow:
+        order_ids, _ = _apply_all(Act(uow, clock(), new_id, actor, site), commands)
+        uow.commit()
+        return order_ids
+
+
+def sender(envelope: Envelope) -> Actor:
+    """The identity of a peer: it is who its channel and its header say, and it may place orders."""
+    name = f"{envelope.sending_application}|{envelope.sending_facility}"
+    return Actor(f"hl7:{name}", name, frozenset({Role.RIS}), ActorKind.SYSTEM)
+
+
+@retried
+def _receive(
+    uow: UnitOfWork,
+    clock: Clock,
+    new_id: NewId,
+    envelope: Envelope,
+    interpret: Interpret,
+    *,
+    acknowledge: Acknowledge,
+    site: Site,
+    actor: Actor,
+) -> Received:
+    error: DomainError | None = None
+    try:
+        commands = interpret()
+        return _accept(Act(uow, clock(), new_id, actor, site), envelope, commands, acknowledge)
+    except Race:
+        raise
+    except DomainError as refusal:
+        if refusal.category in _NOT_KEPT:
+            raise
+        error = refusal
+    return _refuse(Act(uow, clock(), new_id, actor, site), envelope, error, acknowledge)
+
+
+def _accept(act: Act, envelope: Envelope, commands: Sequence[OrderCommand], acknowledge: Acknowledge) -> Received:
+    with act.uow as uow:
+        known = _stored(uow, envelope)
+        if known is not None and _stands(known):
+            return _repeated(known)
+        flags = _flags(uow, envelope, known)
+        order_ids, outdated = _apply_all(act, commands)
+        flags += ("outdated",) if outdated else ()
+        message_id = known.id if known else act.new_id()
+        message = StoredMessage(
+            id=message_id,
+            received_at=act.now,
+            envelope=envelope,
+            sha256=digest(envelope),
+            outcome=MessageOutcome.ACCEPTED,
+            ack=acknowledge(Verdict(message_id, None, flags)),
+            flags=flags,
+            order_ids=order_ids,
+        )
+        _keep(uow, message, known)
+        detail: dict[str, Detail] = {"type": envelope.message_type, "orders": len(order_ids), "flags": " ".join(flags)}
+        act.record(Tag.INTAKE_MESSAGE_ACCEPTED, (Kind.MESSAGE, message_id), detail=detail)
+        uow.commit()
+        return Received(message.ack, accepted=True, repeated=False, message_id=message_id, order_ids=order_ids)
+
+
+def _refuse(act: Act, envelope: Envelope, error: DomainError, acknowledge: Acknowledge) -> Received:
+    with act.uow as uow:
+        known = _stored(uow, envelope)
+        if known is not None and _stands(known):
+            return _repeated(known)
+        flags = _flags(uow, envelope, known)
+        message_id = known.id if known else act.new_id()
+        message = StoredMessage(
+            id=message_id,
+            received_at=act.now,
+            envelope=envelope,
+            sha256=digest(envelope),
+            outcome=MessageOutcome.REFUSED,
+            ack=acknowledge(Verdict(message_id, error, flags)),
+            error_category=error.category,
+            error_code=error.code,
+            error_place=error.place,
+            flags=flags,
+        )
+        _keep(uow, message, known)
+        detail: dict[str, Detail] = {"type": envelope.message_type, "code": error.code, "place": error.place}
+        act.record(Tag.INTAKE_MESSAGE_REFUSED, (Kind.MESSAGE, message_id), detail=detail)
+        uow.commit()
+        return Received(message.ack, accepted=False, repeated=False, message_id=message_id)
+
+
+def digest(envelope: Envelope) -> str:
+    """Hex SHA-256 of the raw bytes: part of the idempotency key, because MSH-10 alone is not unique in the field."""
+    return hashlib.sha256(envelope.raw).hexdigest()
+
+
+def _stored(uow: UnitOfWork, envelope: Envelope) -> StoredMessage | None:
+    return uow.messages.find(
+        envelope.sending_application, envelope.sending_facility, envelope.control_id, digest(envelope)
+    )
+
+
+def _stands(message: StoredMessage) -> bool:
+    """Whether the stored answer is the answer for ever; a cancel that came before its order may be sent again."""
+    return message.outcome is MessageOutcome.ACCEPTED or message.error_category in _LASTING
+
+
+def _repeated(message: StoredMessage) -> Received:
+    accepted = message.outcome is MessageOutcome.ACCEPTED
+    return Received(message.ack, accepted, repeated=True, message_id=message.id, order_ids=message.order_ids)
+
+
+def _flags(uow: UnitOfWork, envelope: Envelope, known: StoredMessage | None) -> tuple[str, ...]:
+    if known is not None or not envelope.control_id:
+        return ()
+    reused = uow.messages.has_control_id(envelope.sending_application, envelope.sending_facility, envelope.control_id)
+    return ("control-id-reused",) if reused else ()
+
+
+def _keep(uow: UnitOfWork, message: StoredMessage, known: StoredMessage | None) -> None:
+    if known is None:
+        uow.messages.add(message)
+    else:
+        uow.messages.replace(message)
+
+
+# ---------------------------------------------------------------------------------------------- orders
+
+
+def _apply_all(act: Act, commands: Sequence[OrderCommand]) -> tuple[tuple[str, ...], bool]:
+    require(act.actor, Permission.PLACE_ORDERS)
+    results = [_apply(act, command) for command in commands]
+    order_ids = tuple(dict.fromkeys(order_id for order_id, _ in results))
+    return order_ids, any(outdated for _, outdated in results)
+
+
+def _apply(act: Act, command: OrderCommand) -> tuple[str, bool]:
+    """Do one command; return the order's id and whether the message was too old to change anything."""
+    _check_texts(command)
+    order = _find(act.uow, command)
+    if order is None:
+        if command.action is not Action.NEW:
+            raise NotFound("unknown-order", "No such order is known.", command.place)
+        return _create(act, command), False
+    if order.is_older(command.message_time):
+        act.record(Tag.INTAKE_ORDER_OUTDATED, order)
+        return order.id, True
+    closing = _closing(command)
+    if order.status.is_closed and closing is None:
+        raise Conflict("order-closed", "The order is cancelled, discontinued or replaced.", command.place)
+    if closing is None:
+        _change(act, order, command)
+    elif not order.status.is_closed:
+        _close(act, order, command, closing)
+    return order.id, False
+
+
+def _closing(command: OrderCommand) -> OrderStatus | None:
+    """The closed status that the command asks for, by its action or by its status."""
+    by_action = {Action.CANCEL: OrderStatus.CANCELLED, Action.DISCONTINUE: OrderStatus.DISCONTINUED}
+    status = by_action.get(command.action, command.order_status)
+    return status if status is not None and status.is_closed else None
+
+
+def _find(uow: UnitOfWork, command: OrderCommand) -> Order | None:
+    """The order that the command means: by placer number, else by accession, else by filler number."""
+    if command.placer_number:
+        order = uow.orders.by_placer(command.assigner, command.placer_number)
+        if order is not None:
+            return order
+    if isinstance(command.accession_number, str) and command.accession_number:
+        for order in uow.orders.by_accession(command.accession_assigner, command.accession_number):
+            if command.placer_number and order.placer_number:
+                raise Conflict("accession-taken", "The accession number belongs to another order.", command.place)
+            return order
+    if isinstance(command.filler_number, str) and command.filler_number and not command.placer_number:
+        return uow.orders.by_filler(command.assigner, command.filler_number)
+    return None
+
+
+def _create(act: Act, command: OrderCommand) -> str:
+    if not command.placer_number and not isinstance(command.accession_number, str):
+        raise Invalid("order-number-missing", "An order needs a placer or an accession number.", command.place)
+    if command.patient is None:
+        raise Invalid("patient-missing", "An order needs its patient.", command.place)
+    if _closing(command) is not None:
+        raise Invalid("closed-new-order", "A new order cannot be closed already.", command.place)
+    patient = _patient(act, command.patient, command.message_time)
+    blank = Order(
+        act.new_id(), command.assigner, patient, accession_assigner=command.accession_assigner, created_at=act.now
+    )
+    order = replace(_merged(blank, command, patient), version=1, updated_at=act.now)
+    _check_room(act, order.priority)
+    report = Report.register(act.new_id(), order.id, act.actor, act.now)
+    job = Job(act.new_id(), report.id, JobKind.DRAFT, report.version, order.priority, act.now)
+    act.uow.orders.add(order)
+    act.uow.reports.add(report)
+    act.uow.jobs.add(job)
+    act.record(Tag.INTAKE_ORDER_CREATED, order, report_id=report.id)
+    act.record(Tag.INTAKE_REPORT_REGISTERED, report)
+    act.record(Tag.INTAKE_JOB_QUEUED, job, detail={"kind": job.kind, "priority": job.priority})
+    wake_workers(act, job.id)
+    return order.id
+
+
+def _check_room(act: Act, priority: Priority) -> None:
+    if act.site.max_open_jobs <= 0:
+        return
+    counts = act.uow.jobs.count(OPEN_STATES)
+    if sum(n for (_, of), n in counts.items() if of is priority) >= act.site.max_open_jobs:
+        raise Unavailable("queue-full", "Too many drafts of this priority are waiting.")
+
+
+def _change(act: Act, order: Order, command: OrderCommand) -> Order:
+    patient = order.patient
+    if command.patient is not None:
+        patient = _patient(act, command.patient, command.message_time)
+    changed = replace(_merged(order, command, patient), version=order.version + 1, updated_at=act.now)
+    report = act.uow.reports.by_order(order.id)
+    act.uow.orders.save(changed)
+    detail: dict[str, Detail] = {"status": changed.status, "patient_changed": patient.id != order.patient.id}
+    act.record(
+        Tag.INTAKE_ORDER_CHANGED,
+        changed,
+        report_id=report.id if report else None,
+        detail=detail,
+    )
+    if report is not None and changed.priority is not order.priority:
+        _reprioritise(act, report, changed.priority)
+    return changed
+
+
+def _reprioritise(act: Act, report: Report, priority: Priority) -> None:
+    for job in act.uow.jobs.of_report(report.id):
+        if job.state in (JobState.QUEUED, JobState.WAITING_IMAGES):
+            act.uow.jobs.save(replace(job, priority=priority), fence=job.fence)
+            act.record(Tag.INTAKE_JOB_QUEUED, job, detail={"priority": priority})
+
+
+def _close(
+    act: Act,
+    order: Order,
+    command: OrderCommand,
+    status: OrderStatus,
+) -> None:
+    """Close the order, stop its open jobs and cancel its report unless somebody has signed it."""
+    message_time = command.message_time or order.message_time
+    closed = replace(order, status=status, message_time=message_time, version=order.version + 1, updated_at=act.now)
+    report = act.uow.reports.by_order(order.id)
+    act.uow.orders.save(closed)
+    discontinued = status is OrderStatus.DISCONTINUED
+    tag = Tag.INTAKE_ORDER_DISCONTINUED if discontinued else Tag.INTAKE_ORDER_CANCELLED
+    reason = _ORDER_DISCONTINUED if discontinued else _ORDER_CANCELLED
+    signed = report is not None and report.is_signed
+    report_id = report.id if report else None
+    act.record(tag, closed, report_id=report_id, detail={"report_signed": signed})
+    if report is None:
+        return
+    cancel_jobs(act, report.id, reason, Tag.INTAKE_JOB_CANCELLED)
+    if not signed and report.status.is_unsigned:
+        cancelled = report.cancel(reason, act.actor, act.now)
+        act.uow.reports.save(cancelled)
+        act.record(Tag.INTAKE_REPORT_CANCELLED, cancelled)
+        publish_report(act, cancelled)
+
+
+def cancel_jobs(act: Act, report_id: str, reason: Reason, tag: Tag) -> None:
+    """Cancel what is open: waiting jobs at once, running ones between two denoising steps of their worker."""
+    for job in act.uow.jobs.of_report(report_id):
+        if not job.state.is_open:
+            continue
+        if job.state is JobState.RUNNING:
+            after = replace(job, cancel_requested=True, reason=reason)
+        else:
+            after = replace(job.finish(JobState.CANCELLED, act.now, reason), cancel_requested=True)
+        act.uow.jobs.save(after, fence=job.fence)
+        act.record(tag, after, detail={"state": after.state, "code": reason.code})
+
+
+def _merged(order: Order, command: OrderCommand, patient: Patient) -> Order:
+    """The order with what the command says: None leaves a value, DELETE deletes it."""
+    procedure = Procedure(
+        _value(order.procedure.code, command.procedure_code),
+        _value(order.procedure.system, command.procedure_system),
+        _value(order.procedure.text, command.procedure_text),
+    )
+    accession = _value(order.accession_number, command.accession_number)
+    told_accession = isinstance(command.accession_number, str)
+    return replace(
+        order,
+        patient=patient,
+        placer_number=command.placer_number or order.placer_number,
+        filler_number=_value(order.filler_number, command.filler_number),
+        accession_number=accession,
+        accession_assigner=command.accession_assigner if told_accession else order.accession_assigner,
+        study_instance_uid=_value(order.study_instance_uid, command.study_instance_uid),
+        procedure=procedure,
+        modality=_value(order.modality, command.modality),
+        reason=_value(order.reason, command.reason),
+        priority=_value(order.priority, command.priority) or Priority.ROUTINE,
+        ordering_provider=_value(order.ordering_provider, command.ordering_provider),
+        scheduled_at=_value(order.scheduled_at, command.scheduled_at),
+        status=command.order_status or order.status,
+        message_time=command.message_time or order.message_time,
+    )
+
+
+def _value(current: T | None, new: T | Deleted | None) -> T | None:
+    if new is None:
+        return current
+    return None if new is DELETE else new
+
+
+def _patient(
+    act: Act,
+    fields: PatientFields,
+    message_time: datetime | None,
+) -> Patient:
+    """The patient's record after the message, created when it is new and left alone by an older message."""
+    found = act.uow.patients.find(fields.assigner, fields.identifier)
+    if not found:
+        blank = Patient(act.new_id(), fields.assigner, fields.identifier, updated_at=act.now)
+        patient = _named(blank, fields, message_time)
+        act.uow.patients.add(patient)
+        act.record(Tag.INTAKE_PATIENT_CREATED, (Kind.PATIENT, patient.id))
+        return patient
+    known = found[0]
+    if known.is_older(message_time) or _named(known, fields, message_time) == known:
+        return known
+    patient = replace(_named(known, fields, message_time), version=known.version + 1, updated_at=act.now)
+    act.uow.patients.save(patient)
+    act.record(Tag.INTAKE_PATIENT_CHANGED, (Kind.PATIENT, patient.id))
+    return patient
+
+
+def _named(patient: Patient, fields: PatientFields, message_time: datetime | None) -> Patient:
+    return replace(
+        patient,
+        name=_value(patient.name, fields.name),
+        birth_date=_value(patient.birth_date, fields.birth_date),
+        sex=_value(patient.sex, fields.sex),
+        message_time=message_time or patient.message_time,
+    )
+
+
+def _check_texts(command: OrderCommand) -> None:
+    """NUL and lone surrogates are refused at every edge, this one included."""
+    for name in command.__slots__:
+        value = getattr(command, name)
+        if isinstance(value, str):
+            refuse_unstorable(value, f"{command.place}.{name}")

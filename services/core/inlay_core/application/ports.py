@@ -1,0 +1,735 @@
+"""What the use cases need from outside, as protocols, and the plain values that cross them.
+
+Adapters live elsewhere (persistence, gateway, integrations); fakes for tests fit the same contract tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import Enum, StrEnum
+from types import TracebackType
+from typing import Any, Final, Literal, Protocol, Self
+
+from inlay_core.domain.audit import AuditEvent, Link, Verification
+from inlay_core.domain.errors import DomainError
+from inlay_core.domain.infill import Dispute, Fill, LockDigest, ResolvedSection
+from inlay_core.domain.job import Job, JobKind, JobState
+from inlay_core.domain.lifecycle import Status
+from inlay_core.domain.order import Order, OrderStatus, Priority
+from inlay_core.domain.patient import Patient, PersonName, Provider
+from inlay_core.domain.report import Report
+
+# ---------------------------------------------------------------------------------------------- site
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationPolicy:
+    """Which intended uses a site has switched on. The row `generation` in the database can stop both at once."""
+
+    stopped: bool = False
+    draft: bool = True
+    infill: bool = True
+    imported_text_allowed: bool = False
+
+    def kinds(self) -> frozenset[JobKind]:
+        """The kinds of job that may run."""
+        if self.stopped:
+            return frozenset()
+        return frozenset(k for k, on in ((JobKind.DRAFT, self.draft), (JobKind.INFILL, self.infill)) if on)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The choices of a site that use cases obey; built from the settings."""
+
+    generation: GenerationPolicy = GenerationPolicy()
+    # Destinations that get each publishable version of a report ("oru", later others).
+    destinations: tuple[str, ...] = ()
+    lease_seconds: float = 60.0
+    max_attempts: int = 5
+    # Delivery to other systems is tried for about two days with the back-off of publishing.py.
+    max_deliveries: int = 60
+    # Per priority: further orders are refused with Unavailable when that many draft jobs are open. 0 is no limit.
+    max_open_jobs: int = 0
+
+
+DEFAULT_SITE: Final = Site()
+"""What a site that has chosen nothing obeys."""
+
+
+# ---------------------------------------------------------------------------------------------- intake
+
+
+class Delete(Enum):
+    """HL7's `""`: the sender deletes the value. None means: the sender leaves it unchanged."""
+
+    DELETE = "delete"
+
+
+DELETE = Delete.DELETE
+Deleted = Literal[Delete.DELETE]
+
+
+class Action(StrEnum):
+    """What an order message asks for (ORC-1): NW, CA, DC, XO, SC."""
+
+    NEW = "new"
+    CANCEL = "cancel"
+    DISCONTINUE = "discontinue"
+    CHANGE = "change"
+    STATUS = "status"
+
+
+@dataclass(frozen=True, slots=True)
+class PatientFields:
+    """The patient as a message names them; `assigner` and `identifier` find the record."""
+
+    assigner: str
+    identifier: str
+    name: PersonName | Deleted | None = None
+    birth_date: date | Deleted | None = None
+    sex: str | Deleted | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderCommand:
+    """One order group of a message. None leaves a value unchanged, DELETE deletes it.
+
+    `order_status` is the status that ORC-1 and ORC-5 say together; `message_time` is ORC-9, else MSH-7, in UTC;
+    `place` names the group (`ORC[1]`) for errors.
+    """
+
+    action: Action
+    assigner: str
+    placer_number: str | None = None
+    filler_number: str | Deleted | None = None
+    accession_number: str | Deleted | None = None
+    accession_assigner: str = ""
+    study_instance_uid: str | Deleted | None = None
+    patient: PatientFields | None = None
+    procedure_code: str | Deleted | None = None
+    procedure_system: str | Deleted | None = None
+    procedure_text: str | Deleted | None = None
+    modality: str | Deleted | None = None
+    reason: str | Deleted | None = None
+    priority: Priority | Deleted | None = None
+    ordering_provider: Provider | Deleted | None = None
+    scheduled_at: datetime | Deleted | None = None
+    order_status: OrderStatus | None = None
+    message_time: datetime | None = None
+    place: str = "ORC"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message as it arrived. `peer` names the channel, not a person; missing header fields are empty strings."""
+
+    raw: bytes
+    sending_application: str
+    sending_facility: str
+    control_id: str
+    message_type: str = ""
+    declared_charset: str = ""
+    used_charset: str = ""
+    message_time: datetime | None = None
+    peer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a message, for the builder of its acknowledgement. `error` is None when it was accepted."""
+
+    message_id: str
+    error: DomainError | None = None
+    flags: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> bool:
+        """Whether its orders are on disk."""
+        return self.error is None
+
+
+Interpret = Callable[[], Sequence[OrderCommand]]
+"""Parses the message that came in the envelope; raises Invalid, naming segment and field, when it is malformed."""
+
+Acknowledge = Callable[[Verdict], bytes]
+"""Builds the acknowledgement's bytes; called once per stored message, before the commit, sent after it."""
+
+
+class MessageOutcome(StrEnum):
+    """What became of a stored message."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message at rest, its raw bytes and its acknowledgement included."""
+
+    id: str
+    received_at: datetime
+    envelope: Envelope
+    sha256: str
+    outcome: MessageOutcome
+    ack: bytes
+    error_category: str | None = None
+    error_code: str | None = None
+    error_place: str | None = None
+    flags: tuple[str, ...] = ()
+    order_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The answer to a message: bytes that may be sent, because the transaction is committed."""
+
+    ack: bytes
+    accepted: bool
+    repeated: bool
+    message_id: str
+    order_ids: tuple[str, ...] = ()
+
+
+# ---------------------------------------------------------------------------------------------- generation
+
+
+@dataclass(frozen=True, slots=True)
+class ImageWanted:
+    """What to look for: the study, or the accession number when the order carries no study."""
+
+    study_instance_uid: str | None
+    accession_number: str | None
+    modality: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A job that this worker holds under `job.fence`. `sections` is set for infill: strings and gaps in order."""
+
+    job: Job
+    images: ImageWanted
+    sections: tuple[ResolvedSection, ...] = ()
+    # The order's free text, only where the site lets it reach the model.
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What the model made. Drafts have `texts` (section, text); infills have `fills` and `disputes`."""
+
+    run_record: Mapping[str, Any]
+    texts: tuple[tuple[str, str], ...] = ()
+    fills: tuple[Fill, ...] = ()
+    disputes: tuple[Dispute, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a result: the job's final state, and for an applied one the new version and the lock digests."""
+
+    job: Job
+    report: Report | None = None
+    digests: tuple[LockDigest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A job whose images are missing, and what to look for."""
+
+    job: Job
+    images: ImageWanted
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """The answer to a heartbeat: whether to stop between two denoising steps, and why."""
+
+    stop: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepProgress:
+    """One denoising step of a job. `accepted` are character spans of `text`; `sequence` rises."""
+
+    job_id: str
+    step: int
+    steps: int
+    text: str
+    accepted: tuple[tuple[int, int], ...] = ()
+    sequence: int = 0
+
+
+class Progress(Protocol):
+    """Canvases for those who watch. Losing one loses nothing: the database has the result."""
+
+    def publish(self, job_id: str, step: int, steps: int, text: str, accepted: Sequence[tuple[int, int]] = ()) -> None:
+        """Show one step; may drop it (throttled), never raises for a missing watcher."""
+        ...
+
+    def follow(self, job_id: str, after: int = 0) -> Iterator[StepProgress | None]:
+        """Yield steps with a sequence above `after` as they come, and None when for a while nothing came.
+
+        It never ends by itself: the caller looks at the job on None and stops.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """One image of a study, as its source finds it again."""
+
+    source: str
+    locator: str
+    study_instance_uid: str
+    sop_instance_uid: str
+    modality: str | None = None
+    view_position: str | None = None
+
+
+class ImageSource(Protocol):
+    """Where studies come from: a folder, a PACS."""
+
+    def find(self, study_instance_uid: str | None, accession_number: str | None) -> list[ImageRef]:
+        """The images of the study, frontal view first; empty while it has not arrived."""
+        ...
+
+    def load(self, ref: ImageRef) -> bytes:
+        """The DICOM file (part 10) of one image. Raises Unavailable when the source is away, NotFound when gone."""
+        ...
+
+
+class Wakeup(Protocol):
+    """The broker, which is a hint only: losing a wake-up delays a job until the sweeper repeats it."""
+
+    def wake(self, job_ids: Sequence[str]) -> None:
+        """Tell workers that jobs are queued. Raises Unavailable when the broker is away."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------------- outbox
+
+
+class Destination(StrEnum):
+    """Where outbox items go."""
+
+    CELERY = "celery"
+    ORU = "oru"
+
+
+class Delivery(StrEnum):
+    """Where an outbox item stands."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxItem:
+    """Something to tell another system, written in the transaction of its cause. Items of one key keep their order.
+
+    `payload` holds ids and numbers only. `control_id` (MSH-10) is the same at every attempt.
+    """
+
+    id: str
+    destination: str
+    key: str
+    payload: Mapping[str, Any]
+    created_at: datetime
+    next_attempt_at: datetime
+    control_id: str
+    state: Delivery = Delivery.PENDING
+    attempts: int = 0
+    lease_until: datetime | None = None
+    last_error: str | None = None
+    delivered_at: datetime | None = None
+
+
+# ---------------------------------------------------------------------------------------------- queries
+
+
+@dataclass(frozen=True, slots=True)
+class TimeBound:
+    """A bound on a time: `op` is one of eq, ne, gt, ge, lt, le; the period is [start, end)."""
+
+    op: str
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSearch:
+    """What to look for; empty fields do not restrict, several values of one field are alternatives."""
+
+    ids: tuple[str, ...] = ()
+    order_ids: tuple[str, ...] = ()
+    patient_ids: tuple[str, ...] = ()
+    # (assigner or None for any, identifier)
+    patient_identifiers: tuple[tuple[str | None, str], ...] = ()
+    accessions: tuple[tuple[str | None, str], ...] = ()
+    # None does not restrict; an empty tuple matches nothing.
+    statuses: tuple[Status, ...] | None = None
+    study_instance_uids: tuple[str, ...] = ()
+    # (coding system as the order states it, or None for any; code, empty for orders without one)
+    procedures: tuple[tuple[str | None, str], ...] = ()
+    last_updated: tuple[TimeBound, ...] = ()
+    signed: tuple[TimeBound, ...] = ()
+    scheduled: tuple[TimeBound, ...] = ()
+
+
+class Sort(StrEnum):
+    """The order of results: `worklist` is STAT first, then age; `newest` and `oldest` are by last change."""
+
+    WORKLIST = "worklist"
+    NEWEST = "newest"
+    OLDEST = "oldest"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """A report with the order that it answers."""
+
+    report: Report
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of results and how many there are in all."""
+
+    rows: tuple[ReportRow, ...]
+    total: int
+    offset: int
+    limit: int
+
+
+# ---------------------------------------------------------------------------------------------- repositories
+
+
+class Patients(Protocol):
+    """Patients by identity."""
+
+    def add(self, patient: Patient) -> None:
+        """Store a new patient; Race when the identity is taken."""
+        ...
+
+    def save(self, patient: Patient) -> None:
+        """Store the next version; Race when `patient.version` is not the stored one plus one."""
+        ...
+
+    def get(self, patient_id: str) -> Patient | None:
+        """The patient with that id."""
+        ...
+
+    def find(self, assigner: str | None, identifier: str) -> Sequence[Patient]:
+        """The patients with that identifier, of one assigner or of any."""
+        ...
+
+
+class Orders(Protocol):
+    """Orders by identity."""
+
+    def add(self, order: Order) -> None:
+        """Store a new order (its patient is stored already); Race when an identity is taken."""
+        ...
+
+    def save(self, order: Order) -> None:
+        """Store the next version; Race when `order.version` is not the stored one plus one."""
+        ...
+
+    def get(self, order_id: str) -> Order | None:
+        """The order with that id."""
+        ...
+
+    def by_placer(self, assigner: str, placer_number: str) -> Order | None:
+        """The order with that placer order number."""
+        ...
+
+    def by_filler(self, assigner: str, filler_number: str) -> Order | None:
+        """The order with that filler order number."""
+        ...
+
+    def by_accession(self, assigner: str | None, accession_number: str) -> Sequence[Order]:
+        """The orders with that accession number, of one assigner or of any."""
+        ...
+
+    def by_study(self, study_instance_uid: str) -> Sequence[Order]:
+        """The orders of that study."""
+        ...
+
+
+class Reports(Protocol):
+    """Reports, every version kept."""
+
+    def add(self, report: Report) -> None:
+        """Store version 1; Race when the order has a report already."""
+        ...
+
+    def save(self, report: Report) -> None:
+        """Store the next version; Race when `report.version` is not the stored one plus one."""
+        ...
+
+    def get(self, report_id: str) -> Report | None:
+        """The newest version."""
+        ...
+
+    def by_order(self, order_id: str) -> Report | None:
+        """The newest version of the order's report."""
+        ...
+
+    def version(self, report_id: str, version: int) -> Report | None:
+        """One version, as it was."""
+        ...
+
+    def versions(self, report_id: str) -> Sequence[Report]:
+        """All versions, the first one first."""
+        ...
+
+    def search(self, search: ReportSearch, sort: Sort, offset: int, limit: int) -> Page:
+        """One page of the newest versions that fit."""
+        ...
+
+
+class Jobs(Protocol):
+    """Jobs, claimed by lease and fence."""
+
+    def add(self, job: Job) -> None:
+        """Store a new job."""
+        ...
+
+    def save(self, job: Job, *, fence: int) -> None:
+        """Store the job; Race when the stored fence is not `fence`."""
+        ...
+
+    def get(self, job_id: str) -> Job | None:
+        """The job with that id."""
+        ...
+
+    def of_report(self, report_id: str) -> Sequence[Job]:
+        """All jobs of the report, the oldest first."""
+        ...
+
+    def with_model(self, digest_prefix: str) -> Job | None:
+        """Any job whose run record names a model digest (lower-case hex) that begins so."""
+        ...
+
+    def claim(
+        self, now: datetime, lease_until: datetime, kinds: frozenset[JobKind], held_reports: Sequence[str] = ()
+    ) -> Job | None:
+        """Take the best queued job: STAT first, then reports whose study the worker holds, then age.
+
+        It becomes running with fence and attempts one higher. No two callers get the same job.
+        """
+        ...
+
+    def renew(self, job_id: str, fence: int, lease_until: datetime) -> Job:
+        """Extend the lease; Stale when the fence moved."""
+        ...
+
+    def in_state(self, state: JobState, limit: int, after: tuple[datetime, str] | None = None) -> Sequence[Job]:
+        """Jobs in a state, oldest first, after the (created_at, id) of an earlier batch's last one."""
+        ...
+
+    def expired(self, now: datetime, limit: int) -> Sequence[Job]:
+        """Running jobs whose lease is over."""
+        ...
+
+    def unwoken(self, woken_before: datetime, now: datetime, limit: int) -> Sequence[Job]:
+        """Queued jobs that are due and whose last wake-up (or creation) is older than that."""
+        ...
+
+    def woken(self, job_ids: Sequence[str], now: datetime) -> None:
+        """Remember when jobs were announced last; it changes nothing else and needs no audit event."""
+        ...
+
+    def count(self, states: Iterable[JobState]) -> Mapping[tuple[JobState, Priority], int]:
+        """How many jobs there are, by state and priority."""
+        ...
+
+
+class Messages(Protocol):
+    """Inbound messages, kept with their acknowledgement."""
+
+    def add(self, message: StoredMessage) -> None:
+        """Store it; Race when (application, facility, control id, sha256) is taken."""
+        ...
+
+    def replace(self, message: StoredMessage) -> None:
+        """Store another outcome for a message that is here already (its id stays)."""
+        ...
+
+    def find(self, application: str, facility: str, control_id: str, sha256: str) -> StoredMessage | None:
+        """The message with that idempotency key."""
+        ...
+
+    def has_control_id(self, application: str, facility: str, control_id: str) -> bool:
+        """Whether any message of that sender has that control id."""
+        ...
+
+    def get(self, message_id: str) -> StoredMessage | None:
+        """The message with that id."""
+        ...
+
+
+class Outbox(Protocol):
+    """What other systems are still to be told."""
+
+    def add(self, item: OutboxItem) -> None:
+        """Store a new item."""
+        ...
+
+    def claim(self, destination: str, now: datetime, lease_until: datetime, limit: int) -> Sequence[OutboxItem]:
+        """Lease due items, at most the oldest pending one of each key; attempts rise by one."""
+        ...
+
+    def save(self, item: OutboxItem) -> None:
+        """Store what became of an item."""
+        ...
+
+    def get(self, item_id: str) -> OutboxItem | None:
+        """The item with that id."""
+        ...
+
+    def count(self) -> Mapping[tuple[str, Delivery], int]:
+        """How many items there are, by destination and state."""
+        ...
+
+
+class AuditTrail(Protocol):
+    """The trail. Events are recorded in the transaction of their change, and chained after it by the sealer."""
+
+    def record(self, event: AuditEvent) -> None:
+        """Store the event; it is committed with its change or not at all."""
+        ...
+
+    def of_report(self, report_id: str, offset: int = 0, limit: int = 1000) -> Sequence[AuditEvent]:
+        """The events of one report, the oldest first."""
+        ...
+
+    def get(self, event_id: str) -> AuditEvent | None:
+        """The event with that id."""
+        ...
+
+    def seal(self, limit: int = 1000) -> int:
+        """Chain up to `limit` recorded events; return how many: 0 also while another sealer is at work."""
+        ...
+
+    def verify(self) -> Verification:
+        """Walk the chain; the answer names the first break and counts the unsealed tail."""
+        ...
+
+    def links(self) -> Iterator[tuple[Link, str | None]]:
+        """Every link in order, with the canonical JSON of its event (None when it is gone)."""
+        ...
+
+    def unsealed(self) -> Iterator[AuditEvent]:
+        """Recorded events that are not chained yet."""
+        ...
+
+
+class ProgressRows(Protocol):
+    """The newest canvas of each job, for the embedded progress adapter."""
+
+    def put(self, progress: StepProgress, now: datetime) -> None:
+        """Store the newest canvas of the job."""
+        ...
+
+    def get(self, job_id: str) -> StepProgress | None:
+        """The newest canvas of the job."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A switch that an administrator set: `generation` on means that all generation is stopped."""
+
+    name: str
+    on: bool
+    changed_at: datetime
+    changed_by: str
+
+
+class Switches(Protocol):
+    """Switches that hold for every process of the site at once."""
+
+    def get(self, name: str) -> Switch | None:
+        """The switch of that name, if it was ever set."""
+        ...
+
+    def save(self, switch: Switch) -> None:
+        """Set the switch."""
+        ...
+
+
+class UnitOfWork(Protocol):
+    """One transaction: `with uow: ...; uow.commit()`. Leaving without a commit leaves no trace.
+
+    It can be entered again.
+
+    `commit` raises Fault when a changed aggregate has no audit event that names it.
+    """
+
+    @property
+    def patients(self) -> Patients:
+        """Patients."""
+        ...
+
+    @property
+    def orders(self) -> Orders:
+        """Orders."""
+        ...
+
+    @property
+    def reports(self) -> Reports:
+        """Reports."""
+        ...
+
+    @property
+    def jobs(self) -> Jobs:
+        """Jobs."""
+        ...
+
+    @property
+    def messages(self) -> Messages:
+        """Inbound messages."""
+        ...
+
+    @property
+    def outbox(self) -> Outbox:
+        """What is to be told."""
+        ...
+
+    @property
+    def audit(self) -> AuditTrail:
+        """The trail."""
+        ...
+
+    @property
+    def progress(self) -> ProgressRows:
+        """Canvases."""
+        ...
+
+    @property
+    def switches(self) -> Switches:
+        """Switches."""
+        ...
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def commit(self) -> None:
+        """Make everything permanent; Fault for a change without its audit event, Race when another was first."""
+        ...
+
+    def rollback(self) -> None:
+        """Forget everything since the beginning."""
+        ...
+
+
+NewUnitOfWork = Callable[[], UnitOfWork]
+"""Makes a unit of work; one per use case call or per thread."""

@@ -1,0 +1,145 @@
+"""What other systems are told: outbox items written with their cause, delivered after the commit, in order per key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from inlay_core.application.ports import DEFAULT_SITE, Delivery, Destination, OutboxItem, Site, UnitOfWork
+from inlay_core.application.transaction import Act, retried
+from inlay_core.domain.audit import Detail, Kind, Tag
+from inlay_core.domain.errors import NotFound
+from inlay_core.domain.identity import Actor, Permission, require
+from inlay_core.domain.ids import Clock, NewId
+from inlay_core.domain.lifecycle import Event
+from inlay_core.domain.report import Report
+
+# Opening, edits and infills of a draft are between the clinician and Inlay; what others may rely on is published.
+PUBLISHED_EVENTS: Final = frozenset(
+    {
+        Event.DRAFT,
+        Event.SIGN,
+        Event.AMEND,
+        Event.CORRECT,
+        Event.APPEND,
+        Event.CANCEL,
+        Event.RETRACT,
+    }
+)
+# The first repetition comes soon, because most failures are a restart of the peer; later ones once per hour.
+_FIRST_PAUSE: Final = timedelta(seconds=2)
+_LONGEST_PAUSE: Final = timedelta(hours=1)
+# A wake-up that waits blocks later ones for the same job, so it must not sleep on when the broker is back.
+_LONGEST_WAKE: Final = timedelta(seconds=15)
+
+
+def wake_workers(act: Act, job_id: str, due: datetime | None = None) -> None:
+    """Have the relay tell the broker that a job is queued."""
+    item_id = act.new_id()
+    payload = {"job_id": job_id}
+    act.uow.outbox.add(
+        OutboxItem(item_id, Destination.CELERY, job_id, payload, act.now, due or act.now, control_id_of(item_id))
+    )
+
+
+def publish_report(act: Act, report: Report) -> None:
+    """Have the relay send this version to every configured destination, if its event is one that others rely on."""
+    if report.event not in PUBLISHED_EVENTS:
+        return
+    for destination in act.site.destinations:
+        item_id = act.new_id()
+        payload = {"report_id": report.id, "version": report.version, "status": str(report.status)}
+        act.uow.outbox.add(
+            OutboxItem(item_id, destination, report.id, payload, act.now, act.now, control_id_of(item_id))
+        )
+
+
+@retried
+def claim_deliveries(
+    uow: UnitOfWork, clock: Clock, destination: str, *, limit: int = 50, lease_seconds: float = 60.0
+) -> Sequence[OutboxItem]:
+    """Lease the due items of a destination, at most the oldest of each key; nobody else gets them meanwhile."""
+    with uow:
+        now = clock()
+        items = uow.outbox.claim(destination, now, now + timedelta(seconds=lease_seconds), limit)
+        uow.commit()
+        return items
+
+
+@retried
+def delivered(uow: UnitOfWork, clock: Clock, new_id: NewId, actor: Actor, item_id: str) -> None:
+    """The destination has it. Sending a report out of the house is recorded in its trail."""
+    require(actor, Permission.DELIVER)
+    with uow:
+        item, now = _load(uow, item_id), clock()
+        if item.state is Delivery.DELIVERED:
+            return
+        uow.outbox.save(replace(item, state=Delivery.DELIVERED, delivered_at=now, lease_until=None, last_error=None))
+        if item.destination != Destination.CELERY:
+            _record_delivery(Act(uow, now, new_id, actor), item, Tag.RELAY_REPORT_SENT)
+        else:
+            uow.jobs.woken([item.key], now)
+        uow.commit()
+
+
+@retried
+def undelivered(
+    uow: UnitOfWork,
+    clock: Clock,
+    new_id: NewId,
+    actor: Actor,
+    item_id: str,
+    *,
+    code: str,
+    permanent: bool = False,
+    site: Site = DEFAULT_SITE,
+) -> OutboxItem:
+    """The destination did not take it: try again later, or park it with its code when that cannot help."""
+    require(actor, Permission.DELIVER)
+    with uow:
+        item, now = _load(uow, item_id), clock()
+        dead = permanent or item.attempts >= site.max_deliveries
+        longest = _LONGEST_WAKE if item.destination == Destination.CELERY else _LONGEST_PAUSE
+        after = replace(
+            item,
+            state=Delivery.DEAD if dead else Delivery.PENDING,
+            next_attempt_at=now + pause(item.attempts, longest),
+            lease_until=None,
+            last_error=code,
+        )
+        uow.outbox.save(after)
+        if dead and item.destination != Destination.CELERY:
+            _record_delivery(Act(uow, now, new_id, actor), after, Tag.RELAY_REPORT_UNDELIVERABLE)
+        uow.commit()
+        return after
+
+
+def pause(attempts: int, longest: timedelta = _LONGEST_PAUSE) -> timedelta:
+    """How long to wait after that many attempts: doubling, up to `longest`."""
+    doublings: int = min(max(attempts - 1, 0), 20)
+    return min(_FIRST_PAUSE * (1 << doublings), longest)
+
+
+def _record_delivery(act: Act, item: OutboxItem, tag: Tag) -> None:
+    detail: dict[str, Detail] = {
+        "destination": item.destination,
+        "control_id": item.control_id,
+        "attempts": item.attempts,
+        "version": item.payload.get("version"),
+        "code": item.last_error,
+    }
+    act.record(tag, (Kind.REPORT, item.key), report_id=item.key, detail=detail)
+
+
+def _load(uow: UnitOfWork, item_id: str) -> OutboxItem:
+    item = uow.outbox.get(item_id)
+    if item is None:
+        raise NotFound("unknown-item", "No such outbox item.", "outbox.id")
+    return item
+
+
+def control_id_of(item_id: str) -> str:
+    """A message control id (MSH-10) from the item's id: at most 20 characters, the limit of HL7 2.3.1."""
+    return item_id.replace("-", "")[:20]

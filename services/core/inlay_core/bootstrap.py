@@ -1,0 +1,128 @@
+"""Settings to object graph: the one place where ports meet their adapters. Nothing is opened at import."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+
+from inlay_core.application.ports import Destination, GenerationPolicy, ImageSource, Progress, Site, UnitOfWork
+from inlay_core.domain.ids import Clock, NewId
+from inlay_core.persistence import schema
+from inlay_core.persistence.engine import open_database
+from inlay_core.persistence.unit_of_work import SqlUnitOfWork
+from inlay_core.progress import RedisProgress, RowProgress
+from inlay_core.settings import Settings
+
+
+def clock() -> datetime:
+    """The present moment in UTC."""
+    return datetime.now(UTC)
+
+
+def new_id() -> str:
+    """A fresh UUID4 in text form."""
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a process works with. `uow()` writes; `reader()` only reads and never waits for a writer."""
+
+    settings: Settings
+    site: Site
+    engine: Engine
+    clock: Clock
+    new_id: NewId
+    progress: Progress
+    images: ImageSource | None = None
+
+    def uow(self) -> UnitOfWork:
+        """A unit of work that may write."""
+        return SqlUnitOfWork(self.engine)
+
+    def reader(self) -> UnitOfWork:
+        """A unit of work that only reads."""
+        return SqlUnitOfWork(self.engine, read_only=True)
+
+    def close(self) -> None:
+        """Give connections back."""
+        self.engine.dispose()
+        if isinstance(self.progress, RedisProgress):
+            self.progress.close()
+
+
+def bootstrap(
+    settings: Settings,
+    *,
+    images: Callable[[Settings], ImageSource] | None = None,
+    clock: Clock = clock,
+    new_id: NewId = new_id,
+) -> Services:
+    """Open what the settings name. `images` makes the image source of processes that need one.
+
+    Call it after forking: connections are not shared between processes.
+    """
+    engine = open_database(settings.database)
+    return Services(
+        settings=settings,
+        site=site_of(settings),
+        engine=engine,
+        clock=clock,
+        new_id=new_id,
+        progress=_progress(settings, engine, clock),
+        images=images(settings) if images else None,
+    )
+
+
+def site_of(settings: Settings) -> Site:
+    """The choices of the site that use cases obey."""
+    return Site(
+        generation=GenerationPolicy(
+            stopped=settings.kill_switch,
+            draft=settings.draft,
+            infill=settings.infill,
+            imported_text_allowed=settings.prompt_with_reason,
+        ),
+        destinations=(Destination.ORU,) if settings.oru_target else (),
+        lease_seconds=settings.lease_seconds,
+        max_attempts=settings.max_attempts,
+        max_open_jobs=settings.max_open_jobs,
+    )
+
+
+def unit_of_work(settings: Settings, *, read_only: bool = False) -> UnitOfWork:
+    """A unit of work for a command that needs nothing else."""
+    return SqlUnitOfWork(open_database(settings.database), read_only=read_only)
+
+
+def upgrade_database(settings: Settings) -> str:
+    """Bring the schema to the newest revision and return it."""
+    engine = open_database(settings.database)
+    try:
+        return schema.upgrade(engine)
+    finally:
+        engine.dispose()
+
+
+def database_revision(settings: Settings) -> str | None:
+    """The revision of the database; None when it has no schema yet."""
+    engine = open_database(settings.database)
+    try:
+        return schema.current(engine)
+    finally:
+        engine.dispose()
+
+
+def _progress(settings: Settings, engine: Engine, clock: Clock) -> Progress:
+    if settings.redis_url:
+        return RedisProgress(settings.redis_url, clock)
+    return RowProgress(
+        lambda: SqlUnitOfWork(engine),
+        lambda: SqlUnitOfWork(engine, read_only=True),
+        clock,
+        min_seconds=settings.progress_seconds,
+    )

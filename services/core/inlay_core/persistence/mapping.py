@@ -1,0 +1,330 @@
+"""Domain objects to rows and back, written out: the domain knows nothing of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from inlay_core.application.ports import (
+    Delivery,
+    Envelope,
+    MessageOutcome,
+    OutboxItem,
+    StepProgress,
+    StoredMessage,
+)
+from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, Section
+from inlay_core.domain.identity import ActorKind
+from inlay_core.domain.job import Job, JobKind, JobState, Reason
+from inlay_core.domain.lifecycle import Event, Status
+from inlay_core.domain.order import Order, OrderStatus, Priority, Procedure
+from inlay_core.domain.patient import Patient, PersonName, Provider
+from inlay_core.domain.report import Author, Report, Signature
+
+Values = dict[str, Any]
+_PRIORITIES = tuple(Priority)
+
+
+def patient_values(patient: Patient) -> Values:
+    """Columns of `patients`."""
+    return {
+        "id": patient.id,
+        "assigner": patient.assigner,
+        "identifier": patient.identifier,
+        "name": asdict(patient.name) if patient.name else None,
+        "birth_date": patient.birth_date,
+        "sex": patient.sex,
+        "message_time": patient.message_time,
+        "version": patient.version,
+        "updated_at": patient.updated_at,
+    }
+
+
+def patient_of(row: Row[Any]) -> Patient:
+    """The patient in a row of `patients`."""
+    return Patient(
+        id=row.id,
+        assigner=row.assigner,
+        identifier=row.identifier,
+        name=PersonName(**row.name) if row.name else None,
+        birth_date=row.birth_date,
+        sex=row.sex,
+        message_time=row.message_time,
+        version=row.version,
+        updated_at=row.updated_at,
+    )
+
+
+def order_values(order: Order) -> Values:
+    """Columns of `orders`."""
+    return {
+        "id": order.id,
+        "assigner": order.assigner,
+        "placer_number": order.placer_number,
+        "filler_number": order.filler_number,
+        "accession_number": order.accession_number,
+        "accession_assigner": order.accession_assigner,
+        "study_instance_uid": order.study_instance_uid,
+        "patient_id": order.patient.id,
+        "procedure_code": order.procedure.code,
+        "procedure_system": order.procedure.system,
+        "procedure_text": order.procedure.text,
+        "modality": order.modality,
+        "reason": order.reason,
+        "priority": order.priority.rank,
+        "ordering_provider": asdict(order.ordering_provider) if order.ordering_provider else None,
+        "scheduled_at": order.scheduled_at,
+        "status": order.status.value,
+        "message_time": order.message_time,
+        "version": order.version,
+        "created_at": order.created_at,
+        "updated_at": order.updated_at,
+    }
+
+
+def order_of(row: Row[Any], patient: Patient) -> Order:
+    """The order in a row of `orders`."""
+    return Order(
+        id=row.id,
+        assigner=row.assigner,
+        patient=patient,
+        placer_number=row.placer_number,
+        filler_number=row.filler_number,
+        accession_number=row.accession_number,
+        accession_assigner=row.accession_assigner,
+        study_instance_uid=row.study_instance_uid,
+        procedure=Procedure(row.procedure_code, row.procedure_system, row.procedure_text),
+        modality=row.modality,
+        reason=row.reason,
+        priority=_PRIORITIES[row.priority],
+        ordering_provider=_provider_of(row.ordering_provider),
+        scheduled_at=row.scheduled_at,
+        status=OrderStatus(row.status),
+        message_time=row.message_time,
+        version=row.version,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def _provider_of(body: Mapping[str, Any] | None) -> Provider | None:
+    if body is None:
+        return None
+    return Provider(body["identifier"], PersonName(**body["name"]) if body["name"] else None)
+
+
+def report_values(report: Report) -> Values:
+    """Columns of `reports`: the newest version's."""
+    return {
+        "id": report.id,
+        "order_id": report.order_id,
+        "version": report.version,
+        "status": report.status.value,
+        "created_at": report.created_at,
+        "updated_at": report.updated_at,
+        "signed_at": report.signature.signed_at if report.signature else None,
+    }
+
+
+def version_values(report: Report) -> Values:
+    """Columns of `report_versions`."""
+    return {
+        "report_id": report.id,
+        "version": report.version,
+        "status": report.status.value,
+        "updated_at": report.updated_at,
+        "body": {
+            "sections": [_section_body(section) for section in report.sections],
+            "author": asdict(report.author),
+            "event": report.event,
+            "job_id": report.job_id,
+            "reason": asdict(report.reason) if report.reason else None,
+            "signature": _signature_body(report.signature),
+        },
+    }
+
+
+def report_of(report_id: str, order_id: str, created_at: datetime, row: Row[Any]) -> Report:
+    """The report in a row of `report_versions`."""
+    body = row.body
+    author = body["author"]
+    return Report(
+        id=report_id,
+        order_id=order_id,
+        version=row.version,
+        status=Status(row.status),
+        sections=tuple(_section_of(section) for section in body["sections"]),
+        created_at=created_at,
+        updated_at=row.updated_at,
+        author=Author(author["id"], author["name"], ActorKind(author["kind"])),
+        event=Event(body["event"]) if body["event"] else None,
+        job_id=body["job_id"],
+        reason=Reason(**body["reason"]) if body["reason"] else None,
+        signature=_signature_of(body["signature"]),
+    )
+
+
+def _signature_body(signature: Signature | None) -> Values | None:
+    return asdict(signature) | {"signed_at": signature.signed_at.isoformat()} if signature else None
+
+
+def _signature_of(body: Mapping[str, Any] | None) -> Signature | None:
+    if body is None:
+        return None
+    return Signature(body["signer_id"], body["signer_name"], datetime.fromisoformat(body["signed_at"]), body["version"])
+
+
+def _section_body(section: Section) -> Values:
+    return {"name": section.name, "fragments": [asdict(fragment) for fragment in section.fragments]}
+
+
+def _section_of(body: Mapping[str, Any]) -> Section:
+    return Section(body["name"], tuple(_fragment_of(fragment) for fragment in body["fragments"]))
+
+
+def _fragment_of(body: Mapping[str, Any]) -> Fragment:
+    return Fragment(
+        id=body["id"],
+        text=body["text"],
+        origin=Origin(body["origin"]),
+        locked=body["locked"],
+        warnings=tuple(FragmentWarning(**warning) for warning in body["warnings"]),
+        job_id=body["job_id"],
+    )
+
+
+def job_values(job: Job) -> Values:
+    """Columns of `jobs`."""
+    return {
+        "id": job.id,
+        "report_id": job.report_id,
+        "kind": job.kind.value,
+        "base_version": job.base_version,
+        "priority": job.priority.rank,
+        "state": job.state.value,
+        "request": dict(job.request),
+        "attempts": job.attempts,
+        "fence": job.fence,
+        "lease_until": job.lease_until,
+        "not_before": job.not_before,
+        "woken_at": job.woken_at,
+        "reason_code": job.reason.code if job.reason else None,
+        "reason_text": job.reason.text if job.reason else None,
+        "run_record": dict(job.run_record) if job.run_record is not None else None,
+        "cancel_requested": job.cancel_requested,
+        "requested_by": job.requested_by,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+    }
+
+
+def job_of(row: Row[Any]) -> Job:
+    """The job in a row of `jobs`."""
+    return Job(
+        id=row.id,
+        report_id=row.report_id,
+        kind=JobKind(row.kind),
+        base_version=row.base_version,
+        priority=_PRIORITIES[row.priority],
+        created_at=row.created_at,
+        state=JobState(row.state),
+        request=row.request,
+        attempts=row.attempts,
+        fence=row.fence,
+        lease_until=row.lease_until,
+        not_before=row.not_before,
+        woken_at=row.woken_at,
+        reason=Reason(row.reason_code, row.reason_text or "") if row.reason_code else None,
+        run_record=row.run_record,
+        cancel_requested=row.cancel_requested,
+        requested_by=row.requested_by,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def message_values(message: StoredMessage) -> Values:
+    """Columns of `messages`."""
+    envelope = message.envelope
+    return {
+        "id": message.id,
+        "received_at": message.received_at,
+        "peer": envelope.peer,
+        "sending_application": envelope.sending_application,
+        "sending_facility": envelope.sending_facility,
+        "control_id": envelope.control_id,
+        "sha256": message.sha256,
+        "message_type": envelope.message_type,
+        "message_time": envelope.message_time,
+        "declared_charset": envelope.declared_charset,
+        "used_charset": envelope.used_charset,
+        "raw": envelope.raw,
+        "ack": message.ack,
+        "outcome": message.outcome.value,
+        "error_category": message.error_category,
+        "error_code": message.error_code,
+        "error_place": message.error_place,
+        "flags": list(message.flags),
+        "order_ids": list(message.order_ids),
+    }
+
+
+def message_of(row: Row[Any]) -> StoredMessage:
+    """The message in a row of `messages`."""
+    return StoredMessage(
+        id=row.id,
+        received_at=row.received_at,
+        envelope=Envelope(
+            raw=row.raw,
+            sending_application=row.sending_application,
+            sending_facility=row.sending_facility,
+            control_id=row.control_id,
+            message_type=row.message_type,
+            declared_charset=row.declared_charset,
+            used_charset=row.used_charset,
+            message_time=row.message_time,
+            peer=row.peer,
+        ),
+        sha256=row.sha256,
+        outcome=MessageOutcome(row.outcome),
+        ack=row.ack,
+        error_category=row.error_category,
+        error_code=row.error_code,
+        error_place=row.error_place,
+        flags=tuple(row.flags),
+        order_ids=tuple(row.order_ids),
+    )
+
+
+def item_values(item: OutboxItem) -> Values:
+    """Columns of `outbox`, but for the sequence number, which the database gives."""
+    return asdict(item) | {"payload": dict(item.payload), "state": item.state.value}
+
+
+def item_of(row: Row[Any]) -> OutboxItem:
+    """The item in a row of `outbox`."""
+    return OutboxItem(
+        id=row.id,
+        destination=row.destination,
+        key=row.key,
+        payload=row.payload,
+        created_at=row.created_at,
+        next_attempt_at=row.next_attempt_at,
+        control_id=row.control_id,
+        state=Delivery(row.state),
+        attempts=row.attempts,
+        lease_until=row.lease_until,
+        last_error=row.last_error,
+        delivered_at=row.delivered_at,
+    )
+
+
+def progress_of(row: Row[Any]) -> StepProgress:
+    """The canvas in a row of `progress`."""
+    accepted = tuple((start, end) for start, end in row.accepted)
+    return StepProgress(row.job_id, row.step, row.steps, row.text, accepted, row.sequence)

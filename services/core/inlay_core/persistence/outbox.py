@@ -1,0 +1,72 @@
+"""The outbox: why a crash between commit and delivery loses nothing, and why items of one key keep their order."""
+
+# ruff: noqa: D102 (what the methods promise is written once, in application/ports.py)
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import exists, func, insert, or_, select, update
+
+from inlay_core.application.ports import Delivery, OutboxItem
+from inlay_core.persistence import mapping
+from inlay_core.persistence.statements import Statements
+from inlay_core.persistence.tables import OUTBOX
+
+
+class SqlOutbox:
+    """`Outbox` on the table `outbox`."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    def add(self, item: OutboxItem) -> None:
+        self._statements.run(insert(OUTBOX).values(mapping.item_values(item)))
+
+    def claim(self, destination: str, now: datetime, lease_until: datetime, limit: int) -> Sequence[OutboxItem]:
+        earlier = OUTBOX.alias("earlier")
+        blocked = exists().where(
+            earlier.c.destination == OUTBOX.c.destination,
+            earlier.c.key == OUTBOX.c.key,
+            earlier.c.state == Delivery.PENDING.value,
+            earlier.c.seq < OUTBOX.c.seq,
+        )
+        due = (
+            select(OUTBOX.c.seq)
+            .where(
+                OUTBOX.c.destination == destination,
+                OUTBOX.c.state == Delivery.PENDING.value,
+                OUTBOX.c.next_attempt_at <= now,
+                or_(OUTBOX.c.lease_until.is_(None), OUTBOX.c.lease_until < now),
+                ~blocked,
+            )
+            .order_by(OUTBOX.c.seq)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        # Two statements: PostgreSQL may run an inner SELECT ... LIMIT FOR UPDATE more than once inside an UPDATE.
+        numbers = [row.seq for row in self._statements.all(due)]
+        if not numbers:
+            return []
+        leased = (
+            update(OUTBOX)
+            .where(OUTBOX.c.seq.in_(numbers))
+            .values(lease_until=lease_until, attempts=OUTBOX.c.attempts + 1)
+            .returning(OUTBOX)
+        )
+        rows = sorted(self._statements.all(leased), key=lambda row: int(row.seq))
+        return [mapping.item_of(row) for row in rows]
+
+    def save(self, item: OutboxItem) -> None:
+        self._statements.must_change_one(update(OUTBOX).where(OUTBOX.c.id == item.id).values(mapping.item_values(item)))
+
+    def get(self, item_id: str) -> OutboxItem | None:
+        row = self._statements.one(select(OUTBOX).where(OUTBOX.c.id == item_id))
+        return mapping.item_of(row) if row else None
+
+    def count(self) -> Mapping[tuple[str, Delivery], int]:
+        query = select(OUTBOX.c.destination, OUTBOX.c.state, func.count().label("number")).group_by(
+            OUTBOX.c.destination, OUTBOX.c.state
+        )
+        return {(row.destination, Delivery(row.state)): row.number for row in self._statements.all(query)}

@@ -1,0 +1,450 @@
+"""Orders, patients, reports, jobs, messages and switches in the database, as the ports ask for them."""
+
+# ruff: noqa: D102 (what the methods promise is written once, in application/ports.py)
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Table,
+    Text,
+    and_,
+    case,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    type_coerce,
+    update,
+)
+
+from inlay_core.application.ports import (
+    Page,
+    ReportRow,
+    ReportSearch,
+    Sort,
+    StepProgress,
+    StoredMessage,
+    Switch,
+    TimeBound,
+)
+from inlay_core.domain.audit import Kind
+from inlay_core.domain.errors import Stale
+from inlay_core.domain.job import Job, JobKind, JobState
+from inlay_core.domain.order import Order, Priority
+from inlay_core.domain.patient import Patient
+from inlay_core.domain.report import Report
+from inlay_core.persistence import mapping
+from inlay_core.persistence.statements import Statements
+from inlay_core.persistence.tables import (
+    JOBS,
+    MESSAGES,
+    ORDERS,
+    PATIENTS,
+    PROGRESS,
+    REPORT_VERSIONS,
+    REPORTS,
+    SWITCHES,
+)
+
+
+def _save_next_version(statements: Statements, table: Table, values: mapping.Values) -> None:
+    """Update a row whose stored version must be the one before."""
+    statements.must_change_one(
+        update(table).where(table.c.id == values["id"], table.c.version == values["version"] - 1).values(values)
+    )
+
+
+class SqlPatients:
+    """`Patients` on the table `patients`."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    def add(self, patient: Patient) -> None:
+        self._statements.changed.add((Kind.PATIENT, patient.id))
+        self._statements.run(insert(PATIENTS).values(mapping.patient_values(patient)))
+
+    def save(self, patient: Patient) -> None:
+        self._statements.changed.add((Kind.PATIENT, patient.id))
+        _save_next_version(self._statements, PATIENTS, mapping.patient_values(patient))
+
+    def get(self, patient_id: str) -> Patient | None:
+        row = self._statements.one(select(PATIENTS).where(PATIENTS.c.id == patient_id))
+        return mapping.patient_of(row) if row else None
+
+    def find(self, assigner: str | None, identifier: str) -> Sequence[Patient]:
+        query = select(PATIENTS).where(PATIENTS.c.identifier == identifier).order_by(PATIENTS.c.id)
+        if assigner is not None:
+            query = query.where(PATIENTS.c.assigner == assigner)
+        return [mapping.patient_of(row) for row in self._statements.all(query)]
+
+
+class SqlOrders:
+    """`Orders` on the table `orders`."""
+
+    def __init__(self, statements: Statements, patients: SqlPatients) -> None:
+        self._statements = statements
+        self._patients = patients
+
+    def add(self, order: Order) -> None:
+        self._statements.changed.add((Kind.ORDER, order.id))
+        self._statements.run(insert(ORDERS).values(mapping.order_values(order)))
+
+    def save(self, order: Order) -> None:
+        self._statements.changed.add((Kind.ORDER, order.id))
+        _save_next_version(self._statements, ORDERS, mapping.order_values(order))
+
+    def get(self, order_id: str) -> Order | None:
+        return self._first(ORDERS.c.id == order_id)
+
+    def by_placer(self, assigner: str, placer_number: str) -> Order | None:
+        return self._first(and_(ORDERS.c.assigner == assigner, ORDERS.c.placer_number == placer_number))
+
+    def by_filler(self, assigner: str, filler_number: str) -> Order | None:
+        return self._first(and_(ORDERS.c.assigner == assigner, ORDERS.c.filler_number == filler_number))
+
+    def by_accession(self, assigner: str | None, accession_number: str) -> Sequence[Order]:
+        where = ORDERS.c.accession_number == accession_number
+        return self._all(where if assigner is None else and_(where, ORDERS.c.accession_assigner == assigner))
+
+    def by_study(self, study_instance_uid: str) -> Sequence[Order]:
+        return self._all(ORDERS.c.study_instance_uid == study_instance_uid)
+
+    def by_ids(self, order_ids: Sequence[str]) -> Mapping[str, Order]:
+        """Orders by id, for a page of reports."""
+        return {order.id: order for order in self._all(ORDERS.c.id.in_(order_ids))}
+
+    def _first(self, where: ColumnElement[bool]) -> Order | None:
+        return next(iter(self._all(where)), None)
+
+    def _all(self, where: ColumnElement[bool]) -> list[Order]:
+        rows = self._statements.all(select(ORDERS).where(where).order_by(ORDERS.c.created_at, ORDERS.c.id))
+        patient_ids = {row.patient_id for row in rows}
+        found = self._statements.all(select(PATIENTS).where(PATIENTS.c.id.in_(patient_ids))) if rows else ()
+        patients = {row.id: mapping.patient_of(row) for row in found}
+        return [mapping.order_of(row, patients[row.patient_id]) for row in rows]
+
+
+class SqlReports:
+    """`Reports`: the newest version's keys in `reports`, the text of each version in `report_versions`."""
+
+    def __init__(self, statements: Statements, orders: SqlOrders) -> None:
+        self._statements = statements
+        self._orders = orders
+
+    def add(self, report: Report) -> None:
+        self._statements.changed.add((Kind.REPORT, report.id))
+        self._statements.run(insert(REPORTS).values(mapping.report_values(report)))
+        self._statements.run(insert(REPORT_VERSIONS).values(mapping.version_values(report)))
+
+    def save(self, report: Report) -> None:
+        self._statements.changed.add((Kind.REPORT, report.id))
+        _save_next_version(self._statements, REPORTS, mapping.report_values(report))
+        self._statements.run(insert(REPORT_VERSIONS).values(mapping.version_values(report)))
+
+    def get(self, report_id: str) -> Report | None:
+        return self._one(_newest().where(REPORTS.c.id == report_id))
+
+    def by_order(self, order_id: str) -> Report | None:
+        return self._one(_newest().where(REPORTS.c.order_id == order_id))
+
+    def version(self, report_id: str, version: int) -> Report | None:
+        return self._one(_versions().where(REPORTS.c.id == report_id, REPORT_VERSIONS.c.version == version))
+
+    def versions(self, report_id: str) -> Sequence[Report]:
+        query = _versions().where(REPORTS.c.id == report_id).order_by(REPORT_VERSIONS.c.version)
+        return [_report(row) for row in self._statements.all(query)]
+
+    def search(self, search: ReportSearch, sort: Sort, offset: int, limit: int) -> Page:
+        where = _conditions(search)
+        joined = REPORTS.join(ORDERS, ORDERS.c.id == REPORTS.c.order_id).join(
+            PATIENTS, PATIENTS.c.id == ORDERS.c.patient_id
+        )
+        total = self._statements.run(select(func.count()).select_from(joined).where(*where)).scalar_one()
+        order: list[ColumnElement[Any]]
+        if sort is Sort.WORKLIST:
+            order = [ORDERS.c.priority, REPORTS.c.created_at, REPORTS.c.id]
+        elif sort is Sort.OLDEST:
+            order = [REPORTS.c.updated_at, REPORTS.c.id]
+        else:
+            order = [REPORTS.c.updated_at.desc(), REPORTS.c.id]
+        ids = select(REPORTS.c.id).select_from(joined).where(*where).order_by(*order).offset(offset).limit(limit)
+        wanted = [row.id for row in self._statements.all(ids)]
+        found = {r.id: r for r in map(_report, self._statements.all(_newest().where(REPORTS.c.id.in_(wanted))))}
+        orders = self._orders.by_ids([report.order_id for report in found.values()])
+        rows = tuple(ReportRow(found[i], orders[found[i].order_id]) for i in wanted)
+        return Page(rows, total, offset, limit)
+
+    def _one(self, query: Select[Any]) -> Report | None:
+        row = self._statements.one(query)
+        return _report(row) if row else None
+
+
+def _versions() -> Select[Any]:
+    head = (REPORTS.c.id, REPORTS.c.order_id, REPORTS.c.created_at)
+    text = (
+        REPORT_VERSIONS.c.version,
+        REPORT_VERSIONS.c.status,
+        REPORT_VERSIONS.c.updated_at,
+        REPORT_VERSIONS.c.body,
+    )
+    return select(*head, *text).join_from(REPORTS, REPORT_VERSIONS, REPORT_VERSIONS.c.report_id == REPORTS.c.id)
+
+
+def _newest() -> Select[Any]:
+    return _versions().where(REPORT_VERSIONS.c.version == REPORTS.c.version)
+
+
+def _report(row: Row[Any]) -> Report:
+    return mapping.report_of(row.id, row.order_id, row.created_at, row)
+
+
+def _conditions(search: ReportSearch) -> list[ColumnElement[bool]]:
+    where: list[ColumnElement[bool]] = []
+    for column, values in (
+        (REPORTS.c.id, search.ids),
+        (REPORTS.c.order_id, search.order_ids),
+        (ORDERS.c.patient_id, search.patient_ids),
+        (ORDERS.c.study_instance_uid, search.study_instance_uids),
+    ):
+        if values:
+            where.append(column.in_(values))
+    if search.statuses is not None:
+        where.append(REPORTS.c.status.in_([status.value for status in search.statuses]))
+    if search.patient_identifiers:
+        where.append(_identified(PATIENTS.c.assigner, PATIENTS.c.identifier, search.patient_identifiers))
+    if search.accessions:
+        where.append(_identified(ORDERS.c.accession_assigner, ORDERS.c.accession_number, search.accessions))
+    if search.procedures:
+        code = func.coalesce(ORDERS.c.procedure_code, "")
+        where.append(_identified(ORDERS.c.procedure_system, code, search.procedures))
+    where += [_bounded(REPORTS.c.updated_at, bound) for bound in search.last_updated]
+    where += [_bounded(REPORTS.c.signed_at, bound) for bound in search.signed]
+    where += [_bounded(ORDERS.c.scheduled_at, bound) for bound in search.scheduled]
+    return where
+
+
+def _identified(
+    assigner: ColumnElement[str], value: ColumnElement[str], wanted: Iterable[tuple[str | None, str]]
+) -> ColumnElement[bool]:
+    return or_(*(value == v if a is None else and_(value == v, assigner == a) for a, v in wanted))
+
+
+def _bounded(column: ColumnElement[datetime], bound: TimeBound) -> ColumnElement[bool]:
+    """FHIR R4 search prefixes (3.1.1.4.6) on a column that is a moment, against the period [start, end)."""
+    match bound.op:
+        case "eq":
+            return and_(column >= bound.start, column < bound.end)
+        case "ne":
+            return or_(column < bound.start, column >= bound.end)
+        case "gt" | "sa":
+            return column >= bound.end
+        case "ge":
+            return column >= bound.start
+        case "lt" | "eb":
+            return column < bound.start
+        case "le":
+            return column < bound.end
+        case _:
+            raise ValueError("unknown prefix")
+
+
+class SqlJobs:
+    """`Jobs` on the table `jobs`."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    def add(self, job: Job) -> None:
+        self._statements.changed.add((Kind.JOB, job.id))
+        self._statements.run(insert(JOBS).values(mapping.job_values(job)))
+
+    def save(self, job: Job, *, fence: int) -> None:
+        self._statements.changed.add((Kind.JOB, job.id))
+        self._statements.must_change_one(
+            update(JOBS).where(JOBS.c.id == job.id, JOBS.c.fence == fence).values(mapping.job_values(job))
+        )
+
+    def get(self, job_id: str) -> Job | None:
+        row = self._statements.one(select(JOBS).where(JOBS.c.id == job_id))
+        return mapping.job_of(row) if row else None
+
+    def of_report(self, report_id: str) -> Sequence[Job]:
+        return self._all(select(JOBS).where(JOBS.c.report_id == report_id).order_by(JOBS.c.created_at, JOBS.c.id))
+
+    def with_model(self, digest_prefix: str) -> Job | None:
+        # The record is stored as compact JSON text (JsonText), so the pair stands in it exactly like this.
+        stated = f'"model_digest":"{digest_prefix}'
+        record = type_coerce(JOBS.c.run_record, Text)
+        row = self._statements.one(select(JOBS).where(record.contains(stated, autoescape=True)).limit(1))
+        return mapping.job_of(row) if row else None
+
+    def claim(
+        self, now: datetime, lease_until: datetime, kinds: frozenset[JobKind], held_reports: Sequence[str] = ()
+    ) -> Job | None:
+        # One statement: on PostgreSQL the inner query skips rows that another worker is taking at this moment, on
+        # SQLite the whole transaction holds the write lock.
+        if not kinds:
+            return None
+        best = (
+            select(JOBS.c.id)
+            .where(
+                JOBS.c.state == JobState.QUEUED.value,
+                JOBS.c.kind.in_([kind.value for kind in kinds]),
+                or_(JOBS.c.not_before.is_(None), JOBS.c.not_before <= now),
+            )
+            .order_by(
+                JOBS.c.priority,
+                case((JOBS.c.report_id.in_(list(held_reports)), 0), else_=1),
+                JOBS.c.created_at,
+                JOBS.c.id,
+            )
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        taken = (
+            update(JOBS)
+            .where(JOBS.c.id == best.scalar_subquery(), JOBS.c.state == JobState.QUEUED.value)
+            .values(
+                state=JobState.RUNNING.value,
+                fence=JOBS.c.fence + 1,
+                attempts=JOBS.c.attempts + 1,
+                lease_until=lease_until,
+                not_before=None,
+            )
+            .returning(JOBS)
+        )
+        row = self._statements.one(taken)
+        if row is None:
+            return None
+        self._statements.changed.add((Kind.JOB, row.id))
+        return mapping.job_of(row)
+
+    def renew(self, job_id: str, fence: int, lease_until: datetime) -> Job:
+        held = and_(JOBS.c.id == job_id, JOBS.c.fence == fence, JOBS.c.state == JobState.RUNNING.value)
+        row = self._statements.one(update(JOBS).where(held).values(lease_until=lease_until).returning(JOBS))
+        if row is None:
+            raise Stale("fence-moved", "The job is no longer held under this fence.", "job.fence")
+        return mapping.job_of(row)
+
+    def in_state(self, state: JobState, limit: int, after: tuple[datetime, str] | None = None) -> Sequence[Job]:
+        query = select(JOBS).where(JOBS.c.state == state.value).order_by(JOBS.c.created_at, JOBS.c.id).limit(limit)
+        if after is not None:
+            query = query.where(tuple_(JOBS.c.created_at, JOBS.c.id) > tuple_(*after))
+        return self._all(query)
+
+    def expired(self, now: datetime, limit: int) -> Sequence[Job]:
+        over = and_(JOBS.c.state == JobState.RUNNING.value, JOBS.c.lease_until < now)
+        return self._all(select(JOBS).where(over).order_by(JOBS.c.lease_until).limit(limit))
+
+    def unwoken(self, woken_before: datetime, now: datetime, limit: int) -> Sequence[Job]:
+        forgotten = and_(
+            JOBS.c.state == JobState.QUEUED.value,
+            func.coalesce(JOBS.c.woken_at, JOBS.c.created_at) < woken_before,
+            or_(JOBS.c.not_before.is_(None), JOBS.c.not_before <= now),
+        )
+        return self._all(select(JOBS).where(forgotten).order_by(JOBS.c.priority, JOBS.c.created_at).limit(limit))
+
+    def woken(self, job_ids: Sequence[str], now: datetime) -> None:
+        if job_ids:
+            self._statements.run(update(JOBS).where(JOBS.c.id.in_(job_ids)).values(woken_at=now))
+
+    def count(self, states: Iterable[JobState]) -> Mapping[tuple[JobState, Priority], int]:
+        query = (
+            select(JOBS.c.state, JOBS.c.priority, func.count().label("number"))
+            .where(JOBS.c.state.in_([state.value for state in states]))
+            .group_by(JOBS.c.state, JOBS.c.priority)
+        )
+        ranks = tuple(Priority)
+        return {(JobState(row.state), ranks[row.priority]): row.number for row in self._statements.all(query)}
+
+    def _all(self, query: Select[Any]) -> list[Job]:
+        return [mapping.job_of(row) for row in self._statements.all(query)]
+
+
+class SqlMessages:
+    """`Messages` on the table `messages`."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    def add(self, message: StoredMessage) -> None:
+        self._statements.changed.add((Kind.MESSAGE, message.id))
+        self._statements.run(insert(MESSAGES).values(mapping.message_values(message)))
+
+    def replace(self, message: StoredMessage) -> None:
+        self._statements.changed.add((Kind.MESSAGE, message.id))
+        self._statements.must_change_one(
+            update(MESSAGES).where(MESSAGES.c.id == message.id).values(mapping.message_values(message))
+        )
+
+    def find(self, application: str, facility: str, control_id: str, sha256: str) -> StoredMessage | None:
+        where = and_(_of_sender(application, facility, control_id), MESSAGES.c.sha256 == sha256)
+        row = self._statements.one(select(MESSAGES).where(where))
+        return mapping.message_of(row) if row else None
+
+    def has_control_id(self, application: str, facility: str, control_id: str) -> bool:
+        where = _of_sender(application, facility, control_id)
+        return self._statements.one(select(MESSAGES.c.id).where(where).limit(1)) is not None
+
+    def get(self, message_id: str) -> StoredMessage | None:
+        row = self._statements.one(select(MESSAGES).where(MESSAGES.c.id == message_id))
+        return mapping.message_of(row) if row else None
+
+
+def _of_sender(application: str, facility: str, control_id: str) -> ColumnElement[bool]:
+    return and_(
+        MESSAGES.c.sending_application == application,
+        MESSAGES.c.sending_facility == facility,
+        MESSAGES.c.control_id == control_id,
+    )
+
+
+class SqlProgressRows:
+    """`ProgressRows` on the table `progress`: one row per job, overwritten step by step."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    def put(self, progress: StepProgress, now: datetime) -> None:
+        values = {
+            "sequence": progress.sequence,
+            "step": progress.step,
+            "steps": progress.steps,
+            "text": progress.text,
+            "accepted": [list(span) for span in progress.accepted],
+            "updated_at": now,
+        }
+        changed = self._statements.run(update(PROGRESS).where(PROGRESS.c.job_id == progress.job_id).values(values))
+        if changed.rowcount == 0:
+            self._statements.run(insert(PROGRESS).values(values | {"job_id": progress.job_id}))
+
+    def get(self, job_id: str) -> StepProgress | None:
+        row = self._statements.one(select(PROGRESS).where(PROGRESS.c.job_id == job_id))
+        return mapping.progress_of(row) if row else None
+
+
+class SqlSwitches:
+    """`Switches` on the table `switches`."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    def get(self, name: str) -> Switch | None:
+        row = self._statements.one(select(SWITCHES).where(SWITCHES.c.name == name))
+        return Switch(row.name, row.is_on, row.changed_at, row.changed_by) if row else None
+
+    def save(self, switch: Switch) -> None:
+        self._statements.changed.add((Kind.SWITCH, switch.name))
+        values = {"is_on": switch.on, "changed_at": switch.changed_at, "changed_by": switch.changed_by}
+        changed = self._statements.run(update(SWITCHES).where(SWITCHES.c.name == switch.name).values(values))
+        if changed.rowcount == 0:
+            self._statements.run(insert(SWITCHES).values(values | {"name": switch.name}))

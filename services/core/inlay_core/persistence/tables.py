@@ -1,0 +1,229 @@
+"""The tables. Unique keys, not checks, make creates idempotent; the migrations build exactly this.
+
+Nothing refers to audit rows and they refer to nothing, so that no cascade can ever take them away.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+)
+
+from inlay_core.persistence.columns import JsonText, Moment
+
+METADATA: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_ID: Final = String(64)
+# SQLite numbers rows by itself only where the type is spelled INTEGER.
+_SEQUENCE: Final = BigInteger().with_variant(Integer(), "sqlite")
+
+PATIENTS: Final = Table(
+    "patients",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("assigner", Text, nullable=False),
+    Column("identifier", Text, nullable=False),
+    Column("name", JsonText),
+    Column("birth_date", Date),
+    Column("sex", Text),
+    Column("message_time", Moment),
+    Column("version", Integer, nullable=False),
+    Column("updated_at", Moment),
+    UniqueConstraint("assigner", "identifier"),
+    Index(None, "identifier"),
+)
+
+ORDERS: Final = Table(
+    "orders",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("assigner", Text, nullable=False),
+    Column("placer_number", Text),
+    Column("filler_number", Text),
+    Column("accession_number", Text),
+    Column("accession_assigner", Text, nullable=False),
+    Column("study_instance_uid", Text),
+    Column("patient_id", _ID, ForeignKey("patients.id"), nullable=False),
+    Column("procedure_code", Text),
+    Column("procedure_system", Text),
+    Column("procedure_text", Text),
+    Column("modality", Text),
+    Column("reason", Text),
+    Column("priority", Integer, nullable=False),
+    Column("ordering_provider", JsonText),
+    Column("scheduled_at", Moment),
+    Column("status", String(32), nullable=False),
+    Column("message_time", Moment),
+    Column("version", Integer, nullable=False),
+    Column("created_at", Moment),
+    Column("updated_at", Moment),
+    UniqueConstraint("assigner", "placer_number"),
+    UniqueConstraint("accession_assigner", "accession_number"),
+    Index(None, "assigner", "filler_number"),
+    Index(None, "accession_number"),
+    Index(None, "study_instance_uid"),
+    Index(None, "patient_id"),
+)
+
+REPORTS: Final = Table(
+    "reports",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("order_id", _ID, ForeignKey("orders.id"), nullable=False, unique=True),
+    Column("version", Integer, nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("signed_at", Moment),
+    Index(None, "status", "updated_at"),
+    Index(None, "updated_at"),
+)
+
+REPORT_VERSIONS: Final = Table(
+    "report_versions",
+    METADATA,
+    Column("report_id", _ID, ForeignKey("reports.id"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("status", String(32), nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("body", JsonText, nullable=False),
+)
+
+JOBS: Final = Table(
+    "jobs",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("report_id", _ID, ForeignKey("reports.id"), nullable=False, index=True),
+    Column("kind", String(16), nullable=False),
+    Column("base_version", Integer, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("request", JsonText, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("lease_until", Moment),
+    Column("not_before", Moment),
+    Column("woken_at", Moment),
+    Column("reason_code", Text),
+    Column("reason_text", Text),
+    Column("run_record", JsonText),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("requested_by", Text),
+    Column("created_at", Moment, nullable=False),
+    Column("started_at", Moment),
+    Column("finished_at", Moment),
+    # The order in which jobs are claimed.
+    Index("ix_jobs_claim", "state", "priority", "created_at"),
+)
+
+MESSAGES: Final = Table(
+    "messages",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("received_at", Moment, nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("sending_application", Text, nullable=False),
+    Column("sending_facility", Text, nullable=False),
+    Column("control_id", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("message_type", Text, nullable=False),
+    Column("message_time", Moment),
+    Column("declared_charset", Text, nullable=False),
+    Column("used_charset", Text, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    Column("ack", LargeBinary, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("error_category", String(16)),
+    Column("error_code", Text),
+    Column("error_place", Text),
+    Column("flags", JsonText, nullable=False),
+    Column("order_ids", JsonText, nullable=False),
+    UniqueConstraint("sending_application", "sending_facility", "control_id", "sha256", name="uq_messages_key"),
+)
+
+OUTBOX: Final = Table(
+    "outbox",
+    METADATA,
+    # Rises in the order of writing, which is the order of delivery within a key.
+    Column("seq", _SEQUENCE, primary_key=True, autoincrement=True),
+    Column("id", _ID, nullable=False, unique=True),
+    Column("destination", String(32), nullable=False),
+    Column("key", _ID, nullable=False),
+    Column("payload", JsonText, nullable=False),
+    Column("control_id", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("next_attempt_at", Moment, nullable=False),
+    Column("lease_until", Moment),
+    Column("delivered_at", Moment),
+    Column("last_error", Text),
+    Index("ix_outbox_due", "destination", "state", "next_attempt_at"),
+    Index("ix_outbox_key", "destination", "key", "state", "seq"),
+)
+
+AUDIT_EVENTS: Final = Table(
+    "audit_events",
+    METADATA,
+    Column("seq", _SEQUENCE, primary_key=True, autoincrement=True),
+    Column("id", _ID, nullable=False, unique=True),
+    Column("tag", String(64), nullable=False),
+    Column("report_id", _ID, index=True),
+    # The canonical JSON that is hashed; the columns beside it only find it.
+    Column("body", Text, nullable=False),
+    Column("is_sealed", Boolean, nullable=False, server_default=false()),
+    Index("ix_audit_events_sealing", "is_sealed", "seq"),
+)
+
+AUDIT_LINKS: Final = Table(
+    "audit_links",
+    METADATA,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_id", _ID, nullable=False, unique=True),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+PROGRESS: Final = Table(
+    "progress",
+    METADATA,
+    Column("job_id", _ID, primary_key=True),
+    # Milliseconds: 32 bits are too few.
+    Column("sequence", BigInteger, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("steps", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("accepted", JsonText, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+)
+
+SWITCHES: Final = Table(
+    "switches",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("is_on", Boolean, nullable=False),
+    Column("changed_at", Moment, nullable=False),
+    Column("changed_by", Text, nullable=False),
+)

@@ -1,0 +1,129 @@
+"""The audit trail in the database: events in the transaction of their change, links by the sealer afterwards."""
+
+# ruff: noqa: D102 (what the methods promise is written once, in application/ports.py)
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Row, exists, func, insert, select, update
+
+from inlay_core.domain.audit import GENESIS, AuditEvent, Link, Verification, first_break, seal
+from inlay_core.persistence.statements import Statements
+from inlay_core.persistence.tables import AUDIT_EVENTS, AUDIT_LINKS
+
+# A walk along a trail of years must not hold it in memory.
+_BATCH: Final = 1000
+
+# The name of the advisory lock of sealers: the first eight bytes of SHA-256("inlay sealer"), as a signed number.
+_SEALER: Final = -4936558115820949021
+
+
+class SqlAuditTrail:
+    """`AuditTrail` on the tables `audit_events` and `audit_links`."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    def record(self, event: AuditEvent) -> None:
+        self._statements.recorded.add((event.subject_kind, event.subject_id))
+        self._statements.run(
+            insert(AUDIT_EVENTS).values(
+                id=event.id, tag=event.tag.value, report_id=event.report_id, body=event.canonical()
+            )
+        )
+
+    def of_report(self, report_id: str, offset: int = 0, limit: int = 1000) -> Sequence[AuditEvent]:
+        query = (
+            select(AUDIT_EVENTS.c.body)
+            .where(AUDIT_EVENTS.c.report_id == report_id)
+            .order_by(AUDIT_EVENTS.c.seq)
+            .offset(offset)
+            .limit(limit)
+        )
+        return [AuditEvent.from_canonical(row.body) for row in self._statements.all(query)]
+
+    def get(self, event_id: str) -> AuditEvent | None:
+        row = self._statements.one(select(AUDIT_EVENTS.c.body).where(AUDIT_EVENTS.c.id == event_id))
+        return AuditEvent.from_canonical(row.body) if row else None
+
+    def seal(self, limit: int = 1000) -> int:
+        # Should two sealers read the same head after all, the primary key on the position lets one of them commit.
+        if not self._statements.is_alone(_SEALER):
+            return 0
+        pending = select(AUDIT_EVENTS.c.seq, AUDIT_EVENTS.c.id, AUDIT_EVENTS.c.body)
+        pending = pending.where(AUDIT_EVENTS.c.is_sealed.is_(False)).order_by(AUDIT_EVENTS.c.seq).limit(limit)
+        rows = self._statements.all(pending)
+        if not rows:
+            return 0
+        head = self._statements.one(select(AUDIT_LINKS).order_by(AUDIT_LINKS.c.position.desc()).limit(1))
+        position, previous = (head.position, head.hash) if head else (0, GENESIS)
+        links = seal(((row.id, row.body) for row in rows), position, previous)
+        self._statements.run(
+            insert(AUDIT_LINKS).values(
+                [
+                    {
+                        "position": link.position,
+                        "event_id": link.event_id,
+                        "previous": link.previous,
+                        "hash": link.hash,
+                    }
+                    for link in links
+                ]
+            )
+        )
+        self._statements.run(
+            update(AUDIT_EVENTS).where(AUDIT_EVENTS.c.seq.in_([row.seq for row in rows])).values(is_sealed=True)
+        )
+        return len(links)
+
+    def verify(self) -> Verification:
+        sealed, head, broken = first_break(self.links())
+        unsealed = self._statements.run(select(func.count()).select_from(AUDIT_EVENTS).where(_unlinked())).scalar_one()
+        return Verification(sealed, unsealed, head, broken)
+
+    def links(self) -> Iterator[tuple[Link, str | None]]:
+        position = 0
+        while True:
+            query = (
+                select(AUDIT_LINKS, AUDIT_EVENTS.c.body, AUDIT_EVENTS.c.tag, AUDIT_EVENTS.c.report_id)
+                .join_from(AUDIT_LINKS, AUDIT_EVENTS, AUDIT_EVENTS.c.id == AUDIT_LINKS.c.event_id, isouter=True)
+                .where(AUDIT_LINKS.c.position > position)
+                .order_by(AUDIT_LINKS.c.position)
+                .limit(_BATCH)
+            )
+            rows = self._statements.all(query)
+            if not rows:
+                return
+            for row in rows:
+                yield Link(row.position, row.event_id, row.previous, row.hash), _found(row)
+            position = rows[-1].position
+
+    def unsealed(self) -> Iterator[AuditEvent]:
+        seq = 0
+        while True:
+            query = select(AUDIT_EVENTS.c.seq, AUDIT_EVENTS.c.body).where(_unlinked(), AUDIT_EVENTS.c.seq > seq)
+            rows = self._statements.all(query.order_by(AUDIT_EVENTS.c.seq).limit(_BATCH))
+            if not rows:
+                return
+            for row in rows:
+                yield AuditEvent.from_canonical(row.body)
+            seq = rows[-1].seq
+
+
+def _unlinked() -> Any:
+    return ~exists().where(AUDIT_LINKS.c.event_id == AUDIT_EVENTS.c.id)
+
+
+def _found(row: Row[Any]) -> str | None:
+    """The event's canonical JSON; an empty text, which fits no hash, when the columns that find it were changed."""
+    if row.body is None:
+        return None
+    try:
+        body = json.loads(row.body)
+        agrees = (body["id"], body["tag"], body["report_id"]) == (row.event_id, row.tag, row.report_id)
+    except (ValueError, KeyError, TypeError):
+        agrees = False
+    return str(row.body) if agrees else ""

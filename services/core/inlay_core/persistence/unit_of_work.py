@@ -1,0 +1,101 @@
+"""One transaction: every repository on one connection, and no commit of a change without its audit event."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from inlay_core.domain.errors import Fault
+from inlay_core.persistence.engine import READ_ONLY
+from inlay_core.persistence.outbox import SqlOutbox
+from inlay_core.persistence.repositories import (
+    SqlJobs,
+    SqlMessages,
+    SqlOrders,
+    SqlPatients,
+    SqlProgressRows,
+    SqlReports,
+    SqlSwitches,
+)
+from inlay_core.persistence.statements import Statements, translated
+from inlay_core.persistence.trail import SqlAuditTrail
+
+
+class SqlUnitOfWork:
+    """`UnitOfWork` on a database. `read_only` ones take no write lock and cannot commit changes."""
+
+    patients: SqlPatients
+    orders: SqlOrders
+    reports: SqlReports
+    jobs: SqlJobs
+    messages: SqlMessages
+    outbox: SqlOutbox
+    audit: SqlAuditTrail
+    progress: SqlProgressRows
+    switches: SqlSwitches
+
+    def __init__(self, engine: Engine, *, read_only: bool = False) -> None:
+        self._engine = engine
+        self._read_only = read_only
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> Self:
+        if self._connection is not None:
+            raise Fault("transaction-open", "A unit of work is one transaction at a time.")
+        try:
+            connection = self._engine.connect()
+            try:
+                if self._read_only:
+                    connection = connection.execution_options(**{READ_ONLY: True})
+                connection.begin()
+            except BaseException:
+                connection.close()
+                raise
+        except DBAPIError as error:
+            raise translated(error) from None
+        self._connection = connection
+        self._statements = Statements(connection)
+        self.patients = SqlPatients(self._statements)
+        self.orders = SqlOrders(self._statements, self.patients)
+        self.reports = SqlReports(self._statements, self.orders)
+        self.jobs = SqlJobs(self._statements)
+        self.messages = SqlMessages(self._statements)
+        self.outbox = SqlOutbox(self._statements)
+        self.audit = SqlAuditTrail(self._statements)
+        self.progress = SqlProgressRows(self._statements)
+        self.switches = SqlSwitches(self._statements)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def commit(self) -> None:
+        """Make everything permanent; Fault for a change without its audit event, Race when another was first."""
+        if self._connection is None:
+            raise Fault("no-transaction", "There is no open transaction.")
+        unrecorded = self._statements.changed - self._statements.recorded
+        if unrecorded:
+            kinds = ", ".join(sorted({kind for kind, _ in unrecorded}))
+            raise Fault("audit-event-missing", f"A change of {kinds} has no audit event.")
+        if self._read_only and self._statements.changed:
+            raise Fault("read-only", "This unit of work only reads.")
+        try:
+            self._connection.commit()
+        except DBAPIError as error:
+            raise translated(error) from None
+        self._statements.changed.clear()
+        self._statements.recorded.clear()
+
+    def rollback(self) -> None:
+        """Forget everything since the beginning."""
+        if self._connection is not None:
+            self._connection.rollback()
+            self._statements.changed.clear()
+            self._statements.recorded.clear()

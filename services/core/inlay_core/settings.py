@@ -1,0 +1,180 @@
+"""Every setting of Inlay, documented here and read from the environment here only.
+
+`docs/reference/settings.md` is generated from this file; `Settings.from_env` is called once, at the start of a process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from inlay_core.domain.errors import Invalid
+
+PREFIX: Final = "INLAY_"
+
+
+def _setting(default: Any, help_text: str, *, secret: bool = False) -> Any:
+    """A documented field. Secret ones (they may carry a password) stay out of repr and of `inlay check`."""
+    return dataclasses.field(default=default, metadata={"help": help_text, "secret": secret}, repr=not secret)
+
+
+# ruff: noqa: RUF009 (each default is made once, by _setting, and none of them is mutable)
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a process is configured with. The environment variable of a field is INLAY_ and its name in capitals."""
+
+    home: Path = _setting(Path("var"), "Folder of the embedded data: database, broker queues, keys.")
+    database_url: str = _setting("", "SQLAlchemy URL. Empty: SQLite in INLAY_HOME.", secret=True)
+    broker_url: str = _setting("", "Celery broker (redis://...). Empty: file queues in INLAY_HOME.", secret=True)
+    redis_url: str = _setting("", "Redis for live progress. Empty: a throttled database row.", secret=True)
+    http_host: str = _setting("127.0.0.1", "Address of the HTTP server.")
+    http_port: int = _setting(8080, "Port of the HTTP server.")
+    http_threads: int = _setting(16, "Threads per HTTP process. A live progress stream holds one.")
+    max_streams: int = _setting(8, "Live progress streams per HTTP process; further ones are told to poll.")
+    mllp_host: str = _setting("127.0.0.1", "Address of the MLLP listener.")
+    mllp_port: int = _setting(2575, "Port of the MLLP listener.")
+    mllp_max_frame: int = _setting(1_048_576, "Largest HL7 message in bytes; a larger one closes the connection.")
+    mllp_max_connections: int = _setting(100, "MLLP connections at a time.")
+    mllp_stall_seconds: float = _setting(30.0, "How long a message that has begun may stand still.")
+    mllp_charset: str = _setting("windows-1252", "Character set of senders that leave MSH-18 empty.")
+    hl7_mapping: str = _setting("", "TOML file: what holds per sending application. Empty: IHE RAD-4 for all.")
+    application: str = _setting("INLAY", "Our name in HL7 messages (MSH-3).")
+    facility: str = _setting("INLAY", "Our facility in HL7 messages (MSH-4).")
+    oru_target: str = _setting("", "host:port that gets ORU^R01 for drafts and signed reports. Empty: none.")
+    oru_timeout_seconds: float = _setting(10.0, "How long to wait for the acknowledgement of an ORU.")
+    images_folder: str = _setting("", "Watched folder of DICOM files. Empty: images in INLAY_HOME.")
+    model: str = _setting("", "Checkpoint: a folder or a hub id. Empty: the demonstration checkpoint that is shipped.")
+    model_revision: str = _setting("", "Pinned revision of a hub checkpoint.")
+    device: str = _setting("", "Torch device of the worker. Empty: the first GPU, else the CPU.")
+    demo_model_on_any_study: bool = _setting(
+        False, "Let the demonstration model read studies that are no phantoms. Its words say nothing about them."
+    )
+    steps: int = _setting(16, "Denoising steps of a draft or an infill, unless the request says otherwise.")
+    draft: bool = _setting(True, "Intended use: drafts from images.")
+    infill: bool = _setting(True, "Intended use: infill between locked fragments.")
+    kill_switch: bool = _setting(False, "Stop all generation; reading and signing go on.")
+    prompt_with_reason: bool = _setting(
+        False, "Let the order's free text (identifying) and imported text reach the model."
+    )
+    fhir_draft_status: str = _setting("partial", "DiagnosticReport.status of drafts: partial or preliminary.")
+    auth: str = _setting("embedded", "embedded: a key pair in INLAY_HOME, loopback only. jwt: INLAY_JWKS_FILE decides.")
+    jwks_file: str = _setting("", "Public keys (JWKS) of the token issuer, for INLAY_AUTH=jwt.")
+    jwt_issuer: str = _setting("inlay", "Issuer that tokens must name.")
+    jwt_audience: str = _setting("inlay", "Audience that tokens must name.")
+    lease_seconds: float = _setting(60.0, "A worker that is silent for so long has lost its job.")
+    max_attempts: int = _setting(5, "Attempts of a job before it is parked with its reason.")
+    max_open_jobs: int = _setting(0, "Open draft jobs per priority before orders are refused; 0 is no limit.")
+    sweep_seconds: float = _setting(2.0, "Pause between two rounds of the relay's sweepers.")
+    forgotten_seconds: float = _setting(30.0, "A queued job that nobody took for so long is announced again.")
+    progress_seconds: float = _setting(0.1, "Least time between two canvases in the database row.")
+    log_level: str = _setting("info", "debug, info, warning or error.")
+    log_format: str = _setting("json", "json or console.")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Read the settings; raise Invalid, naming the variable (never its value), where one cannot be read."""
+        values: dict[str, Any] = {
+            field.name: _read(field, environ[PREFIX + field.name.upper()])
+            for field in dataclasses.fields(cls)
+            if environ.get(PREFIX + field.name.upper(), "") != ""
+        }
+        return _checked(cls(**values))
+
+    @property
+    def database(self) -> str:
+        """The URL that is used: the given one, else SQLite in the home folder."""
+        return self.database_url or f"sqlite:///{self.home.absolute() / 'inlay.sqlite'}"
+
+    @property
+    def images(self) -> Path:
+        """The watched folder of DICOM files."""
+        return Path(self.images_folder) if self.images_folder else self.home / "images"
+
+    @property
+    def oru_address(self) -> tuple[str, int] | None:
+        """Host and port of the ORU target, if there is one."""
+        host, _, port = self.oru_target.rpartition(":")
+        if not self.oru_target:
+            return None
+        if not host or not port.isdecimal():
+            raise Invalid("bad-setting", "Expected host:port.", "INLAY_ORU_TARGET")
+        return host.strip("[]"), int(port)
+
+
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "fhir_draft_status": ("partial", "preliminary"),
+    "auth": ("embedded", "jwt"),
+    "log_level": ("debug", "info", "warning", "error"),
+    "log_format": ("json", "console"),
+}
+
+
+def _checked(settings: Settings) -> Settings:
+    for name, choices in _CHOICES.items():
+        if getattr(settings, name) not in choices:
+            raise Invalid("bad-setting", f"Expected one of {', '.join(choices)}.", PREFIX + name.upper())
+    return settings
+
+
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off"})
+
+
+def _boolean(text: str) -> bool:
+    word = text.strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise ValueError
+    return word in _TRUE
+
+
+_READERS: Final[Mapping[type, Callable[[str], object]]] = {
+    bool: _boolean,
+    int: int,
+    float: float,
+    Path: Path,
+    str: str,
+}
+
+
+def _kind(field: dataclasses.Field[Any]) -> type:
+    return next(kind for kind in _READERS if isinstance(field.default, kind))
+
+
+def _read(field: dataclasses.Field[Any], text: str) -> object:
+    kind = _kind(field)
+    try:
+        return _READERS[kind](text)
+    except ValueError:
+        raise Invalid("bad-setting", f"Expected {_KIND_NAMES[kind]}.", PREFIX + field.name.upper()) from None
+
+
+_KIND_NAMES: Final[Mapping[type, str]] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    Path: "a folder",
+    str: "text",
+}
+
+
+def reference() -> str:
+    """The page `docs/reference/settings.md`."""
+    rows = [
+        f"| `{PREFIX}{field.name.upper()}` | {_KIND_NAMES[_kind(field)]} | {_shown(field)} | {field.metadata['help']} |"
+        for field in dataclasses.fields(Settings)
+    ]
+    head = (
+        "# Settings\n\n"
+        "Generated from `services/core/inlay_core/settings.py`; do not edit.\n"
+        "All settings are environment variables. An empty variable counts as not set.\n\n"
+        "| variable | kind | default | what it does |\n|---|---|---|---|\n"
+    )
+    return head + "\n".join(rows) + "\n"
+
+
+def _shown(field: dataclasses.Field[Any]) -> str:
+    default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+    return f"`{default}`" if default else "–"
