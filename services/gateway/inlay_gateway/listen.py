@@ -1,0 +1,117 @@
+"""`inlay listen`: the MLLP listener. Messages are taken in threads, because storing them waits for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from inlay_core.bootstrap import Services, bootstrap
+from inlay_core.domain.errors import Invalid
+from inlay_core.logs import configure_logs, get_logger
+from inlay_core.settings import Settings
+from inlay_gateway.reception import Answered, Reception
+from inlay_hl7.ack import Outcome
+from inlay_hl7.senders import Sender, Senders, codec_of, read_senders
+from inlay_hl7.server import Limits, MllpServer
+
+LOG: Final = get_logger(__name__)
+
+# SQLite has one writer at a time: more threads would only poll for its lock.
+_SQLITE_THREADS: Final = 1
+# Each thread holds one connection of the pool (ten) while it stores a message.
+_THREADS: Final = 8
+# How long begun messages may take after SIGTERM, below the ten seconds that supervisors give.
+_GRACE_SECONDS: Final = 8.0
+
+# What happens on connections all day long; the rest is worth a warning.
+_ORDINARY: Final = frozenset({"connected", "disconnected", "connection-closed"})
+
+
+def run(settings: Settings) -> None:
+    """Listen until SIGTERM or SIGINT. Raises Invalid for settings that cannot be, OSError for a port that is taken."""
+    configure_logs("listen", level=settings.log_level, log_format=settings.log_format)
+    senders = senders_of(settings)
+    services = bootstrap(settings)
+    try:
+        asyncio.run(_serve(services, senders))
+    finally:
+        services.close()
+
+
+def senders_of(settings: Settings) -> Senders:
+    """What is configured per sending application. Raises Invalid, naming the setting."""
+    try:
+        default = Sender(charset=codec_of(settings.mllp_charset))
+    except ValueError as error:
+        raise Invalid("bad-setting", str(error), "INLAY_MLLP_CHARSET") from None
+    if not settings.hl7_mapping:
+        return Senders(default)
+    try:
+        return read_senders(Path(settings.hl7_mapping).read_text(encoding="utf-8"), default)
+    except OSError as error:
+        raise Invalid("bad-setting", f"The file cannot be read ({error.strerror}).", "INLAY_HL7_MAPPING") from None
+    except ValueError as error:
+        raise Invalid("bad-setting", str(error), "INLAY_HL7_MAPPING") from None
+
+
+async def _serve(services: Services, senders: Senders) -> None:
+    settings = services.settings
+    reception = Reception(services.uow, services.clock, services.new_id, senders, services.site)
+    threads = _SQLITE_THREADS if settings.database.startswith("sqlite") else _THREADS
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    with ThreadPoolExecutor(threads, thread_name_prefix="intake") as pool:
+        server = listener(reception, pool, limits_of(settings))
+        await server.start(settings.mllp_host, settings.mllp_port)
+        LOG.info("listener.ready", listener="mllp", host=settings.mllp_host, port=server.port)
+        await stopped.wait()
+        await server.stop(_GRACE_SECONDS)
+    LOG.info("listener.stopped", listener="mllp")
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What a peer may use."""
+    return Limits(
+        max_payload=settings.mllp_max_frame,
+        connections=settings.mllp_max_connections,
+        stall=settings.mllp_stall_seconds,
+    )
+
+
+def listener(reception: Reception, pool: ThreadPoolExecutor, limits: Limits) -> MllpServer:
+    """A server that hands each message to the reception, in a thread of `pool`, and sends what it answers."""
+
+    async def handle(payload: bytes, peer: str) -> bytes:
+        begun = time.monotonic()
+        answered = await asyncio.get_running_loop().run_in_executor(pool, reception.take, payload, peer)
+        _log_answer(answered, len(payload), peer, time.monotonic() - begun)
+        return answered.payload
+
+    return MllpServer(handle, limits=limits, observe=_log_connection)
+
+
+def _log_answer(answered: Answered, size: int, peer: str, seconds: float) -> None:
+    levels: dict[Outcome, Callable[..., None]] = {Outcome.ACCEPTED: LOG.info, Outcome.UNAVAILABLE: LOG.error}
+    levels.get(answered.outcome, LOG.warning)(
+        "message.answered",
+        outcome=answered.outcome.name.lower(),
+        code=answered.code,
+        place=answered.place,
+        message_id=answered.message_id,
+        flags=["repeated"] if answered.repeated else [],
+        count=answered.orders,
+        bytes=size,
+        peer=peer,
+        milliseconds=round(seconds * 1000),
+    )
+
+
+def _log_connection(event: str, peer: str, detail: str) -> None:
+    log = LOG.debug if event in _ORDINARY else LOG.warning
+    log("connection", action=event, peer=peer, reason=detail)

@@ -1,0 +1,157 @@
+"""One HL7 message in, its answer out. The answer is positive only after the commit; everything else is negative.
+
+What cannot be read is kept raw with its refusal. What cannot be stored is answered with "send it again", never with AA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from inlay_core.application.intake import receive_message
+from inlay_core.application.ports import DEFAULT_SITE, Envelope, NewUnitOfWork, OrderCommand, Site, Verdict
+from inlay_core.domain.errors import DomainError, Fault
+from inlay_core.domain.ids import Clock, NewId
+from inlay_hl7.ack import Outcome, acknowledge, answer_code, check_header, issue_of
+from inlay_hl7.header import Header, read_header
+from inlay_hl7.mapping import Malformed, answer_of, message_time, order_commands
+from inlay_hl7.message import Message, MessageError, read
+from inlay_hl7.senders import Sender, Senders
+
+# MSH-3, MSH-4 and MSH-10 of any length may come in; what is stored of them is a key, and the raw bytes are kept anyway.
+_LONGEST_NAME = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer's payload (empty where nothing may be said), and what to log of it: codes only."""
+
+    payload: bytes
+    outcome: Outcome
+    code: str
+    message_id: str | None = None
+    repeated: bool = False
+    orders: int = 0
+    place: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """Takes messages, each in one transaction; may be called from several threads."""
+
+    new_uow: NewUnitOfWork
+    clock: Clock
+    new_id: NewId
+    senders: Senders
+    site: Site = DEFAULT_SITE
+    # Runs between the commit and the answer: the place where a test kills the process.
+    committed: Callable[[], None] = lambda: None
+
+    def take(self, payload: bytes, peer: str) -> Answered:
+        """The answer to a message. Never raises: what goes wrong here is answered as unavailable."""
+        header = read_header(payload)
+        try:
+            return self._take(payload, header, peer)
+        except DomainError as error:
+            return self._unstored(header, error)
+        except Exception as error:  # noqa: BLE001 (a defect of ours must not look like a fault of the sender)
+            return self._unstored(header, Fault("defect", type(error).__name__))
+
+    def _take(self, payload: bytes, header: Header, peer: str) -> Answered:
+        sender = self.senders.of(header)
+        message, refusal = _opened(payload, header, sender)
+        verdicts: list[Verdict] = []
+
+        def acknowledgement(verdict: Verdict) -> bytes:
+            verdicts.append(verdict)
+            return self._answer(header, verdict.error, verdict.message_id)
+
+        received = receive_message(
+            self.new_uow(),
+            self.clock,
+            self.new_id,
+            _envelope(payload, header, message, sender, peer),
+            partial(_interpret, message, refusal, sender),
+            acknowledge=acknowledgement,
+            site=self.site,
+        )
+        self.committed()
+        error = verdicts[-1].error if verdicts and not received.repeated else None
+        outcome = Outcome.ACCEPTED if received.accepted else answer_of(error)[0] if error else Outcome.CONTENT_ERROR
+        return Answered(
+            received.ack,
+            outcome,
+            error.code if error else "accepted" if received.accepted else "refused-before",
+            received.message_id,
+            received.repeated,
+            len(received.order_ids),
+            error.place if error else None,
+        )
+
+    def _answer(self, header: Header, error: DomainError | None, message_id: str) -> bytes:
+        outcome, issues = answer_of(error)
+        code = answer_code(header, outcome)
+        if code is None:
+            return b""
+        # MSH-10 has at most 20 characters in 2.3.1.
+        control_id = message_id.replace("-", "")[:20]
+        return acknowledge(header, code, now=self.clock(), control_id=control_id, issues=issues)
+
+    def _unstored(self, header: Header, error: DomainError) -> Answered:
+        outcome, _ = answer_of(error)
+        if outcome is not Outcome.UNAVAILABLE:
+            error = Fault(error.code, "not stored")
+        return Answered(self._answer(header, error, self.new_id()), Outcome.UNAVAILABLE, error.code, place=error.place)
+
+
+def _opened(payload: bytes, header: Header, sender: Sender) -> tuple[Message | None, Malformed | None]:
+    """The message as far as it can be read, and why it is refused, if it is: the header comes before the content."""
+    refused = check_header(header, sender.acceptance)
+    try:
+        message = read(payload, sender.charset)
+    except MessageError as error:
+        return None, Malformed(*(refused or (Outcome.CONTENT_ERROR, issue_of(error))))
+    return message, Malformed(*refused) if refused else None
+
+
+def _interpret(message: Message | None, refusal: Malformed | None, sender: Sender) -> Sequence[OrderCommand]:
+    if refusal is not None:
+        raise refusal
+    assert message is not None
+    return order_commands(message, sender.mapping)
+
+
+def _envelope(payload: bytes, header: Header, message: Message | None, sender: Sender, peer: str) -> Envelope:
+    application, facility = header.namespaces
+    return Envelope(
+        raw=payload,
+        sending_application=_key(application, message, 3),
+        sending_facility=_key(facility, message, 4),
+        control_id=_key(header.control_id, message, 10),
+        message_type=_printable("^".join(part for part in (header.message_type, header.event) if part)),
+        declared_charset=_printable(header.charset),
+        used_charset=message.charset.codec if message else "",
+        message_time=_time_of(message, sender),
+        peer=peer,
+    )
+
+
+def _key(undecoded: str, message: Message | None, field: int) -> str:
+    """A field of MSH as text; where it cannot be decoded, its bytes as Latin-1 keep it distinct."""
+    try:
+        return _printable(message.header.text(field)) if message else _printable(undecoded)
+    except MessageError:
+        return _printable(undecoded)
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())[:_LONGEST_NAME]
+
+
+def _time_of(message: Message | None, sender: Sender) -> datetime | None:
+    try:
+        return message_time(message, sender.mapping.zone) if message else None
+    except MessageError:
+        return None

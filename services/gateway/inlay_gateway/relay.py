@@ -1,0 +1,140 @@
+"""`inlay relay`: carries out after the commit what transactions decided, and sweeps up what was forgotten.
+
+Each duty has a thread of its own, so that a peer that is away or a slow image source keeps no other duty waiting.
+Several relays may run at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Final
+
+from inlay_core.application.ports import ImageSource, Wakeup
+from inlay_core.bootstrap import Services, bootstrap
+from inlay_core.domain.errors import Unavailable
+from inlay_core.logs import configure_logs, get_logger
+from inlay_core.messaging import CeleryWakeup, celery_app
+from inlay_core.settings import Settings
+from inlay_dicom.mapping import FolderImages
+from inlay_gateway.delivery import Books, Oru, Sent, deliver_result, deliver_wakeups
+from inlay_gateway.sweepers import queue_arrived, reclaim, seal, wake
+from inlay_hl7.client import MllpClient
+
+LOG: Final = get_logger(__name__)
+
+# An order that was just acknowledged waits for the next look at the outbox, so the looks are close together.
+_OUTBOX_SECONDS: Final = 0.2
+# After an error (the database is away) a duty rests for a while instead of filling the log.
+_REST_SECONDS: Final = 2.0
+# Twice the longest step that does not wait for a peer.
+_JOIN_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """Something to be done again and again: `round` says how much there was, and goes on at once if there was some."""
+
+    name: str
+    pause: float
+    round: Callable[[], int]
+
+
+def run(settings: Settings) -> None:
+    """Relay until SIGTERM or SIGINT."""
+    configure_logs("relay", level=settings.log_level, log_format=settings.log_format)
+    services = bootstrap(settings, images=lambda chosen: FolderImages.below(chosen.images))
+    stopped = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopped.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    try:
+        LOG.info("relay.ready", destination="oru" if settings.oru_target else None)
+        work(duties(services, CeleryWakeup(celery_app(settings))), stopped)
+        LOG.info("relay.stopped")
+    finally:
+        services.close()
+
+
+def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
+    """All that a relay does with these settings."""
+    settings = services.settings
+    books = Books(services.uow, services.clock, services.new_id, services.site)
+    all_of_them = [
+        Duty("wakeups", _OUTBOX_SECONDS, lambda: _told(deliver_wakeups(books, wakeup))),
+        Duty("leases", settings.sweep_seconds, lambda: _swept("leases", reclaim(books))),
+        Duty("forgotten", settings.sweep_seconds, lambda: _swept("forgotten", wake(books, settings.forgotten_seconds))),
+        Duty("seal", settings.sweep_seconds, lambda: seal(books)),
+    ]
+    if services.images is not None:
+        all_of_them.append(_images_duty(books, services.images, settings.sweep_seconds))
+    if settings.oru_address is not None:
+        host, port = settings.oru_address
+        timeout = settings.oru_timeout_seconds
+        client = MllpClient(host, port, timeout=timeout)
+        oru = Oru(client, settings.application, settings.facility, timeout)
+        all_of_them.append(Duty("results", _OUTBOX_SECONDS, lambda: _told(deliver_result(books, oru))))
+    return all_of_them
+
+
+def _images_duty(books: Books, images: ImageSource, pause: float) -> Duty:
+    return Duty("images", pause, lambda: _swept("images", queue_arrived(books, images)))
+
+
+def work(all_of_them: Sequence[Duty], stopped: threading.Event, rest: float = _REST_SECONDS) -> None:
+    """Do every duty in a thread of its own until `stopped` is set."""
+    threads = [
+        threading.Thread(target=_repeat, args=(duty, stopped, rest), name=duty.name, daemon=True)
+        for duty in all_of_them
+    ]
+    for thread in threads:
+        thread.start()
+    stopped.wait()
+    for thread in threads:
+        # A thread that still waits for a peer is left behind: its item's lease runs out and it is sent again.
+        thread.join(_JOIN_SECONDS)
+
+
+def _repeat(duty: Duty, stopped: threading.Event, rest: float) -> None:
+    while not stopped.is_set():
+        pause = duty.pause
+        try:
+            if duty.round():
+                pause = 0.0
+        except Unavailable as error:
+            LOG.warning("duty.unavailable", component=duty.name, code=error.code)
+            pause = max(pause, rest)
+        except Exception:
+            # A duty that ended here would lose what it is there to save.
+            LOG.exception("duty.failed", component=duty.name)
+            pause = max(pause, rest)
+        stopped.wait(pause)
+
+
+def _told(items: Sequence[Sent]) -> int:
+    """Log each delivery; what failed does not count as work done, so that the outbox is not asked in a tight loop."""
+    for sent in items:
+        log = LOG.info if sent.ok else LOG.warning
+        log(
+            "outbox.delivered" if sent.ok else "outbox.undelivered",
+            destination=sent.item.destination,
+            item_id=sent.item.id,
+            report_id=sent.item.payload.get("report_id"),
+            job_id=sent.item.payload.get("job_id"),
+            version=sent.item.payload.get("version"),
+            attempts=sent.item.attempts,
+            code=sent.code,
+        )
+    return sum(sent.ok for sent in items)
+
+
+def _swept(name: str, count: int) -> int:
+    if count:
+        LOG.info("sweep", component=name, count=count)
+    return count
