@@ -1,0 +1,1 @@
+"""DICOM: datasets, pixels, image sources."""

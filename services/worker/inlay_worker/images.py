@@ -1,0 +1,70 @@
+"""The images of a study as the model sees them: the frontal view in 8 bits, and whether it shows a phantom."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inlay_core.application.ports import ImageRef, ImageSource, ImageWanted
+from inlay_core.domain.errors import NotFound
+from inlay_dicom.dataset import header_of, read
+from inlay_dicom.errors import InvalidDicom
+from inlay_dicom.mapping import domain_error
+from inlay_dicom.pixels import grey8
+
+# The demonstration model was trained on one frontal image per study; what several do to a model is not measured yet.
+IMAGES_PER_STUDY: Final = 1
+# An infill follows its draft within minutes; a film of 16 megapixels in 8 bits takes 16 MB.
+STUDIES_KEPT: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """Pictures (rows, columns) of uint8, the frontal one first; `phantom` is true if every header says so."""
+
+    pictures: tuple[NDArray[np.uint8], ...]
+    phantom: bool
+
+
+class Studies:
+    """Finds and decodes the images of studies; the last few are kept decoded.
+
+    What is kept is known by its SOP Instance UID: other pixels need another one (PS3.3 C.12.1.1).
+    """
+
+    def __init__(self, source: ImageSource, *, keep: int = STUDIES_KEPT) -> None:
+        self._source = source
+        self._keep = keep
+        self._kept: OrderedDict[tuple[ImageRef, ...], Study] = OrderedDict()
+
+    def fetch(self, wanted: ImageWanted) -> Study | None:
+        """The study; None while its images are missing.
+
+        Raises Invalid (code `image-...`) for an image that cannot be shown, Conflict or Unavailable where it may be
+        tried again.
+        """
+        refs = tuple(self._source.find(wanted.study_instance_uid, wanted.accession_number)[:IMAGES_PER_STUDY])
+        if not refs:
+            return None
+        study = self._kept.get(refs)
+        if study is None:
+            try:
+                study = _decoded([self._source.load(ref) for ref in refs])
+            except NotFound:
+                return None  # Gone between finding and loading.
+            self._kept[refs] = study
+        self._kept.move_to_end(refs)
+        while len(self._kept) > self._keep:
+            self._kept.popitem(last=False)
+        return study
+
+
+def _decoded(files: list[bytes]) -> Study:
+    try:
+        datasets = [read(file) for file in files]
+        pictures = tuple(grey8(dataset) for dataset in datasets)
+    except InvalidDicom as problem:
+        raise domain_error(problem) from None
+    return Study(pictures, all(header_of(dataset).is_phantom for dataset in datasets))

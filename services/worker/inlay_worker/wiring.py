@@ -1,0 +1,58 @@
+"""Settings to a worker that is ready: database, images, progress, and the model, loaded here and nowhere else."""
+
+import time
+from pathlib import Path
+
+from inlay_core import bootstrap
+from inlay_core.domain.errors import Unavailable
+from inlay_core.logs import get_logger
+from inlay_core.settings import Settings
+from inlay_dicom.mapping import FolderImages
+from inlay_model import ModelError
+from inlay_worker.generation import Generation, Model
+from inlay_worker.images import Studies
+from inlay_worker.work import Worker
+
+_log = get_logger(__name__)
+
+
+def make_worker(settings: Settings, model: Model) -> Worker:
+    """A worker with this model, on the database and the image folder that the settings name."""
+    services = bootstrap.bootstrap(settings, images=lambda chosen: FolderImages.below(chosen.images))
+    assert services.images is not None
+    return Worker(
+        uow=services.uow,
+        reader=services.reader,
+        clock=services.clock,
+        new_id=services.new_id,
+        site=services.site,
+        progress=services.progress,
+        studies=Studies(services.images),
+        generation=Generation(model, steps=settings.steps, demo_on_any_study=settings.demo_model_on_any_study),
+    )
+
+
+def load_model(settings: Settings) -> Model:
+    """The checkpoint that the settings name, else the demonstration checkpoint that is shipped.
+
+    Raises Unavailable (code of the model's error) for a checkpoint that cannot be used.
+    """
+    from inlay_model import Engine
+    from inlay_model.loading import default_checkpoint
+
+    began = time.monotonic()
+    try:
+        engine = Engine.load(
+            _checkpoint(settings.model) or default_checkpoint(),
+            revision=settings.model_revision or None,
+            device=settings.device or None,
+        )
+    except ModelError as error:
+        raise Unavailable(error.code, str(error), "INLAY_MODEL") from None
+    _log.info("model.loaded", model=engine.name, digest=engine.digest, seconds=round(time.monotonic() - began, 1))
+    return engine
+
+
+def _checkpoint(name: str) -> str | Path | None:
+    """A folder if there is one of that name, else a hub id."""
+    return Path(name) if name and Path(name).is_dir() else name or None

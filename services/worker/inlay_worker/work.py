@@ -1,0 +1,213 @@
+"""The work itself: claim jobs until there are none, and bring each to an end that the database knows.
+
+A job that fails never ends the worker; a worker that loses its lease, or is told to end, leaves the job to others.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from inlay_core.application.drafting import (
+    apply_result,
+    claim_next,
+    fail_job,
+    images_missing,
+    start_generation,
+    stop_job,
+)
+from inlay_core.application.ports import Claimed, NewUnitOfWork, Progress, Site
+from inlay_core.domain.errors import DomainError, Stale, Unavailable
+from inlay_core.domain.identity import system
+from inlay_core.domain.ids import Clock, NewId
+from inlay_core.domain.job import Job, JobKind, JobState
+from inlay_core.logs import get_logger
+from inlay_model import Cancelled, StepEvent
+from inlay_worker.failures import is_unexpected, reason_of
+from inlay_worker.generation import Generation
+from inlay_worker.images import Studies, Study
+from inlay_worker.lease import Lease
+
+_log = get_logger(__name__)
+
+WORKER: Final = system("worker")
+# Celery gets its turn (signals, pings, the broker's connection) at least this often on a busy day. Far below Redis'
+# visibility timeout of an hour, after which the wake-up would be handed to a second worker.
+LONGEST_TURN_SECONDS: Final = 600.0
+# After so many jobs in a row ended in errors nobody foresaw, the process itself is suspect (a lost CUDA context fails
+# everything from then on). It ends, and whoever supervises it starts a fresh one.
+MOST_FAULTS_IN_A_ROW: Final = 3
+# About as many as the model keeps encoded.
+REPORTS_REMEMBERED: Final = 64
+
+
+class WorkerSuspect(RuntimeError):
+    """Too many unexpected failures in a row: the process should be replaced."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """Everything a worker works with. One thread calls it; `stopping` may be set from anywhere.
+
+    `busy` is true while it looks for jobs or does one.
+    """
+
+    uow: NewUnitOfWork
+    reader: NewUnitOfWork
+    clock: Clock
+    new_id: NewId
+    site: Site
+    progress: Progress
+    studies: Studies
+    generation: Generation
+    stopping: threading.Event = field(default_factory=threading.Event)
+    timer: Callable[[], float] = time.monotonic
+    busy: bool = False
+    _held: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    _faults: int = 0
+
+    def work_off(self) -> int:
+        """Do jobs until there are none, the worker is stopping, or its turn is over. Return how many were claimed.
+
+        Raises WorkerSuspect after several unexpected failures in a row.
+        """
+        self.busy = True
+        try:
+            return self._work_off()
+        finally:
+            self.busy = False
+
+    def _work_off(self) -> int:
+        claimed_jobs = 0
+        turn_ends = self.timer() + LONGEST_TURN_SECONDS
+        while not self.stopping.is_set() and self.timer() < turn_ends:
+            claimed = self._claim()
+            if claimed is None:
+                break
+            claimed_jobs += 1
+            self._do(claimed)
+            if self._faults >= MOST_FAULTS_IN_A_ROW:
+                raise WorkerSuspect
+        return claimed_jobs
+
+    def _claim(self) -> Claimed | None:
+        try:
+            return claim_next(
+                self.uow(), self.clock, self.new_id, WORKER, site=self.site, held_reports=tuple(self._held)
+            )
+        except DomainError as error:
+            # The database is away. The next wake-up, or the sweeper's, asks again.
+            _log.warning("work.cannot_claim", exc_info=error)
+            return None
+
+    def _do(self, claimed: Claimed) -> None:
+        """Bring one job to an end. Only a programming error of the core would leave here."""
+        job = claimed.job
+        began = self.timer()
+        _log.info("job.claimed", job_id=job.id, kind=str(job.kind), fence=job.fence, attempts=job.attempts)
+        try:
+            with Lease(
+                job,
+                uow=self.uow,
+                reader=self.reader,
+                clock=self.clock,
+                site=self.site,
+                stopping=self.stopping.is_set,
+                timer=self.timer,
+            ) as lease:
+                ended = self._ended(claimed, lease)
+        except Stale:
+            _log.warning("job.lost", job_id=job.id, fence=job.fence)
+        except DomainError as error:
+            # The end could not be written; the lease runs out, and the job is done again.
+            _log.warning("job.not_written", job_id=job.id, exc_info=error)
+        else:
+            _log.info(
+                "job.ended",
+                job_id=job.id,
+                state=str(ended.state),
+                reason=ended.reason.code if ended.reason else None,
+                seconds=round(self.timer() - began, 3),
+            )
+
+    def _ended(self, claimed: Claimed, lease: Lease) -> Job:
+        job = claimed.job
+        try:
+            ended = self._generated(claimed, lease)
+        except Cancelled:
+            if lease.lost:
+                raise Stale("fence-moved", "The lease was lost while the model worked.", "job.fence") from None
+            _log.info("job.stopped", job_id=job.id, reason=lease.stop_reason)
+            return stop_job(self.uow(), self.clock, self.new_id, WORKER, job.id, fence=job.fence)
+        except Stale:
+            raise
+        except Exception as error:  # noqa: BLE001 - one failing job must not end the worker, whatever it raises.
+            return self._failed(job, error)
+        self._faults = 0
+        return ended
+
+    def _generated(self, claimed: Claimed, lease: Lease) -> Job:
+        job = claimed.job
+        study = self._study(claimed)
+        if study is None and job.kind is JobKind.DRAFT:
+            return images_missing(self.uow(), self.clock, self.new_id, WORKER, job.id, fence=job.fence)
+        self.generation.check(job, study)
+        started = start_generation(self.uow(), self.clock, self.new_id, WORKER, job.id, fence=job.fence)
+        if started.state is not JobState.RUNNING:
+            return started
+        generated = self.generation.generate(claimed, study, self._publisher(job), lease.should_stop)
+        self._remember(job, study)
+        applied = apply_result(
+            self.uow(),
+            self.clock,
+            self.new_id,
+            WORKER,
+            job.id,
+            fence=job.fence,
+            generated=generated,
+            site=self.site,
+        )
+        return applied.job
+
+    def _study(self, claimed: Claimed) -> Study | None:
+        try:
+            return self.studies.fetch(claimed.images)
+        except Unavailable as error:
+            if claimed.job.kind is not JobKind.DRAFT:
+                raise
+            # A PACS that is away for an hour must not use up the attempts: the draft waits as if nothing had come yet.
+            _log.warning("images.unavailable", job_id=claimed.job.id, exc_info=error)
+            return None
+
+    def _publisher(self, job: Job) -> Callable[[StepEvent], None]:
+        def publish(event: StepEvent) -> None:
+            self.progress.publish(job.id, event.step, event.steps, event.text, event.accepted)
+
+        return publish
+
+    def _remember(self, job: Job, study: Study | None) -> None:
+        """The model keeps the study encoded: further jobs about this report are cheaper here than elsewhere."""
+        if study is None:
+            return
+        self._held[job.report_id] = None
+        self._held.move_to_end(job.report_id)
+        while len(self._held) > REPORTS_REMEMBERED:
+            self._held.popitem(last=False)
+
+    def _failed(self, job: Job, error: Exception) -> Job:
+        reason, retry = reason_of(error)
+        self._faults = self._faults + 1 if is_unexpected(error) else 0
+        _log.warning("job.failed", job_id=job.id, reason=reason.code, attempts=job.attempts, exc_info=error)
+        return fail_job(
+            self.uow(),
+            self.clock,
+            self.new_id,
+            WORKER,
+            job.id,
+            fence=job.fence,
+            reason=reason,
+            retry=retry,
+            site=self.site,
+        )
