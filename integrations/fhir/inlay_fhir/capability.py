@@ -1,0 +1,65 @@
+"""Interaction `capabilities`: the CapabilityStatement, made from the table of routes and of search parameters.
+
+https://hl7.org/fhir/R4/http.html#capabilities, https://hl7.org/fhir/R4/capabilitystatement.html
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from inlay_fhir.elements import Json, filled
+from inlay_fhir.exchange import Answer, Exchange
+from inlay_fhir.mapping.searching import PARAMETERS, Parameter
+from inlay_fhir.search import INCLUDES, REVERSE_INCLUDES
+from inlay_fhir.table import DOCUMENTATION, ROUTES
+
+FHIR_VERSION: Final = "4.0.1"
+# When what this endpoint offers last changed; a statement whose date moves with the clock could not be compared.
+STATED: Final = "2026-11-21"
+
+
+def capabilities(exchange: Exchange) -> Answer:
+    """What this endpoint can do; it says nothing of any patient, so the trail does not hear of it."""
+    return Answer(capability_statement(exchange.request.base_url, exchange.site.version))
+
+
+def capability_statement(base_url: str, version: str) -> Json:
+    """The statement of an instance at `base_url`."""
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": STATED,
+        "kind": "instance",
+        "software": {"name": "Inlay", "version": version},
+        "implementation": {"description": "Drafts of radiology reports, and what became of them", "url": base_url},
+        "fhirVersion": FHIR_VERSION,
+        "format": ["application/fhir+json", "json"],
+        "rest": [
+            {
+                "mode": "server",
+                "documentation": "The read side. Every answer that shows a record is in the audit trail.",
+                "security": {"description": "A bearer token (JWT) with a role that may read; see the documentation."},
+                "resource": [_resource(name) for name in DOCUMENTATION],
+            }
+        ],
+    }
+
+
+def _resource(name: str) -> Json:
+    codes = dict.fromkeys(route.code for route in ROUTES if route.resource == name)
+    searchable = "search-type" in codes
+    return filled(
+        type_=name,
+        documentation=DOCUMENTATION[name],
+        interaction=[{"code": code} for code in codes],
+        versioning="versioned" if "vread" in codes else "no-version",
+        readHistory="vread" in codes,
+        conditionalRead="not-match",
+        searchInclude=list(INCLUDES) if searchable else None,
+        searchRevInclude=list(REVERSE_INCLUDES) if searchable else None,
+        searchParam=[_parameter(parameter) for parameter in PARAMETERS] if searchable else None,
+    )
+
+
+def _parameter(parameter: Parameter) -> Json:
+    return {"name": parameter.name, "type": parameter.type, "documentation": parameter.documentation}

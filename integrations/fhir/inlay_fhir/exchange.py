@@ -1,0 +1,53 @@
+"""What an interaction is given and what it gives back; the router turns the one from and the other into HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from inlay_fhir.elements import Json
+from inlay_fhir.http import FhirRequest
+from inlay_fhir.mapping.core import Actor, Job, Report
+from inlay_fhir.site import FhirSite
+from inlay_fhir.store import Access, FhirStore
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request on its way to an interaction. `variables` are the parts of the path: id, version."""
+
+    request: FhirRequest
+    store: FhirStore
+    site: FhirSite
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def actor(self) -> Actor:
+        """Who asks."""
+        return self.request.actor
+
+    @property
+    def identity(self) -> str:
+        """The id in the path."""
+        return self.variables["id"]
+
+    def jobs_of(self, report: Report) -> tuple[Job, ...]:
+        """The report's jobs where they matter: for words of the model, or for a result that made this version."""
+        if not (report.has_model_text or report.job_id):
+            return ()
+        return tuple(self.store.jobs(self.actor, report.id))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A resource, what the trail has to know of it, and its version for the ETag (None: from the bytes)."""
+
+    resource: Json
+    accesses: tuple[Access, ...] = ()
+    version: str | None = None
+    last_modified: datetime | None = None
+    cacheable: bool = True
+
+
+Interact = Callable[[Exchange], Answer]

@@ -1,0 +1,40 @@
+"""A FHIR request and its answer as plain values: whoever mounts the router turns its framework's into these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from inlay_fhir.mapping.core import Actor
+
+
+@dataclass(frozen=True, slots=True)
+class FhirRequest:
+    """One request to the FHIR endpoint, its sender authenticated.
+
+    `path` is below the mount (`/DiagnosticReport/1`). `query` holds decoded pairs in the order of the URL, repeats
+    included. Names of `headers` are looked up without regard to case. `base_url` is the endpoint as the client names
+    it (`https://host/fhir`, no slash at the end); links and full URLs begin with it.
+    """
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...]
+    headers: Mapping[str, str]
+    body: bytes
+    actor: Actor
+    base_url: str
+
+    def header(self, name: str) -> str | None:
+        """The value of a header, whatever its capitals."""
+        wanted = name.lower()
+        return next((value for key, value in self.headers.items() if key.lower() == wanted), None)
+
+
+@dataclass(frozen=True, slots=True)
+class FhirResponse:
+    """The answer. `body` is what is sent, byte for byte; it is empty for HEAD, 304 and nothing else."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""

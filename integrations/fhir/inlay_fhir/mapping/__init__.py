@@ -1,0 +1,1 @@
+"""From Inlay's domain to FHIR R4 resources. These modules alone import the core."""

@@ -1,0 +1,35 @@
+"""The names of the core that the rest of the package uses; nothing outside `mapping` imports inlay_core."""
+
+from inlay_core.application.ports import Page, ReportRow, ReportSearch, Sort, TimeBound
+from inlay_core.domain.audit import AuditEvent, Detail, Kind, Outcome, Tag
+from inlay_core.domain.errors import Category, DomainError, Invalid, NotFound, Stale
+from inlay_core.domain.identity import Actor
+from inlay_core.domain.job import Job
+from inlay_core.domain.lifecycle import Status
+from inlay_core.domain.order import Order
+from inlay_core.domain.patient import Patient
+from inlay_core.domain.report import Report
+
+__all__ = [
+    "Actor",
+    "AuditEvent",
+    "Category",
+    "Detail",
+    "DomainError",
+    "Invalid",
+    "Job",
+    "Kind",
+    "NotFound",
+    "Order",
+    "Outcome",
+    "Page",
+    "Patient",
+    "Report",
+    "ReportRow",
+    "ReportSearch",
+    "Sort",
+    "Stale",
+    "Status",
+    "Tag",
+    "TimeBound",
+]

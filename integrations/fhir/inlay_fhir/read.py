@@ -1,0 +1,103 @@
+"""Interaction `read`: the newest version of a resource by its id, and `vread` for reports.
+
+https://hl7.org/fhir/R4/http.html#read, https://hl7.org/fhir/R4/http.html#vread
+"""
+
+from __future__ import annotations
+
+from inlay_fhir.exchange import Answer, Exchange
+from inlay_fhir.mapping.audit_event import audit_event
+from inlay_fhir.mapping.core import Kind, NotFound, Report, ReportRow, ReportSearch, Sort, Tag
+from inlay_fhir.mapping.device import device, digest_prefix
+from inlay_fhir.mapping.diagnostic_report import diagnostic_report
+from inlay_fhir.mapping.imaging_study import imaging_study
+from inlay_fhir.mapping.patient import patient_resource
+from inlay_fhir.mapping.provenance import parse_provenance_id, provenance
+from inlay_fhir.mapping.service_request import service_request
+from inlay_fhir.mapping.task import task
+from inlay_fhir.outcome import Refusal
+from inlay_fhir.store import Access
+
+
+def report_access(report: Report, interaction: str, resource: str = "DiagnosticReport") -> Access:
+    """That a version of a report was shown, as `resource`."""
+    detail = {"interface": "fhir", "interaction": interaction, "resource": resource}
+    return Access(Tag.READER_REPORT_READ, (Kind.REPORT, report.id), report.id, report.version, detail=detail)
+
+
+def _access(tag: Tag, kind: Kind, identity: str, resource: str, report_id: str | None = None) -> Access:
+    detail = {"interface": "fhir", "interaction": "read", "resource": resource}
+    return Access(tag, (kind, identity), report_id, detail=detail)
+
+
+def read_diagnostic_report(exchange: Exchange) -> Answer:
+    """A report."""
+    return _report(exchange, exchange.store.report(exchange.actor, exchange.identity), "read")
+
+
+def vread_diagnostic_report(exchange: Exchange) -> Answer:
+    """One version of a report. What the order says is as it stands now."""
+    version = exchange.variables["version"]
+    if not version.isascii() or not version.isdecimal() or len(version) > 9:
+        raise Refusal(404, "not-found", "No such version of the report.")
+    return _report(exchange, exchange.store.report(exchange.actor, exchange.identity, int(version)), "vread")
+
+
+def _report(exchange: Exchange, row: ReportRow, interaction: str) -> Answer:
+    resource = diagnostic_report(exchange.site, row, exchange.jobs_of(row.report))
+    access = report_access(row.report, interaction)
+    return Answer(resource, (access,), str(row.report.version), row.report.updated_at)
+
+
+def read_provenance(exchange: Exchange) -> Answer:
+    """How a version of a report came about."""
+    report_id, version = parse_provenance_id(exchange.identity)
+    report = exchange.store.report(exchange.actor, report_id, version).report
+    resource = provenance(report, exchange.jobs_of(report))
+    return Answer(resource, (report_access(report, "read", "Provenance"),), None, report.updated_at)
+
+
+def read_service_request(exchange: Exchange) -> Answer:
+    """An order."""
+    order = exchange.store.order(exchange.actor, exchange.identity)
+    access = _access(Tag.READER_ORDER_READ, Kind.ORDER, order.id, "ServiceRequest")
+    return Answer(service_request(exchange.site, order), (access,), str(order.version), order.updated_at)
+
+
+def read_patient(exchange: Exchange) -> Answer:
+    """A patient."""
+    patient = exchange.store.patient(exchange.actor, exchange.identity)
+    access = _access(Tag.READER_PATIENT_READ, Kind.PATIENT, patient.id, "Patient")
+    return Answer(patient_resource(exchange.site, patient), (access,), str(patient.version), patient.updated_at)
+
+
+def read_imaging_study(exchange: Exchange) -> Answer:
+    """A study, from the orders that name it and their reports. A study that no order names is not known here."""
+    uid = exchange.identity
+    search = ReportSearch(study_instance_uids=(uid,))
+    rows = exchange.store.search_reports(exchange.actor, search, Sort.OLDEST, 0, exchange.site.max_count).rows
+    if not rows:
+        raise NotFound("unknown-study", "No order names such a study.", "ImagingStudy.id")
+    accesses = tuple(
+        _access(Tag.READER_ORDER_READ, Kind.ORDER, row.order.id, "ImagingStudy", row.report.id) for row in rows
+    )
+    return Answer(imaging_study(exchange.site, uid, rows), accesses)
+
+
+def read_task(exchange: Exchange) -> Answer:
+    """A job."""
+    job = exchange.store.job(exchange.actor, exchange.identity)
+    return Answer(task(job), (_access(Tag.READER_JOB_READ, Kind.JOB, job.id, "Task", job.report_id),))
+
+
+def read_audit_event(exchange: Exchange) -> Answer:
+    """An event of the trail."""
+    event = exchange.store.audit_event(exchange.actor, exchange.identity)
+    access = _access(Tag.READER_AUDIT_READ, Kind.AUDIT, event.id, "AuditEvent", event.report_id)
+    return Answer(audit_event(event), (access,), None, event.at)
+
+
+def read_device(exchange: Exchange) -> Answer:
+    """A model. It says nothing of any patient, so the trail does not hear of it."""
+    run = exchange.store.run_with_model(exchange.actor, digest_prefix(exchange.identity))
+    return Answer(device(exchange.identity, run))

@@ -1,0 +1,96 @@
+"""The reference page of this endpoint, written from the tables that the router obeys."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from inlay_fhir.capability import FHIR_VERSION
+from inlay_fhir.mapping.core import Status
+from inlay_fhir.mapping.diagnostic_report import fhir_status
+from inlay_fhir.mapping.searching import PARAMETERS
+from inlay_fhir.search import INCLUDES, REVERSE_INCLUDES, SORTS
+from inlay_fhir.site import FhirSite
+from inlay_fhir.table import DOCUMENTATION, ROUTES
+
+_HEAD: Final = f"""# FHIR capability
+
+Generated from `integrations/fhir/inlay_fhir` (routes, search parameters, status mapping); do not edit.
+
+FHIR R4 ({FHIR_VERSION}), JSON, read side, at `/fhir`. `GET /fhir/metadata` says the same as a CapabilityStatement.
+Every request needs a bearer token; what a role may read is the core's table of permissions.
+
+"""
+
+_TAIL: Final = """
+## How it answers
+
+- **Versions.** `ETag: W/"n"` is the version of a report, an order or a patient, and a digest of the content elsewhere.
+  `If-None-Match` (`W/"3"`, `"3"`, a bare `3`, a list, `*`) is answered with 304. A `vread` has the text of that version
+  and the order and patient as they stand now. Nothing is ever deleted, so there is no 410: a withdrawn report is
+  `entered-in-error` and can still be read.
+- **Formats.** `application/fhir+json` and `application/json`, by `Accept` or `_format`; anything else is 406. A posted
+  search is a form, anything else is 415. HEAD is answered like GET.
+- **Errors.** Each 4xx and 5xx is an OperationOutcome with an issue type; it names the place, never a value.
+- **Searches.** Unknown parameters are ignored and left out of the link `self`; `Prefer: handling=strict` refuses them.
+  A modifier or value that cannot be obeyed is always 400. Dates without a zone are UTC. `_count=0` and
+  `_summary=count` give the total. Pages are linked; follow the links.
+- **Audit.** What is shown is recorded before it is sent, each report version by itself; refusals (403, 404) as well.
+  Of a search the trail keeps the names of the parameters, not their values.
+
+## What a resource says
+
+- **AI.** While nobody signed, a report with words of the model has the label `AIAST`, and the notice in its narrative
+  and presented form. Words of the demonstration model keep their notice for ever.
+- **DiagnosticReport.** `text.div` has every section, escaped; `presentedForm` is the whole text in UTF-8, exact to the
+  byte, with size and SHA-1; `conclusion` is the impression. A character that XML or a FHIR string cannot carry is
+  U+FFFD in those and kept in `presentedForm`. `effectiveDateTime` is the time that the order plans for the study.
+  `issued`, `performer` and `resultsInterpreter` come with the signature; the model is never one of them.
+- **Provenance.** `<report id>.<version>` targets that version. Agents: who made it, the verifier of a signed version
+  (with a Signature, without cryptographic data), and each model whose words stand in it, in the role
+  `Artificial-Intelligence`. Entities: the version before, images, prompt and model by SHA-256, and the run record.
+- **ServiceRequest.** Cancelled, discontinued and replaced orders are `revoked`.
+- **ImagingStudy.** `available` once a worker had the images or the order was completed.
+- **Identifiers.** An assigner that is a URI or an OID is used as it is; a name gets the prefix `urn:x-inlay:assigner:`.
+  Types are those of table 0203: MR, PLAC, FILL, ACSN.
+
+## Not yet
+
+`$infill` and `$sign` (the workstation API has both), create and conditional create, searches on other types,
+type-level history, Subscription, element-level AI labels, PDF and HTML forms.
+"""
+
+
+def page() -> str:
+    """The page as Markdown."""
+    return _HEAD + "\n".join([*_interactions(), "", *_parameters(), "", *_statuses()]) + "\n" + _TAIL
+
+
+def _interactions() -> list[str]:
+    lines = ["## Interactions", "", "| resource | interactions | what it is |", "|---|---|---|"]
+    for name, words in DOCUMENTATION.items():
+        codes = ", ".join(dict.fromkeys(route.code for route in ROUTES if route.resource == name))
+        lines.append(f"| {name} | {codes} | {words} |")
+    paths = [f"- `{route.method} /fhir/{route.path}`" for route in ROUTES]
+    return [*lines, "", *paths]
+
+
+def _parameters() -> list[str]:
+    lines = ["## Search of DiagnosticReport", "", "| parameter | also as | type | finds by |", "|---|---|---|---|"]
+    for parameter in PARAMETERS:
+        others = ", ".join(f"`{name}`" for name in parameter.others)
+        lines.append(f"| `{parameter.name}` | {others} | {parameter.type} | {_cell(parameter.documentation)} |")
+    values = {"_include": list(INCLUDES), "_revinclude": list(REVERSE_INCLUDES), "_sort": list(SORTS)}
+    shown = [f"- `{name}`: " + ", ".join(f"`{value}`" for value in known) for name, known in values.items()]
+    return [*lines, "", "Several values after a comma are alternatives (dates excepted).", "", *shown]
+
+
+def _cell(text: str) -> str:
+    """Text of a table: a bar would end the cell."""
+    return text.replace("|", "\\|")
+
+
+def _statuses() -> list[str]:
+    site = FhirSite()
+    rows = [f"| {status} | {fhir_status(site, status)} |" for status in Status]
+    setting = "Where `INLAY_FHIR_DRAFT_STATUS` is `preliminary`, that stands in place of `partial`."
+    return ["## Status", "", "| report | DiagnosticReport.status |", "|---|---|", *rows, "", setting]

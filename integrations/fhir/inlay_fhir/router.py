@@ -1,0 +1,153 @@
+"""The FHIR endpoint without a web framework: a request in, an answer out, every error an OperationOutcome.
+
+https://hl7.org/fhir/R4/http.html. What is shown is in the trail before it leaves: no record, no answer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Final
+
+import structlog
+
+from inlay_fhir.capability import capabilities
+from inlay_fhir.elements import Json
+from inlay_fhir.exchange import Answer, Exchange
+from inlay_fhir.http import FhirRequest, FhirResponse
+from inlay_fhir.mapping.core import Detail, DomainError, Kind, Outcome, Tag
+from inlay_fhir.negotiation import MEDIA_TYPE, check_format, etag, has_already
+from inlay_fhir.outcome import FAULT, Refusal, outcome, refusal_of
+from inlay_fhir.site import FhirSite
+from inlay_fhir.store import Access, FhirStore
+from inlay_fhir.table import DOCUMENTATION, ROUTES, Route
+
+_LOG: Final = structlog.get_logger("inlay_fhir")
+# https://hl7.org/fhir/R4/datatypes.html#id; anything else names nothing that we have.
+_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_METADATA: Final = Route("", "capabilities", "GET", "metadata", capabilities)
+_TEMPLATES: Final = tuple((route, tuple(route.path.split("/"))) for route in (_METADATA, *ROUTES))
+
+
+class FhirRouter:
+    """Answers every request; safe to be called from several threads."""
+
+    def __init__(self, store: FhirStore, site: FhirSite | None = None) -> None:
+        self._store = store
+        self._site = site or FhirSite()
+
+    def handle(self, request: FhirRequest) -> FhirResponse:
+        """The answer to a request. Nothing that a client sends makes it raise."""
+        asked = replace(request, method="GET") if request.method == "HEAD" else request
+        route: Route | None = None
+        try:
+            route, variables = routed(asked)
+            check_format(asked)
+            answer = route.interact(Exchange(asked, self._store, self._site, variables))
+            body = _bytes(answer.resource)
+            headers = _headers(answer, body)
+            unchanged = "ETag" in headers and has_already(asked, headers["ETag"])
+            self._record(asked, answer.accesses)
+            response = FhirResponse(304, headers) if unchanged else FhirResponse(200, _typed(headers), body)
+        except Refusal as refusal:
+            response = self._refused(asked, route, refusal)
+        except DomainError as error:
+            if refusal_of(error).status >= 500:
+                _log(error)
+            response = self._refused(asked, route, refusal_of(error))
+        except Exception as error:  # noqa: BLE001 (the last resort of an endpoint that must always answer)
+            _log(error)
+            response = self._refused(asked, route, FAULT)
+        return _without_body(response) if request.method == "HEAD" else response
+
+    def _record(self, request: FhirRequest, accesses: tuple[Access, ...]) -> None:
+        if accesses:
+            request_id = _request_id(request)
+            self._store.record(request.actor, [replace(access, request_id=request_id) for access in accesses])
+
+    def _refused(self, request: FhirRequest, route: Route | None, refusal: Refusal) -> FhirResponse:
+        """The outcome of a refusal. Who was refused a record, or asked for one that is not here, is in the trail."""
+        if route is not None and refusal.status in (403, 404):
+            detail: dict[str, Detail] = {"interface": "fhir", "interaction": route.code, "status": refusal.status}
+            subject = (Kind.ACCESS, route.resource)
+            access = Access(Tag.READER_ACCESS_REFUSED, subject, outcome=Outcome.REFUSED, detail=detail)
+            try:
+                self._record(request, (access,))
+            except Exception as error:  # noqa: BLE001 (nothing was shown: the refusal stands, the log tells)
+                _log(error)
+        return FhirResponse(refusal.status, _typed(refusal.headers), _bytes(outcome(refusal)))
+
+
+def routed(request: FhirRequest) -> tuple[Route, Mapping[str, str]]:
+    """The route of a request and the variables in its path. Raises Refusal (404, 405)."""
+    segments = tuple(request.path.strip("/").split("/"))
+    fitting = [
+        (route, found) for route, template in _TEMPLATES if (found := _variables(template, segments)) is not None
+    ]
+    for route, variables in fitting:
+        if route.method == request.method:
+            return route, variables
+    methods = {route.method for route, _ in fitting}
+    if methods or (len(segments) == 1 and segments[0] in DOCUMENTATION):
+        allowed = sorted(methods | ({"HEAD"} if "GET" in methods else set()))
+        raise Refusal(405, "not-supported", "No such interaction here.", {"Allow": ", ".join(allowed)})
+    raise Refusal(404, "not-supported" if "$" in request.path else "not-found", "Nothing has this address.")
+
+
+def _variables(template: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
+    """The variables with which `template` is that path; None when it is not, or when an id cannot be one."""
+    if len(template) != len(segments):
+        return None
+    variables: dict[str, str] = {}
+    for part, segment in zip(template, segments, strict=True):
+        if part.startswith("{"):
+            if not _ID.fullmatch(segment):
+                return None
+            variables[part.strip("{}")] = segment
+        elif part != segment:
+            return None
+    return variables
+
+
+def _bytes(resource: Json) -> bytes:
+    return json.dumps(resource, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def _headers(answer: Answer, body: bytes) -> dict[str, str]:
+    # Patient data: kept by nobody on the way, and asked for again each time (with the ETag, where there is one).
+    headers = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
+    if answer.cacheable:
+        headers["ETag"] = etag(answer, body)
+    if answer.last_modified is not None:
+        headers["Last-Modified"] = _http_date(answer.last_modified)
+    return headers
+
+
+def _http_date(moment: datetime) -> str:
+    return format_datetime(moment.astimezone(UTC), usegmt=True)
+
+
+def _typed(headers: Mapping[str, str]) -> dict[str, str]:
+    return {**headers, "Content-Type": MEDIA_TYPE}
+
+
+def _without_body(response: FhirResponse) -> FhirResponse:
+    return replace(response, headers={**response.headers, "Content-Length": str(len(response.body))}, body=b"")
+
+
+def _request_id(request: FhirRequest) -> str | None:
+    """The client's X-Request-Id, when it looks like an id rather than like somebody's name with blanks."""
+    stated = request.header("X-Request-Id") or ""
+    return stated if _ID.fullmatch(stated) else None
+
+
+def _log(error: BaseException) -> None:
+    """The type and the place of a fault; its words may quote a patient."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
+    _LOG.error("fhir answer failed", error_type=type(error).__name__, error_at=place)

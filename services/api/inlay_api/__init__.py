@@ -1,0 +1,1 @@
+"""HTTP: FHIR, the workstation API and the page, with Flask."""

@@ -1,0 +1,223 @@
+"""Bearer tokens (JWT, RFC 7519): who calls. Embedded: a key pair of this home. jwt: the JWKS file of an issuer.
+
+A token is good only with an allowed algorithm, this issuer, this audience and an expiry; it is never taken from a URL.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from joserfc import jwt
+from joserfc.errors import ExpiredTokenError, InvalidClaimError, JoseError, MissingClaimError
+from joserfc.jwk import ECKey, KeySet
+
+from inlay_api.problems import Unauthenticated
+from inlay_core.domain.errors import Forbidden, Invalid
+from inlay_core.domain.identity import Actor, ActorKind, Role
+from inlay_core.settings import Settings
+
+# Signatures with a public key only: with HS256 a public key could be used as a shared secret, and `none` is no
+# signature at all.
+ALGORITHMS: Final = ("ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512", "Ed25519")
+EMBEDDED_ALGORITHM: Final = "ES256"
+# Clocks of servers that are kept in step differ by less.
+LEEWAY_SECONDS: Final = 30
+# Headers above 8 KiB do not reach us anyway; what follows is decoded, so it is bounded here too.
+LONGEST_TOKEN: Final = 8000
+LONGEST_NAME: Final = 200
+# Roles of machines; whoever has another one is a person unless the token says otherwise.
+_MACHINE_ROLES: Final = frozenset({Role.RIS, Role.EHR})
+
+
+class Verifier:
+    """Turns a bearer token into an actor. Keys are read again when their file changed, so that issuers can rotate."""
+
+    def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
+        self._path = key_file(settings) if settings.auth == "embedded" else Path(settings.jwks_file)
+        self._algorithms = [EMBEDDED_ALGORITHM] if settings.auth == "embedded" else list(ALGORITHMS)
+        self._issuer = settings.jwt_issuer
+        self._audience = settings.jwt_audience
+        self._now = now
+        if settings.auth == "embedded":
+            ensure_key(settings)
+        self._stamp: tuple[int, int] = (0, 0)
+        self._keys = self._read()
+
+    def actor_of(self, authorization: str | None) -> Actor:
+        """The identity of an Authorization header. Raises Unauthenticated."""
+        if not authorization:
+            raise Unauthenticated("token-missing", "A bearer token is needed.")
+        scheme, _, token = authorization.partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token or len(token) > LONGEST_TOKEN:
+            raise Unauthenticated("token-malformed", "The Authorization header holds no bearer token.")
+        return actor_from(self._claims(token))
+
+    def _claims(self, token: str) -> Mapping[str, Any]:
+        self._refresh()
+        try:
+            claims = jwt.decode(token, self._keys, algorithms=self._algorithms).claims
+        except (JoseError, ValueError, TypeError, KeyError):
+            raise Unauthenticated("token-invalid", "The token is not signed by a key that is trusted here.") from None
+        try:
+            jwt.JWTClaimsRegistry(
+                now=lambda: int(self._now()),
+                leeway=LEEWAY_SECONDS,
+                iss={"essential": True, "value": self._issuer},
+                aud={"essential": True, "value": self._audience},
+                sub={"essential": True},
+                exp={"essential": True},
+            ).validate(claims)
+        except ExpiredTokenError:
+            raise Unauthenticated("token-expired", "The token has expired.") from None
+        except MissingClaimError as error:
+            raise Unauthenticated("token-incomplete", f"The token lacks the claim {error.claim}.") from None
+        except InvalidClaimError as error:
+            raise Unauthenticated("token-wrong", f"The claim {error.claim} does not fit.") from None
+        except (JoseError, ValueError, TypeError):
+            raise Unauthenticated("token-wrong", "A claim of the token does not fit.") from None
+        return claims
+
+    def _refresh(self) -> None:
+        try:
+            stat = self._path.stat()
+            if (stat.st_mtime_ns, stat.st_size) != self._stamp:
+                self._keys = self._read()
+        except (OSError, Invalid):
+            # A file that is being replaced: the keys that were read stay good.
+            return
+
+    def _read(self) -> KeySet:
+        place = "INLAY_HOME" if self._algorithms == [EMBEDDED_ALGORITHM] else "INLAY_JWKS_FILE"
+        try:
+            stat = self._path.stat()
+            keys = key_set(json.loads(self._path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise Invalid("bad-setting", f"The keys cannot be read ({error.strerror}).", place) from None
+        except (JoseError, ValueError, TypeError, KeyError):
+            raise Invalid("bad-setting", "The file is no JWKS with public keys.", place) from None
+        self._stamp = (stat.st_mtime_ns, stat.st_size)
+        return keys
+
+
+def key_set(body: Any) -> KeySet:
+    """The keys of a JWKS that can verify signatures; one key alone is a set of one. Raises ValueError for none."""
+    if not isinstance(body, dict):
+        raise TypeError("a JWKS is an object")
+    keys = body.get("keys", [body])
+    public = [key for key in keys if key.get("kty") in ("EC", "RSA", "OKP") and key.get("use", "sig") == "sig"]
+    if not public:
+        raise ValueError("no key for signatures")
+    return KeySet.import_key_set({"keys": public})
+
+
+def actor_from(claims: Mapping[str, Any]) -> Actor:
+    """The identity that the claims state: `sub`, `name`, `roles`, and optionally `kind` (person or system).
+
+    Roles that Inlay does not know are left out. A person needs a name: signatures bear it. Raises Unauthenticated.
+    """
+    subject, named = claims.get("sub"), claims.get("roles", [])
+    if not isinstance(subject, str) or not subject.strip() or not isinstance(named, list):
+        raise Unauthenticated("token-wrong", "The claim sub or roles does not fit.")
+    known = {str(role) for role in Role}
+    roles = frozenset(Role(role) for role in named if isinstance(role, str) and role in known)
+    kind = claims.get("kind", ActorKind.SYSTEM if roles and roles <= _MACHINE_ROLES else ActorKind.PERSON)
+    if kind not in set(ActorKind):
+        raise Unauthenticated("token-wrong", "The claim kind does not fit.")
+    name = claims.get("name", "")
+    if not isinstance(name, str) or not _storable(subject + name) or len(name) > LONGEST_NAME:
+        raise Unauthenticated("token-wrong", "The claim name does not fit.")
+    if not name.strip() and kind == ActorKind.PERSON:
+        raise Unauthenticated("token-incomplete", "The token of a person needs the claim name.")
+    if not roles and kind == ActorKind.SYSTEM:
+        # A system without roles is one of Inlay's own processes; nobody becomes one by a token.
+        raise Forbidden("not-permitted", "The token names no role that is known here.", "actor.roles")
+    return Actor(subject, name.strip() or subject, roles, ActorKind(kind))
+
+
+def _storable(text: str) -> bool:
+    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+# ---------------------------------------------------------------------------------------------- the embedded mode
+
+
+def key_file(settings: Settings) -> Path:
+    """Where the embedded mode keeps its key pair."""
+    return settings.home / "keys" / "token-key.json"
+
+
+def ensure_key(settings: Settings) -> ECKey:
+    """The key pair of this home, made at the first call. Readable by its owner only; several processes may race."""
+    path = key_file(settings)
+    if not path.exists():
+        key = ECKey.generate_key("P-256", {"use": "sig", "alg": EMBEDDED_ALGORITHM}, private=True)
+        key.ensure_kid()
+        _write_once(path, json.dumps(key.as_dict(private=True)))
+    return ECKey.import_key(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Put the file there complete and with mode 0600, unless somebody else was first."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            return
+    finally:
+        partial.unlink()
+
+
+def mint(settings: Settings, identity: str, name: str, roles: Sequence[str], hours: float) -> str:
+    """A token of the embedded mode, good for `hours`. Raises Invalid where somebody else issues the tokens."""
+    if settings.auth != "embedded":
+        raise Invalid("bad-setting", "Tokens come from your identity provider.", "INLAY_AUTH")
+    if not hours > 0:
+        raise Invalid("bad-number", "A token is good for some time.", "hours")
+    key = ensure_key(settings)
+    now = int(time.time())
+    claims = {
+        "iss": settings.jwt_issuer,
+        "aud": settings.jwt_audience,
+        "sub": identity,
+        "name": name,
+        "roles": [str(Role(role)) for role in roles],
+        "iat": now,
+        "nbf": now,
+        "exp": now + int(hours * 3600),
+    }
+    return jwt.encode({"alg": EMBEDDED_ALGORITHM, "kid": key.kid}, claims, key, algorithms=[EMBEDDED_ALGORITHM])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raise Invalid for an address that others can reach without real authentication."""
+    if settings.auth == "embedded" and not is_loopback(settings.http_host):
+        raise Invalid(
+            "bad-setting",
+            "The embedded mode listens on loopback only; set INLAY_AUTH=jwt and INLAY_JWKS_FILE for another address.",
+            "INLAY_HTTP_HOST",
+        )
+    if settings.auth == "jwt" and not settings.jwks_file:
+        raise Invalid("bad-setting", "INLAY_AUTH=jwt needs the public keys of the issuer.", "INLAY_JWKS_FILE")

@@ -1,0 +1,118 @@
+"""FHIR at /fhir: Flask's requests as those of `inlay_fhir`, and its store over the core's queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flask import Blueprint, Response, g, request
+
+from inlay_api.desk import desk
+from inlay_api.routes import authenticated
+from inlay_core.application import queries
+from inlay_core.application.ports import Page, ReportRow, ReportSearch, Sort
+from inlay_core.bootstrap import Services
+from inlay_core.domain.audit import AuditEvent
+from inlay_core.domain.identity import Actor, ActorKind
+from inlay_core.domain.job import Job
+from inlay_core.domain.order import Order
+from inlay_core.domain.patient import Patient
+from inlay_core.domain.report import Report
+from inlay_fhir.http import FhirRequest
+from inlay_fhir.router import FhirRouter
+from inlay_fhir.site import FhirSite
+from inlay_fhir.store import Access
+
+blueprint: Final = Blueprint("fhir", __name__)
+MOUNT: Final = "/fhir"
+# What a client may ask before it has a token (SMART App Launch, 2.1; FHIR R4, 3.1.0.8).
+_OPEN: Final = frozenset({("GET", "/metadata"), ("HEAD", "/metadata"), ("GET", "/.well-known/smart-configuration")})
+NOBODY: Final = Actor("anonymous", "anonymous", kind=ActorKind.PERSON)
+_METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The FHIR store over the core's queries: a transaction per question, so that threads share nothing."""
+
+    services: Services
+
+    def search_reports(self, actor: Actor, search: ReportSearch, sort: Sort, offset: int, limit: int) -> Page:
+        """One page of the newest versions that fit."""
+        return queries.search_reports(self.services.reader(), actor, search, sort=sort, offset=offset, limit=limit)
+
+    def report(self, actor: Actor, report_id: str, version: int | None = None) -> ReportRow:
+        """The newest version, or that one."""
+        return queries.read_report(self.services.reader(), actor, report_id, version)
+
+    def versions(self, actor: Actor, report_id: str) -> Sequence[Report]:
+        """All versions, the first one first."""
+        return queries.report_versions(self.services.reader(), actor, report_id)
+
+    def jobs(self, actor: Actor, report_id: str) -> Sequence[Job]:
+        """The jobs of a report."""
+        return queries.jobs_of_report(self.services.reader(), actor, report_id)
+
+    def job(self, actor: Actor, job_id: str) -> Job:
+        """One job."""
+        return queries.read_job(self.services.reader(), actor, job_id)
+
+    def order(self, actor: Actor, order_id: str) -> Order:
+        """One order."""
+        return queries.read_order(self.services.reader(), actor, order_id)
+
+    def patient(self, actor: Actor, patient_id: str) -> Patient:
+        """One patient."""
+        return queries.read_patient(self.services.reader(), actor, patient_id)
+
+    def audit_event(self, actor: Actor, event_id: str) -> AuditEvent:
+        """One event of the trail."""
+        return queries.read_audit_event(self.services.reader(), actor, event_id)
+
+    def run_with_model(self, actor: Actor, digest_prefix: str) -> Mapping[str, Any]:
+        """A run record of the model whose digest begins so."""
+        return queries.run_with_model(self.services.reader(), actor, digest_prefix)
+
+    def record(self, actor: Actor, accesses: Sequence[Access]) -> None:
+        """Write what was read into the trail."""
+        for access in accesses:
+            queries.record_access(
+                self.services.uow(),
+                self.services.clock,
+                self.services.new_id,
+                actor,
+                access.tag,
+                subject=access.subject,
+                report_id=access.report_id,
+                version=access.version,
+                outcome=access.outcome,
+                detail=access.detail,
+                request_id=access.request_id,
+            )
+
+
+def router_of(services: Services) -> FhirRouter:
+    """The FHIR endpoint over these services."""
+    return FhirRouter(Store(services), FhirSite(draft_status=services.settings.fhir_draft_status))
+
+
+@blueprint.route(MOUNT, methods=_METHODS, defaults={"path": ""}, provide_automatic_options=False)
+@blueprint.route(f"{MOUNT}/<path:path>", methods=_METHODS, provide_automatic_options=False)
+def fhir(path: str) -> Response:
+    """Hand the request to the router; only who sent it is decided here."""
+    below = f"/{path}"
+    actor = NOBODY if (request.method, below) in _OPEN else authenticated()
+    answer = desk().fhir.handle(
+        FhirRequest(
+            method=request.method,
+            path=below,
+            query=tuple(request.args.items(multi=True)),
+            # The one in the answer, so that trail and log name the same request.
+            headers={**dict(request.headers), "X-Request-Id": g.request_id},
+            body=request.get_data(),
+            actor=actor,
+            base_url=f"{request.url_root.rstrip('/')}{MOUNT}",
+        )
+    )
+    return Response(answer.body, status=answer.status, headers=dict(answer.headers))

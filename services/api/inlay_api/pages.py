@@ -1,0 +1,74 @@
+"""The page at /: the worklist and one report, rendered by the server, without scripts and without other origins.
+
+The embedded mode (loopback only) shows it to whoever sits at the machine, as an identity that can only read.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flask import Blueprint, Response, g, render_template, request
+
+from inlay_api.bodies import whole_number
+from inlay_api.desk import desk
+from inlay_api.pictures import picture
+from inlay_api.present import page_body, report_body
+from inlay_api.routes import Call, authenticated, record_refusal
+from inlay_core.application import queries
+from inlay_core.domain.audit import Kind, Tag
+from inlay_core.domain.errors import Forbidden
+from inlay_core.domain.identity import Actor, ActorKind, Permission, Role, require
+from inlay_core.domain.ids import check_id
+
+blueprint: Final = Blueprint("pages", __name__)
+
+PAGE_SIZE: Final = 50
+DEMO_READER: Final = Actor("local:page", "Page on this machine", frozenset({Role.EHR}), ActorKind.SYSTEM)
+"""Whoever looks at the page of the embedded mode: reads reports, and changes nothing."""
+
+
+@blueprint.get("/")
+def worklist() -> Response:
+    """The worklist."""
+    call = _reader()
+    offset = whole_number(request.args.get("offset"), "offset", 0, 1_000_000, 0)
+    found = queries.worklist(call.desk.services.reader(), call.actor, offset=offset, limit=PAGE_SIZE)
+    call.record(Tag.READER_REPORT_SEARCHED, (Kind.ACCESS, "worklist"))
+    return _html("worklist.html", **page_body(found))
+
+
+@blueprint.get("/reports/<report_id>")
+def report(report_id: str) -> Response:
+    """One report with its notice, and who wrote each fragment."""
+    call = _reader()
+    reader = call.desk.services.reader()
+    row = queries.read_report(reader, call.actor, check_id(report_id, "report_id"))
+    jobs = queries.jobs_of_report(reader, call.actor, report_id)
+    call.record(Tag.READER_REPORT_READ, (Kind.REPORT, report_id), report_id, row.report.version)
+    return _html("report.html", report=report_body(row, jobs))
+
+
+@blueprint.get("/reports/<report_id>/image")
+def image(report_id: str) -> Response:
+    """The study's image beside the report."""
+    call = _reader()
+    row = queries.read_report(call.desk.services.reader(), call.actor, check_id(report_id, "report_id"))
+    return picture(call.desk, row.order, dict(request.args))
+
+
+def _reader() -> Call:
+    """Who looks: the demonstration's reader in the embedded mode, whoever has a token elsewhere."""
+    if desk().settings.auth == "embedded" and "Authorization" not in request.headers:
+        g.actor = DEMO_READER
+        return Call(desk(), DEMO_READER)
+    actor = authenticated()
+    try:
+        require(actor, Permission.READ_REPORTS)
+    except Forbidden:
+        record_refusal(actor, "page")
+        raise
+    return Call(desk(), actor)
+
+
+def _html(template: str, **values: object) -> Response:
+    return Response(render_template(template, **values), content_type="text/html; charset=utf-8")

@@ -1,0 +1,230 @@
+"""The domain as the JSON of the workstation API: plain functions, in one place for answers, streams and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+from inlay_core.application.ports import Page, ReportRow
+from inlay_core.domain.audit import AuditEvent
+from inlay_core.domain.errors import DomainError
+from inlay_core.domain.fragment import Fragment, Section
+from inlay_core.domain.infill import InfillRequest, KeptText, LockDigest, resolve
+from inlay_core.domain.job import Job, JobKind, JobState, Reason
+from inlay_core.domain.labels import banner
+from inlay_core.domain.order import Order
+from inlay_core.domain.report import Report, Signature
+
+Body = dict[str, Any]
+
+
+def report_body(row: ReportRow, jobs: Sequence[Job]) -> Body:
+    """One version of a report with its text, its order and its jobs."""
+    report = row.report
+    return {
+        **version_body(report),
+        "banner": banner(report, jobs),
+        "sections": [section_body(section) for section in report.sections],
+        "order": order_body(row.order),
+        "jobs": [job_body(job) for job in jobs],
+        "run_records": [
+            {"job_id": job.id, "kind": str(job.kind), "record": dict(job.run_record)}
+            for job in jobs
+            if job.run_record is not None
+        ],
+        "created_at": _moment(report.created_at),
+    }
+
+
+def version_body(report: Report) -> Body:
+    """What made a version, without its text."""
+    return {
+        "id": report.id,
+        "version": report.version,
+        "status": str(report.status),
+        "event": str(report.event) if report.event else None,
+        "author": {"id": report.author.id, "name": report.author.name, "kind": str(report.author.kind)},
+        "job_id": report.job_id,
+        "reason": _reason(report.reason),
+        "signature": _signature(report.signature),
+        "updated_at": _moment(report.updated_at),
+    }
+
+
+def section_body(section: Section) -> Body:
+    """A section; its text is exactly the concatenation of its fragments."""
+    return {"name": section.name, "fragments": [fragment_body(fragment) for fragment in section.fragments]}
+
+
+def fragment_body(fragment: Fragment) -> Body:
+    """A fragment, its text byte for byte."""
+    return {
+        "id": fragment.id,
+        "text": fragment.text,
+        "origin": str(fragment.origin),
+        "locked": fragment.locked,
+        "warnings": [
+            {"code": one.code, "message": one.message, "start": one.start, "end": one.end} for one in fragment.warnings
+        ],
+        "job_id": fragment.job_id,
+    }
+
+
+def row_body(row: ReportRow) -> Body:
+    """A row of the worklist: no report text."""
+    return {
+        "id": row.report.id,
+        "version": row.report.version,
+        "status": str(row.report.status),
+        "has_model_text": row.report.has_model_text,
+        "order": order_body(row.order),
+        "created_at": _moment(row.report.created_at),
+        "updated_at": _moment(row.report.updated_at),
+    }
+
+
+def page_body(page: Page) -> Body:
+    """One page of the worklist or of a search."""
+    return {
+        "reports": [row_body(row) for row in page.rows],
+        "total": page.total,
+        "offset": page.offset,
+        "limit": page.limit,
+    }
+
+
+def order_body(order: Order) -> Body:
+    """The order that a report answers, without its free text: that is the section Indication."""
+    patient = order.patient
+    return {
+        "id": order.id,
+        "assigner": order.assigner,
+        "placer_number": order.placer_number,
+        "filler_number": order.filler_number,
+        "accession_number": order.accession_number,
+        "accession_assigner": order.accession_assigner,
+        "study_instance_uid": order.study_instance_uid,
+        "modality": order.modality,
+        "priority": str(order.priority),
+        "status": str(order.status),
+        "procedure": {"code": order.procedure.code, "system": order.procedure.system, "text": order.procedure.text},
+        "scheduled_at": _moment(order.scheduled_at),
+        "patient": {
+            "id": patient.id,
+            "assigner": patient.assigner,
+            "identifier": patient.identifier,
+            "name": patient.name.text if patient.name else None,
+            "birth_date": _day(patient.birth_date),
+            "sex": patient.sex,
+        },
+    }
+
+
+def job_body(job: Job) -> Body:
+    """A job without what was asked for: that may hold text of the report."""
+    return {
+        "id": job.id,
+        "report_id": job.report_id,
+        "kind": str(job.kind),
+        "state": str(job.state),
+        "base_version": job.base_version,
+        "priority": str(job.priority),
+        "attempts": job.attempts,
+        "cancel_requested": job.cancel_requested,
+        "reason": _reason(job.reason),
+        "requested_by": job.requested_by,
+        "created_at": _moment(job.created_at),
+        "started_at": _moment(job.started_at),
+        "finished_at": _moment(job.finished_at),
+    }
+
+
+def job_detail(job: Job, versions: Sequence[Report]) -> Body:
+    """A job with its run record, and for an applied one the version that it made and a digest per locked span."""
+    made = next((version for version in versions if version.job_id == job.id), None)
+    base = next((version for version in versions if version.version == job.base_version), None)
+    digests = lock_digests(job, base, made) if base and made else ()
+    return {
+        **job_body(job),
+        "run_record": dict(job.run_record) if job.run_record is not None else None,
+        "result_version": made.version if made else None,
+        "locks": [
+            {"section": one.section, "item": one.item, "fragment_id": one.fragment_id, "sha256": one.sha256}
+            for one in digests
+        ],
+    }
+
+
+def lock_digests(job: Job, base: Report, made: Report) -> tuple[LockDigest, ...]:
+    """SHA-256 of each locked span that the request named, of the text as it stands in the version that the job made."""
+    if job.kind is not JobKind.INFILL or job.state is not JobState.SUCCEEDED:
+        return ()
+    try:
+        asked = resolve(InfillRequest.from_json(job.request), base.sections, imported_text_allowed=True)
+    except DomainError:
+        return ()
+    digests: list[LockDigest] = []
+    for part in asked:
+        section = made.section(part.name)
+        if part.context or section is None:
+            continue
+        items = [number for number, item in enumerate(part.items) if isinstance(item, KeptText)]
+        locked = [fragment for fragment in section.fragments if fragment.locked]
+        digests += [
+            LockDigest(part.name, number, fragment.id, fragment.digest)
+            for number, fragment in zip(items, locked, strict=True)
+        ]
+    return tuple(digests)
+
+
+def event_body(event: AuditEvent) -> Body:
+    """An event of the trail."""
+    return {
+        "id": event.id,
+        "at": _moment(event.at),
+        "tag": str(event.tag),
+        "actor": {
+            "id": event.actor_id,
+            "name": event.actor_name,
+            "kind": str(event.actor_kind),
+            "roles": [str(role) for role in event.roles],
+        },
+        "subject": {"kind": str(event.subject_kind), "id": event.subject_id, "version": event.version},
+        "outcome": str(event.outcome),
+        "detail": dict(event.detail),
+        "request_id": event.request_id,
+    }
+
+
+def is_settled(row: ReportRow, jobs: Iterable[Job]) -> bool:
+    """Whether the answer for this version is still what it was when the version was made.
+
+    The ETag is the version; jobs and orders move without a new one, and then the version alone proves nothing.
+    """
+    made = row.report.updated_at
+    moments = [job.created_at for job in jobs] + [job.finished_at for job in jobs]
+    changed = [*moments, row.order.updated_at, row.order.patient.updated_at]
+    return all(moment is not None and moment <= made for moment in changed)
+
+
+def _reason(reason: Reason | None) -> Mapping[str, str] | None:
+    return None if reason is None else {"code": reason.code, "text": reason.text}
+
+
+def _signature(signature: Signature | None) -> Mapping[str, Any] | None:
+    if signature is None:
+        return None
+    return {
+        "signer": {"id": signature.signer_id, "name": signature.signer_name},
+        "signed_at": _moment(signature.signed_at),
+        "version": signature.version,
+    }
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
+def _day(day: date | None) -> str | None:
+    return None if day is None else day.isoformat()

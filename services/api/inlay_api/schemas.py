@@ -1,0 +1,279 @@
+"""The JSON schemas (2020-12) of the workstation API, by name; the OpenAPI document refers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from inlay_api.bodies import MAX_FRAGMENTS, MAX_REASON, MAX_TEXT
+from inlay_core.application.ports import Sort
+from inlay_core.domain.audit import Kind, Outcome, Tag
+from inlay_core.domain.fragment import SECTION_NAMES, Origin
+from inlay_core.domain.identity import ActorKind, Role
+from inlay_core.domain.infill import MAX_ALTERNATIVES, MAX_GAP_TOKENS, MAX_HINT_LENGTH, MAX_ITEMS
+from inlay_core.domain.job import JobKind, JobState
+from inlay_core.domain.lifecycle import Event, Status
+from inlay_core.domain.order import OrderStatus, Priority
+
+Schema = dict[str, Any]
+
+
+def ref(name: str) -> Schema:
+    """A reference to a schema of the document."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _words(values: Sequence[str] | type[Any]) -> Schema:
+    return {"type": "string", "enum": [str(value) for value in values]}
+
+
+def _object(properties: Mapping[str, Schema], optional: Sequence[str] = ()) -> Schema:
+    """An object that has exactly these properties, all of them unless they are optional."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": [name for name in properties if name not in optional],
+        "additionalProperties": False,
+    }
+
+
+def _maybe(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _list(items: Schema, most: int | None = None) -> Schema:
+    return {"type": "array", "items": items} | ({"maxItems": most} if most is not None else {})
+
+
+_TEXT: Final[Schema] = {"type": "string"}
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_FLAG: Final[Schema] = {"type": "boolean"}
+_TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+_NAME: Final[Schema] = _words(SECTION_NAMES)
+_IDENTIFIERS: Final[Schema] = {"anyOf": [{"type": "string"}, _list(_TEXT, 50)]}
+_REASON: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": MAX_REASON}
+
+_VERSION: Final[dict[str, Schema]] = {
+    "id": _TEXT,
+    "version": {"type": "integer", "minimum": 1},
+    "status": _words(Status),
+    "event": _maybe(_words(Event)),
+    "author": _object({"id": _TEXT, "name": _TEXT, "kind": _words(ActorKind)}),
+    "job_id": _maybe(_TEXT),
+    "reason": _maybe(ref("Reason")),
+    "signature": _maybe(ref("Signature")),
+    "updated_at": _TIME,
+}
+_JOB: Final[dict[str, Schema]] = {
+    "id": _TEXT,
+    "report_id": _TEXT,
+    "kind": _words(JobKind),
+    "state": _words(JobState),
+    "base_version": {"type": "integer", "minimum": 1},
+    "priority": _words(Priority),
+    "attempts": _COUNT,
+    "cancel_requested": _FLAG,
+    "reason": _maybe(ref("Reason")),
+    "requested_by": _maybe(_TEXT),
+    "created_at": _TIME,
+    "started_at": _maybe(_TIME),
+    "finished_at": _maybe(_TIME),
+}
+_ITEM: Final[Schema] = {
+    "oneOf": [
+        _object({"lock": _TEXT}),
+        _object({"text": {"type": "string", "maxLength": MAX_TEXT}, "locked": _FLAG}, optional=("locked",)),
+        _object({"gap": ref("Gap")}),
+    ]
+}
+
+SCHEMAS: Final[Mapping[str, Schema]] = {
+    "Problem": _object(
+        {
+            "type": _TEXT,
+            "title": _TEXT,
+            "status": {"type": "integer"},
+            "code": _TEXT,
+            "detail": _TEXT,
+            "place": _TEXT,
+        },
+        optional=("place",),
+    ),
+    "Reason": _object({"code": _TEXT, "text": _TEXT}),
+    "Signature": _object(
+        {
+            "signer": _object({"id": _TEXT, "name": _TEXT}),
+            "signed_at": _TIME,
+            "version": {"type": "integer", "minimum": 1},
+        }
+    ),
+    "Warning": _object({"code": _TEXT, "message": _TEXT, "start": _COUNT, "end": _COUNT}),
+    "Fragment": _object(
+        {
+            "id": _TEXT,
+            "text": _TEXT,
+            "origin": _words(Origin),
+            "locked": _FLAG,
+            "warnings": _list(ref("Warning")),
+            "job_id": _maybe(_TEXT),
+        }
+    ),
+    "Section": _object({"name": _NAME, "fragments": _list(ref("Fragment"))}),
+    "Order": _object(
+        {
+            "id": _TEXT,
+            "assigner": _TEXT,
+            "placer_number": _maybe(_TEXT),
+            "filler_number": _maybe(_TEXT),
+            "accession_number": _maybe(_TEXT),
+            "accession_assigner": _TEXT,
+            "study_instance_uid": _maybe(_TEXT),
+            "modality": _maybe(_TEXT),
+            "priority": _words(Priority),
+            "status": _words(OrderStatus),
+            "procedure": _object({"code": _maybe(_TEXT), "system": _maybe(_TEXT), "text": _maybe(_TEXT)}),
+            "scheduled_at": _maybe(_TIME),
+            "patient": _object(
+                {
+                    "id": _TEXT,
+                    "assigner": _TEXT,
+                    "identifier": _TEXT,
+                    "name": _maybe(_TEXT),
+                    "birth_date": _maybe({"type": "string", "format": "date"}),
+                    "sex": _maybe(_TEXT),
+                }
+            ),
+        }
+    ),
+    "Version": _object(_VERSION),
+    "VersionList": _object({"versions": _list(ref("Version"))}),
+    "Report": _object(
+        {
+            **_VERSION,
+            "banner": _TEXT,
+            "sections": _list(ref("Section")),
+            "order": ref("Order"),
+            "jobs": _list(ref("Job")),
+            "run_records": _list(_object({"job_id": _TEXT, "kind": _words(JobKind), "record": {"type": "object"}})),
+            "created_at": _TIME,
+        }
+    ),
+    "ReportRow": _object(
+        {
+            "id": _TEXT,
+            "version": {"type": "integer", "minimum": 1},
+            "status": _words(Status),
+            "has_model_text": _FLAG,
+            "order": ref("Order"),
+            "created_at": _TIME,
+            "updated_at": _TIME,
+        }
+    ),
+    "ReportPage": _object({"reports": _list(ref("ReportRow")), "total": _COUNT, "offset": _COUNT, "limit": _COUNT}),
+    "ReportSearch": _object(
+        {
+            "ids": _IDENTIFIERS,
+            "accession_number": _IDENTIFIERS,
+            "accession_assigner": _TEXT,
+            "patient_identifier": _IDENTIFIERS,
+            "patient_assigner": _TEXT,
+            "study_instance_uid": _IDENTIFIERS,
+            "status": {"anyOf": [_words(Status), _list(_words(Status), 50)]},
+            "sort": _words(Sort),
+            "offset": _COUNT,
+            "limit": _COUNT,
+        },
+        optional=(
+            "ids",
+            "accession_number",
+            "accession_assigner",
+            "patient_identifier",
+            "patient_assigner",
+            "study_instance_uid",
+            "status",
+            "sort",
+            "offset",
+            "limit",
+        ),
+    ),
+    "Empty": _object({}),
+    "Edits": _object({"sections": _list(ref("SectionEdit"), len(SECTION_NAMES))}),
+    "SectionEdit": {
+        "type": "object",
+        "properties": {"name": _NAME, "fragments": _list(ref("FragmentEdit"), MAX_FRAGMENTS)},
+        "required": ["name", "fragments"],
+    },
+    "FragmentEdit": {
+        "type": "object",
+        "description": "New without id; with id and without text it stays. What else a fragment has is not read back.",
+        "properties": {
+            "id": _maybe(_TEXT),
+            "text": _maybe({"type": "string", "maxLength": MAX_TEXT}),
+            "locked": _FLAG,
+        },
+    },
+    "InfillRequest": _object(
+        {
+            "sections": {**_list(ref("InfillSection"), len(SECTION_NAMES)), "minItems": 1},
+            "seed": _maybe({"type": "integer", "minimum": 0, "maximum": 2**63 - 1}),
+            "steps": _maybe({"type": "integer", "minimum": 1, "maximum": 1024}),
+            "alternatives": _maybe({"type": "integer", "minimum": 1, "maximum": MAX_ALTERNATIVES}),
+        },
+        optional=("seed", "steps", "alternatives"),
+    ),
+    "InfillSection": _object({"name": _NAME, "items": _list(ref("InfillItem"), MAX_ITEMS)}),
+    "InfillItem": _ITEM,
+    "Gap": _object(
+        {
+            "min_tokens": _maybe({"type": "integer", "minimum": 0, "maximum": MAX_GAP_TOKENS}),
+            "max_tokens": _maybe({"type": "integer", "minimum": 1, "maximum": MAX_GAP_TOKENS}),
+            "hint": _maybe({"type": "string", "maxLength": MAX_HINT_LENGTH}),
+        },
+        optional=("min_tokens", "max_tokens", "hint"),
+    ),
+    "Amendment": _object(
+        {
+            "kind": _words([str(event) for event in (Event.AMEND, Event.CORRECT, Event.APPEND)]),
+            "reason": _REASON,
+            "sections": _list(ref("SectionEdit"), len(SECTION_NAMES)),
+        },
+        optional=("kind",),
+    ),
+    "Retraction": _object({"reason": _REASON}),
+    "Job": _object(_JOB),
+    "JobDetail": _object(
+        {
+            **_JOB,
+            "run_record": _maybe({"type": "object"}),
+            "result_version": _maybe({"type": "integer", "minimum": 1}),
+            "locks": _list(
+                _object(
+                    {
+                        "section": _NAME,
+                        "item": _COUNT,
+                        "fragment_id": _TEXT,
+                        "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+                    }
+                )
+            ),
+        }
+    ),
+    "Trail": _object({"events": _list(ref("TrailEvent")), "offset": _COUNT, "limit": _COUNT}),
+    "TrailEvent": _object(
+        {
+            "id": _TEXT,
+            "at": _TIME,
+            "tag": _words(Tag),
+            "actor": _object(
+                {"id": _TEXT, "name": _TEXT, "kind": _words(ActorKind), "roles": _list(_words(Role))},
+            ),
+            "subject": _object(
+                {"kind": _words(Kind), "id": _TEXT, "version": _maybe({"type": "integer"})},
+            ),
+            "outcome": _words(Outcome),
+            "detail": {"type": "object"},
+            "request_id": _maybe(_TEXT),
+        }
+    ),
+}
+"""Name -> schema."""

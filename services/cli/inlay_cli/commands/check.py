@@ -1,0 +1,153 @@
+"""`inlay check`: what is configured, and what of it can be reached. Secrets are never printed."""
+
+import dataclasses
+import json
+import socket
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from inlay_cli.environment import read_settings
+from inlay_cli.parsing import command_parser
+
+if TYPE_CHECKING:
+    from inlay_core.settings import Settings
+
+EXAMPLES = """
+inlay check                  each part with ok or what is wrong; exit status 1 where something is
+inlay check --settings       every setting with its value; passwords only as "set"
+inlay check --json           for a program
+"""
+
+REACH_SECONDS = 3.0
+
+# A probe returns what it found, or raises Unreachable with what is wrong.
+Probe = Callable[["Settings"], str]
+
+
+class Unreachable(Exception):
+    """What is wrong with a part."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Try every part; returns 1 when one of them cannot be used."""
+    parser = command_parser("check", "Says what is configured, and what of it can be reached.", EXAMPLES)
+    parser.add_argument("--settings", action="store_true", help="print the settings instead")
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
+    options = parser.parse_args(arguments)
+    settings = read_settings()
+    if options.settings:
+        _print(shown_settings(settings), as_json=options.json)
+        return 0
+    found = {name: _try(probe, settings) for name, probe in PROBES.items()}
+    if options.json:
+        print(json.dumps({name: {"ok": ok, "found": text} for name, (ok, text) in found.items()}))
+    else:
+        _print({name: f"{'ok  ' if ok else 'FAIL'}  {text}" for name, (ok, text) in found.items()}, as_json=False)
+    return 0 if all(ok for ok, _ in found.values()) else 1
+
+
+def shown_settings(settings: "Settings") -> dict[str, str]:
+    """Variable -> value as text. What may carry a password says only whether it is set."""
+    return {
+        f"INLAY_{field.name.upper()}": _shown(getattr(settings, field.name), secret=field.metadata["secret"])
+        for field in dataclasses.fields(settings)
+    }
+
+
+def _shown(value: object, *, secret: bool) -> str:
+    if secret:
+        return "(set)" if value else ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _print(rows: dict[str, str], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows))
+        return
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"{name:<{width}}  {value}")
+
+
+def _try(probe: Probe, settings: "Settings") -> tuple[bool, str]:
+    try:
+        return True, probe(settings)
+    except Unreachable as error:
+        return False, str(error)
+
+
+def _database(settings: "Settings") -> str:
+    from inlay_core import bootstrap
+
+    kind = "SQLite" if settings.database.startswith("sqlite") else "PostgreSQL"
+    try:
+        revision = bootstrap.database_revision(settings)
+    except Exception as error:
+        # Drivers raise errors of their own; their text may hold the URL, their kind does not.
+        raise Unreachable(f"{kind} does not answer ({type(error).__name__})") from error
+    if revision is None:
+        raise Unreachable(f"{kind} is empty; run `inlay db upgrade`")
+    return f"{kind}, schema {revision}"
+
+
+def _broker(settings: "Settings") -> str:
+    return _redis(settings.broker_url) if settings.broker_url else f"file queues in {settings.home}"
+
+
+def _progress(settings: "Settings") -> str:
+    return _redis(settings.redis_url) if settings.redis_url else "a row of the database"
+
+
+def _redis(url: str) -> str:
+    import redis
+
+    try:
+        with redis.Redis.from_url(url, socket_timeout=REACH_SECONDS, socket_connect_timeout=REACH_SECONDS) as server:
+            server.ping()
+    except (redis.RedisError, ValueError) as error:
+        raise Unreachable(f"Redis does not answer ({type(error).__name__})") from error
+    return "Redis answers"
+
+
+def _images(settings: "Settings") -> str:
+    if not settings.images.is_dir():
+        raise Unreachable(f"{settings.images} is no folder; create it, or set INLAY_IMAGES_FOLDER")
+    return f"watched folder {settings.images}"
+
+
+def _results(settings: "Settings") -> str:
+    target = settings.oru_address
+    if target is None:
+        return "no results are sent (INLAY_ORU_TARGET is empty)"
+    try:
+        socket.create_connection(target, timeout=REACH_SECONDS).close()
+    except OSError as error:
+        raise Unreachable(f"{target[0]}:{target[1]} does not answer ({type(error).__name__})") from error
+    return f"{target[0]}:{target[1]} answers"
+
+
+def _listening(host: str, port: int) -> str:
+    try:
+        socket.create_connection((host, port), timeout=REACH_SECONDS).close()
+    except OSError as error:
+        raise Unreachable(f"nothing listens on {host}:{port} ({type(error).__name__})") from error
+    return f"listens on {host}:{port}"
+
+
+def _http(settings: "Settings") -> str:
+    return _listening(settings.http_host, settings.http_port)
+
+
+def _mllp(settings: "Settings") -> str:
+    return _listening(settings.mllp_host, settings.mllp_port)
+
+
+PROBES: dict[str, Probe] = {
+    "database": _database,
+    "broker": _broker,
+    "progress": _progress,
+    "images": _images,
+    "results": _results,
+    "http": _http,
+    "mllp": _mllp,
+}

@@ -1,0 +1,27 @@
+"""`inlay serve`: FHIR, the workstation API and the page, over HTTP."""
+
+from collections.abc import Sequence
+
+from inlay_cli.environment import read_settings
+from inlay_cli.parsing import command_parser
+
+EXAMPLES = """
+inlay serve                                       on INLAY_HTTP_HOST:INLAY_HTTP_PORT, by default 127.0.0.1:8080
+INLAY_HTTP_PORT=9080 inlay serve                  on another port
+inlay serve --workers 4                           four processes; each has INLAY_HTTP_THREADS threads
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until SIGTERM."""
+    parser = command_parser(
+        "serve", "Serves FHIR at /fhir, the workstation API at /api/v1 and the page at /.", EXAMPLES
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+    options = parser.parse_args(arguments)
+    settings = read_settings()
+
+    from inlay_api.server import run
+
+    run(settings, options.workers)
+    return 0
