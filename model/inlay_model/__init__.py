@@ -1,0 +1,69 @@
+"""DiffusionGemma for radiology reports: drafting, any-order infill, training, evaluation.
+
+Importing the package loads no torch; that happens when the `Engine` is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from inlay_model.errors import (
+    BadImage,
+    BadRequest,
+    Cancelled,
+    CanvasOverflow,
+    CheckpointProblem,
+    ModelError,
+    NotANumber,
+    NotAPhantom,
+    PromptTooLong,
+    ReplayMismatch,
+    UnpinnedRevision,
+)
+from inlay_model.provenance import RunRecord
+from inlay_model.request import (
+    Filled,
+    FilledSection,
+    Gap,
+    GenerationSettings,
+    Lock,
+    Piece,
+    PromptContext,
+    ReportText,
+    Section,
+    StepEvent,
+)
+
+if TYPE_CHECKING:
+    from inlay_model.engine import Engine
+
+__all__ = [
+    "BadImage",
+    "BadRequest",
+    "Cancelled",
+    "CanvasOverflow",
+    "CheckpointProblem",
+    "Engine",
+    "Filled",
+    "FilledSection",
+    "Gap",
+    "GenerationSettings",
+    "Lock",
+    "ModelError",
+    "NotANumber",
+    "NotAPhantom",
+    "Piece",
+    "PromptContext",
+    "PromptTooLong",
+    "ReplayMismatch",
+    "ReportText",
+    "RunRecord",
+    "Section",
+    "StepEvent",
+    "UnpinnedRevision",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Engine":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module("inlay_model.engine").Engine

@@ -1,0 +1,82 @@
+"""The named errors of the model package: each has a code that a caller may branch on, and says what to do about it."""
+
+
+class ModelError(Exception):
+    """Any error that this package raises on purpose; `code` is stable, the message is for people.
+
+    Messages carry counts, names and places, never report text.
+    """
+
+    code = "model-error"
+
+
+class Cancelled(ModelError):
+    """The caller's `cancelled()` became true; raised between two denoising steps, nothing was produced."""
+
+    code = "cancelled"
+
+
+class BadRequest(ModelError):
+    """The request cannot be understood (no sections, a gap whose minimum exceeds its maximum, ...)."""
+
+    code = "bad-request"
+
+
+class CanvasOverflow(ModelError):
+    """More locked tokens than the canvas holds; `needed` and `available` are token counts."""
+
+    code = "canvas-overflow"
+
+    def __init__(self, needed: int, available: int) -> None:
+        super().__init__(
+            f"The locked text, headers and smallest gaps need {needed} tokens, the canvas holds {available}. "
+            "Lock fewer or shorter fragments, or ask for one section at a time."
+        )
+        self.needed = needed
+        self.available = available
+
+
+class PromptTooLong(ModelError):
+    """The prompt has more tokens than the model has positions for."""
+
+    code = "prompt-too-long"
+
+
+class BadImage(ModelError):
+    """An image that is no radiograph-like array: wrong shape, wrong type, or empty."""
+
+    code = "bad-image"
+
+
+class CheckpointProblem(ModelError):
+    """A checkpoint that cannot be used: missing file, unknown class, missing token, wrong digest."""
+
+    code = "checkpoint-problem"
+
+
+class UnpinnedRevision(CheckpointProblem):
+    """A hub id without a commit hash: a name alone may be another model tomorrow."""
+
+    code = "unpinned-revision"
+
+
+class NotAPhantom(ModelError):
+    """The demonstration checkpoint was asked about a study that is no synthetic phantom."""
+
+    code = "not-a-phantom"
+
+
+class ReplayMismatch(ModelError):
+    """The inputs of a replay are not those of the recorded run; `what` names the differing part."""
+
+    code = "replay-mismatch"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"This run cannot be replayed here: {what} differs from the record.")
+        self.what = what
+
+
+class NotANumber(ModelError):
+    """The model produced NaN logits; the run is stopped rather than sampled from garbage."""
+
+    code = "nan-logits"

@@ -1,0 +1,124 @@
+"""The denoising loop: encode once, denoise many times, locks re-imposed before and after every step.
+
+The loop of transformers' `generate` keeps nothing of a given canvas. This one is the same where nothing is locked (with
+`draw_by_race` number for number), and counts free positions only where something is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from inlay_model.errors import Cancelled, NotANumber
+from inlay_model.schedule import Sampler, begins_again, is_done, temperature
+from inlay_model.step import (
+    Draw,
+    Fixed,
+    Step,
+    certain_logits,
+    denoise,
+    draw_by_inverse,
+    impose,
+    mean_free_entropy,
+    noise,
+    self_conditioning,
+    unsettled_tail,
+)
+
+
+class Reader(Protocol):
+    """What the loop asks of the model; `inlay_model.prefix.Decoder` is the real one, a table of logits a toy."""
+
+    def __call__(
+        self, canvas_BL: torch.Tensor, wanted_BL: torch.Tensor, conditioning_BLV: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Logits N x V at the wanted positions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Denoised:
+    """A denoised batch: the emitted tokens B x L, what was accepted in the last step, and the steps taken.
+
+    `doubt_B` is the mean entropy (nats) of each row's free positions in the last step; zero where nothing was free.
+    """
+
+    ids_BL: torch.Tensor
+    accepted_BL: torch.Tensor
+    doubt_B: torch.Tensor
+    steps: int
+
+
+def run(
+    read: Reader,
+    fixed: Fixed,
+    sampler: Sampler,
+    vocabulary: int,
+    generator: torch.Generator,
+    *,
+    banned_V: torch.Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    on_step: Callable[[int, Step], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    draw: Draw = draw_by_inverse,
+) -> Denoised:
+    """Denoise until done or out of steps. Rows that are done stand still while others go on.
+
+    `dtype` is the model's, for self-conditioning. Raises `Cancelled` between two steps, `NotANumber` on NaN logits.
+    """
+    free_BL = fixed.free_BL
+    canvas_BL = noise(fixed, vocabulary, generator)
+    argmax_BL, accepted_BL = canvas_BL, torch.zeros_like(free_BL)
+    doubt_B = torch.zeros(free_BL.shape[0], device=free_BL.device)
+    if not free_BL.any():
+        return Denoised(argmax_BL, accepted_BL, doubt_B, 0)
+    certain_BLV = certain_logits(fixed, vocabulary, dtype)
+    conditioning_BLV: torch.Tensor | None = None
+    done_B = torch.zeros(free_BL.shape[0], dtype=torch.bool, device=free_BL.device)
+    same_B = [0] * free_BL.shape[0]
+    taken = 0
+    for left in range(sampler.steps, 0, -1):
+        if cancelled is not None and cancelled():
+            raise Cancelled("The request was cancelled.")
+        step = denoise(
+            read(impose(canvas_BL, fixed), free_BL, conditioning_BLV),
+            canvas_BL,
+            fixed,
+            temperature=temperature(left, sampler),
+            entropy_bound=sampler.entropy_bound,
+            generator=generator,
+            banned_V=banned_V,
+            draw=draw,
+        )
+        taken += 1
+        stays_B1 = done_B.unsqueeze(-1)
+        new_BL = torch.where(stays_B1, argmax_BL, step.argmax_BL)
+        # Before the first step there is no earlier prediction to agree with.
+        unchanged_B = (new_BL == argmax_BL).all(-1).tolist() if taken > 1 else [False] * len(same_B)
+        same_B = [count + 1 if same else 0 for count, same in zip(same_B, unchanged_B, strict=True)]
+        argmax_BL, accepted_BL = new_BL, step.accepted_BL
+        canvas_BL = torch.where(stays_B1, canvas_BL, step.canvas_BL)
+        conditioning_BLV = self_conditioning(certain_BLV, fixed, step.logits_NV)
+        if on_step is not None:
+            on_step(taken, step)
+        doubt_B = mean_free_entropy(step, fixed)
+        done_B = done_B | _done(step, fixed, same_B, doubt_B, sampler)
+        if bool(done_B.all()):
+            break
+        if begins_again(taken, sampler):
+            tail_BL = unsettled_tail(step.entropy_BL, free_BL, sampler.entropy_bound) & ~done_B.unsqueeze(-1)
+            canvas_BL = torch.where(tail_BL, noise(fixed, vocabulary, generator), argmax_BL)
+            # As in the first step: what was foretold of the tail is what is to be forgotten.
+            conditioning_BLV = None
+    return Denoised(argmax_BL, accepted_BL, doubt_B, taken)
+
+
+def _done(step: Step, fixed: Fixed, same_B: list[int], doubt_B: torch.Tensor, sampler: Sampler) -> torch.Tensor:
+    means = doubt_B.tolist()
+    if any(value != value for value in means):  # noqa: PLR0124 - only NaN differs from itself
+        raise NotANumber("The model gave NaN logits; the checkpoint is damaged or its precision does not suffice.")
+    done = [is_done(same, mean, sampler) for same, mean in zip(same_B, means, strict=True)]
+    done_B = torch.tensor(done, device=step.canvas_BL.device)
+    if sampler.early_stop and sampler.stop_when_accepted:
+        done_B |= (step.accepted_BL | fixed.locked_BL).all(-1)
+    return done_B

@@ -1,0 +1,224 @@
+"""Checkpoints: finding, checking and loading them, by folder or pinned hub id. Needs no torchvision."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inlay_model.errors import CheckpointProblem, UnpinnedRevision
+from inlay_model.provenance import digest_of_folder
+from inlay_model.schedule import Sampler
+from inlay_model.tokens import Control, Tokenizer, control_tokens
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_NEEDED = ("config.json", "tokenizer.json")
+# What transformers' generate uses where the checkpoint says nothing, and so do we.
+_DEFAULTS = {"t_min": 0.4, "t_max": 0.8, "stability_threshold": 1, "confidence_threshold": 0.005}
+_DEFAULT_ENTROPY_BOUND = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a checkpoint says of itself in `inlay.json`; the defaults hold for checkpoints without that file.
+
+    `locked_in_prompt`: locked fragments are listed in the prompt too. `foretells_length`: it was trained on misplaced
+    text and says at every position what belongs there, so that few lengths of a gap need to be tried.
+    """
+
+    name: str
+    demonstration: bool = False
+    locked_in_prompt: bool = True
+    foretells_length: bool = False
+    styles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A loaded checkpoint: model in evaluation mode, tokenizer, image processor, and where it comes from."""
+
+    model: Any
+    tokenizer: Tokenizer
+    image_processor: Any
+    control: Control
+    about: About
+    digest: str
+    revision: str | None
+
+    @property
+    def canvas_length(self) -> int:
+        """Tokens of one canvas."""
+        return int(self.model.config.canvas_length)
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens the model can write."""
+        return int(self.model.config.text_config.vocab_size)
+
+
+def make_image_processor(*, max_soft_tokens: int = 280, patch_size: int = 16, pooling_kernel_size: int = 3) -> Any:
+    """The PIL image processor of Gemma 4 (0..255 to 0..1, aspect kept, sides multiples of patch times pooling).
+
+    A square image of 384 gives 64 soft tokens with `max_soft_tokens=70`, the smallest that the library allows.
+    """
+    from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+
+    return Gemma4ImageProcessorPil(
+        max_soft_tokens=max_soft_tokens, patch_size=patch_size, pooling_kernel_size=pooling_kernel_size
+    )
+
+
+def soft_tokens(image_processor: Any, width: int, height: int) -> int:
+    """How many soft tokens an image of this size becomes, without touching its pixels."""
+    from transformers.models.gemma4.image_processing_pil_gemma4 import get_aspect_ratio_preserving_size
+
+    patch, pooling = image_processor.patch_size, image_processor.pooling_kernel_size
+    rows, columns = get_aspect_ratio_preserving_size(
+        height=height,
+        width=width,
+        patch_size=patch,
+        max_patches=image_processor.max_soft_tokens * pooling**2,
+        pooling_kernel_size=pooling,
+    )
+    return int((rows // patch) * (columns // patch) // pooling**2)
+
+
+def default_checkpoint() -> Path:
+    """Folder of the demonstration checkpoint: inside the package where it was packed there, else beside it."""
+    package = Path(__file__).parent
+    packed = package / "checkpoints" / "phantom-diffusion"
+    return packed if packed.is_dir() else package.parent / "checkpoints" / "phantom-diffusion"
+
+
+DEMONSTRATION = default_checkpoint()
+
+
+def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path:
+    """Local folder of a checkpoint. A hub id needs its commit hash, else `UnpinnedRevision`; then it is fetched."""
+    folder = Path(path_or_hub_id).expanduser()
+    if folder.is_dir():
+        return folder
+    name = str(path_or_hub_id)
+    if not _HUB_ID.fullmatch(name):
+        raise CheckpointProblem(f"There is no checkpoint folder {name}, and it is no hub id (owner/name) either.")
+    if revision is None or not _COMMIT.fullmatch(revision):
+        raise UnpinnedRevision(
+            f"{name} needs revision=<40 hexadecimal digits of a commit>: branch and tag names can move."
+        )
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name, revision=revision))
+
+
+def load(
+    path_or_hub_id: str | Path, revision: str | None = None, device: str | None = None, dtype: str | None = None
+) -> Checkpoint:
+    """A checkpoint, loaded onto the device (the first GPU, else the CPU) in bfloat16 there and float32 on a CPU.
+
+    bfloat16 weights are widened on a CPU because most CPUs compute it slower than float32.
+    Raises `CheckpointProblem` with the missing or unfit part.
+    """
+    import torch
+
+    folder = find_folder(path_or_hub_id, revision)
+    _check_files(folder)
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    kind = getattr(torch, dtype) if dtype else (torch.float32 if target.type == "cpu" else torch.bfloat16)
+    about = read_about(folder, str(path_or_hub_id))
+    model, tokenizer, image_processor = _load_parts(folder, target, kind)
+    return Checkpoint(
+        model=model,
+        tokenizer=tokenizer,
+        image_processor=image_processor,
+        control=control_tokens(tokenizer),
+        about=about,
+        digest=digest_of_folder(folder),
+        revision=revision,
+    )
+
+
+def read_about(folder: Path, name: str) -> About:
+    """The checkpoint's `inlay.json`, or what holds without one."""
+    file = folder / "inlay.json"
+    if not file.is_file():
+        return About(name=name)
+    said = _json(file)
+    return About(
+        name=str(said.get("name", folder.name)),
+        demonstration=bool(said.get("demonstration", False)),
+        locked_in_prompt=bool(said.get("locked_in_prompt", True)),
+        foretells_length=bool(said.get("foretells_length", False)),
+        styles=tuple(said.get("styles", ())),
+    )
+
+
+def sampler_defaults(model: Any) -> Mapping[str, Any]:
+    """Sampler numbers of the checkpoint's generation_config, completed by those of transformers."""
+    said = model.generation_config
+    numbers = {name: getattr(said, name, None) for name in _DEFAULTS}
+    found = {name: _DEFAULTS[name] if value is None else value for name, value in numbers.items()}
+    bound = getattr(getattr(said, "sampler_config", None), "entropy_bound", None)
+    return {**found, "entropy_bound": _DEFAULT_ENTROPY_BOUND if bound is None else bound}
+
+
+def make_sampler(
+    defaults: Mapping[str, Any],
+    *,
+    steps: int,
+    early_stop: bool,
+    begin_again: tuple[float, ...] = (),
+    stop_when_accepted: bool = False,
+    **wanted: Any,
+) -> Sampler:
+    """The sampler of a request: what it asks for, else the defaults."""
+    chosen = {name: defaults[name] if wanted.get(name) is None else wanted[name] for name in defaults}
+    return Sampler(
+        steps=steps,
+        early_stop=early_stop,
+        begin_again=begin_again,
+        stop_when_accepted=stop_when_accepted,
+        **chosen,
+    )
+
+
+def _check_files(folder: Path) -> None:
+    for name in _NEEDED:
+        if not (folder / name).is_file():
+            raise CheckpointProblem(f"The checkpoint {folder} has no {name}.")
+    kind = _json(folder / "config.json").get("model_type")
+    if kind != "diffusion_gemma":
+        raise CheckpointProblem(f"{folder} holds a {kind} model; a diffusion_gemma checkpoint is needed.")
+    if not any(folder.glob("*.safetensors")):
+        raise CheckpointProblem(f"The checkpoint {folder} has no *.safetensors files.")
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as problem:
+        raise CheckpointProblem(f"{file} is no JSON.") from problem
+    if not isinstance(said, dict):
+        raise CheckpointProblem(f"{file} is no JSON object.")
+    return said
+
+
+def _load_parts(folder: Path, device: Any, dtype: Any) -> tuple[Any, Tokenizer, Any]:
+    from transformers import AutoTokenizer
+    from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
+    from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        image_processor = Gemma4ImageProcessorPil.from_pretrained(folder)
+        model = DiffusionGemmaForBlockDiffusion.from_pretrained(folder, dtype=dtype)
+    except (OSError, ValueError, KeyError) as problem:
+        raise CheckpointProblem(f"The checkpoint {folder} cannot be loaded ({type(problem).__name__}).") from problem
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    return model.to(device).eval().requires_grad_(False), tokenizer, image_processor

@@ -1,0 +1,150 @@
+"""What a caller asks for and gets back: locks, gaps, settings, filled sections, progress. Plain values, no torch."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from inlay_model.errors import BadRequest
+
+if TYPE_CHECKING:
+    from inlay_model.provenance import RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Text that comes back byte for byte, whatever the model thinks of it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A place to be filled. Bounds are in tokens of the model; zero as the minimum allows that nothing is written.
+
+    Without a maximum the search considers lengths up to its own limit. The hint is kept for models that are told
+    about gaps in their prompt; the demonstration model is not.
+    """
+
+    min_tokens: int = 0
+    max_tokens: int | None = None
+    hint: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_tokens < 0 or (self.max_tokens is not None and self.max_tokens < self.min_tokens):
+            raise BadRequest("A gap needs 0 <= min_tokens <= max_tokens.")
+
+
+Item = Lock | Gap
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section of the report: its name and its items in reading order."""
+
+    name: str
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptContext:
+    """What the prompt says besides the section names. `style` must be one that the checkpoint knows."""
+
+    style: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSettings:
+    """How to denoise; what is None is taken from the checkpoint's generation_config.
+
+    `steps` is the most denoising steps taken; with `early_stop` a canvas that is stable and confident ends sooner.
+    With `begin_again` a canvas that has not settled at about half and three quarters of its steps writes anew what
+    follows its first uncertain token.
+    `lock_first_header` holds the first section's header in a draft (the model writes the others itself).
+    `fill_attempts` is how many gap lengths are written out at most before the best is returned.
+    """
+
+    steps: int = 16
+    seed: int = 0
+    entropy_bound: float | None = None
+    t_min: float | None = None
+    t_max: float | None = None
+    stability_threshold: int | None = None
+    confidence_threshold: float | None = None
+    early_stop: bool = True
+    begin_again: bool = True
+    lock_first_header: bool = True
+    fill_attempts: int = 3
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.fill_attempts < 1:
+            raise BadRequest("steps and fill_attempts must be at least 1.")
+        if not 0 <= self.seed < 2**63:
+            raise BadRequest("The seed must be a non-negative 63-bit number.")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a filled section: a lock (the caller's own string) or a fill; `item` counts the section's items."""
+
+    text: str
+    kind: Literal["lock", "fill"]
+    item: int
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the text, for the caller to compare with what it sent."""
+        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class FilledSection:
+    """A section of the answer; its text is exactly the concatenation of its pieces."""
+
+    name: str
+    pieces: tuple[Piece, ...]
+
+    @property
+    def text(self) -> str:
+        """The section's text."""
+        return "".join(piece.text for piece in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """The answer to a draft or an infill. `notes` has codes of what a reader should know, such as `headers-missing`."""
+
+    sections: tuple[FilledSection, ...]
+    run: "RunRecord"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """All sections with their headers, for people."""
+        return "\n".join(f"{section.name.capitalize()}: {section.text.strip()}" for section in self.sections)
+
+
+ReportText = Filled
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent:
+    """One denoising step has been taken: the text as it stands, and which spans of it (start, end) are accepted.
+
+    `step` counts from 1; `steps` is the most there can be in this round. `free_left` counts tokens still open.
+    """
+
+    step: int
+    steps: int
+    text: str
+    accepted: tuple[tuple[int, int], ...]
+    free_left: int
+
+
+def check_sections(sections: Sequence[Section]) -> None:
+    """Refuse a request that names no section, or the same one twice."""
+    names = [section.name.strip().lower() for section in sections]
+    if not names or not all(names):
+        raise BadRequest("A request needs at least one section, each with a name.")
+    if len(set(names)) != len(names):
+        raise BadRequest("A section is named twice.")
