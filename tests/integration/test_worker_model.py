@@ -1,0 +1,193 @@
+"""The worker with a real engine: loading, drafting, infilling and stopping, on SQLite and a folder of DICOM files."""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inlay_cli.demonstration.phantom import phantom_file
+from inlay_core.application import drafting
+from inlay_core.domain.errors import Unavailable
+from inlay_core.domain.infill import Gap, InfillRequest, InfillSection, LockText
+from inlay_core.domain.job import JobState
+from inlay_core.domain.lifecycle import Status
+from inlay_core.settings import Settings
+from inlay_model import RunRecord
+from inlay_model.loading import default_checkpoint
+from inlay_testkit.core import RADIOLOGIST
+from inlay_testkit.dicom import PHANTOM_TAGS
+from inlay_testkit.installation import Installation
+from inlay_testkit.tiny_diffusion import save_tiny
+from inlay_worker.generation import Model
+from inlay_worker.wiring import load_model, make_worker
+from inlay_worker.work import Worker
+
+# Combining marks, a right-to-left word, an emoji, CRLF, trailing blanks: nothing a small tokenizer brings back.
+LOCK = "Cafe\u0301 \u05e9\u05dc\u05d5\u05dd \U0001fac1\r\n\tkept  "
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with random weights."""
+    return save_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def tiny_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, marked as a demonstration model."""
+    return save_tiny(tmp_path_factory.mktemp("tiny-demo"), demonstration=True)
+
+
+@pytest.fixture(autouse=True)
+def _two_threads() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+class Site(Installation):
+    """An installation with one worker in this process."""
+
+    def __init__(self, home: Path, checkpoint: Path, **settings: Any) -> None:
+        super().__init__(home, **({"model": str(checkpoint), "device": "cpu", "steps": 4} | settings))
+        self.model: Model = load_model(self.settings)
+        self.worker: Worker = make_worker(self.settings, self.model)
+
+
+def test_order_becomes_a_draft_of_the_model(tmp_path: Path, tiny: Path) -> None:
+    """From DICOM file to report: the worker drafts with a real DiffusionGemma, and the run record can be read back."""
+    site = Site(tmp_path, tiny)
+    report = site.order()
+    assert site.worker.work_off() == 1
+    assert site.report(report).status is Status.DRAFTED
+    (job,) = site.jobs(report)
+    assert job.run_record is not None
+    record = RunRecord.from_json(job.run_record)
+    assert (record.kind, record.model_digest) == ("draft", site.model.digest)  # type: ignore[attr-defined]
+    assert len(record.image_digests) == 1
+
+
+def test_locked_text_comes_back_byte_for_byte(tmp_path: Path, tiny: Path) -> None:
+    """An infill keeps a lock that the tokenizer cannot round-trip, and the sections that nobody asked about."""
+    site = Site(tmp_path, tiny)
+    report = site.order()
+    site.worker.work_off()
+    drafted = site.report(report)
+    impression = next(s for s in drafted.sections if s.name == "impression")
+    request = InfillRequest((InfillSection("findings", (LockText(LOCK), Gap(max_tokens=8), LockText("End."))),))
+    drafting.request_infill(*site.ward.trio, RADIOLOGIST, report.id, expected_version=drafted.version, request=request)
+    assert site.worker.work_off() == 1
+    after = {s.name: s for s in site.report(report).sections}
+    assert after["findings"].text.startswith(LOCK)
+    assert after["findings"].text.endswith("End.")
+    assert after["impression"] == impression
+    assert site.jobs(report)[-1].state is JobState.SUCCEEDED
+
+
+def test_same_job_gives_the_same_text_on_another_worker(tmp_path: Path, tiny: Path) -> None:
+    """A job that is done again after a crash is drafted with the same seed: the same words come of it."""
+    site = Site(tmp_path, tiny)
+    report = site.order()
+    told: list[str] = []
+    publish = site.worker.progress.publish
+
+    def stop_at_the_last(job_id: str, step: int, steps: int, text: str, accepted: Any = ()) -> None:
+        told.append(text)
+        publish(job_id, step, steps, text, accepted)
+        if len(told) == 2:
+            site.worker.stopping.set()
+
+    site.worker.progress.publish = stop_at_the_last  # type: ignore[method-assign]
+    site.worker.work_off()
+    (job,) = site.jobs(report)
+    assert (job.state, job.attempts) == (JobState.QUEUED, 0)
+    again: list[str] = []
+    other = make_worker(site.settings, load_model(site.settings))
+    other.progress.publish = lambda _job, _step, _steps, text, _accepted=(): again.append(text)  # type: ignore[method-assign,assignment]
+    other.work_off()
+    assert site.report(report).status is Status.DRAFTED
+    assert again[:2] == told[:2]
+
+
+def test_demonstration_checkpoint_is_refused_on_a_real_study(tmp_path: Path, tiny_demo: Path) -> None:
+    """Rule 9 with a real checkpoint and real headers: phantoms are drafted from, other studies are not."""
+    site = Site(tmp_path, tiny_demo)
+    person, phantom = site.order("1"), site.order("2", **PHANTOM_TAGS)
+    site.worker.work_off()
+    assert site.report(person).status is Status.FAILED
+    assert site.report(phantom).status is Status.DRAFTED
+    reason = site.jobs(person)[0].reason
+    assert reason is not None
+    assert reason.code == "not-a-phantom"
+
+
+def test_setting_lifts_the_refusal(tmp_path: Path, tiny_demo: Path) -> None:
+    """INLAY_DEMO_MODEL_ON_ANY_STUDY, and nothing else, lets the demonstration model read other studies."""
+    site = Site(tmp_path, tiny_demo, demo_model_on_any_study=True)
+    report = site.order()
+    site.worker.work_off()
+    assert site.report(report).status is Status.DRAFTED
+
+
+def test_cancellation_from_another_thread_stops_the_model(tmp_path: Path, tiny: Path) -> None:
+    """A cancellation committed while the model works stops it before the next step; no draft is left."""
+    site = Site(tmp_path, tiny)
+    report = site.order()
+    shown: list[int] = []
+
+    def cancel_elsewhere(job_id: str, step: int, *_: Any) -> None:
+        shown.append(step)
+        if step == 1:
+            use = (site.services.uow(), site.services.clock, site.services.new_id, RADIOLOGIST)
+            thread = threading.Thread(target=drafting.cancel_job, args=(*use, job_id))
+            thread.start()
+            thread.join()
+
+    site.worker.progress.publish = cancel_elsewhere  # type: ignore[method-assign,assignment]
+    site.worker.timer = _hurried()
+    site.worker.work_off()
+    (job,) = site.jobs(report)
+    assert job.state is JobState.CANCELLED
+    assert shown == [1]
+    assert all(section.text == "" for section in site.report(report).sections)
+
+
+def test_missing_checkpoint_is_said_before_any_job_is_touched(tmp_path: Path) -> None:
+    """A worker without a usable checkpoint does not start: jobs stay queued instead of failing."""
+    with pytest.raises(Unavailable) as caught:
+        load_model(Settings(home=tmp_path, model=str(tmp_path / "no such folder")))
+    assert caught.value.place == "INLAY_MODEL"
+
+
+def test_shipped_checkpoint_drafts_sentences(tmp_path: Path) -> None:
+    """The demonstration checkpoint, as shipped, drafts both sections of a phantom in whole sentences."""
+    site = Site(tmp_path, default_checkpoint(), steps=16)
+    report = site.order(image=False, wake=False)
+    file = site.settings.images / "phantom.dcm"
+    file.write_bytes(phantom_file("1.2.826.0.1.1", "A1"))
+    os.utime(file, (0, 0))  # Written long ago: nothing waits for it to settle.
+    site.wakeup.wake([site.job(report).id])
+    site.worker.work_off()
+    drafted = site.report(report)
+    assert drafted.status is Status.DRAFTED
+    for name in ("findings", "impression"):
+        section = drafted.section(name)
+        assert section is not None
+        assert section.text.strip().endswith(".")
+
+
+def _hurried() -> Any:
+    """A timer on which every look at the job's row is due."""
+    now = [0.0]
+
+    def read() -> float:
+        now[0] += 0.1
+        return now[0]
+
+    return read

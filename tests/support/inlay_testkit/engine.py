@@ -1,0 +1,95 @@
+"""A model that answers at once: the engine for tests of what happens around the model."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from inlay_model import Cancelled, Filled, FilledSection, Gap, GenerationSettings, Lock, Piece, RunRecord, Section
+from inlay_model.request import StepEvent
+
+
+def run_record(kind: str = "draft", **changes: Any) -> RunRecord:
+    """A run record with made-up values."""
+    values: dict[str, Any] = {
+        "kind": kind,
+        "model": "fake",
+        "model_digest": "0" * 64,
+        "revision": None,
+        "adapter_digest": None,
+        "demonstration": False,
+        "seed": 0,
+        "settings": {},
+        "context": {},
+        "steps_taken": 2,
+        "forward_passes": 2,
+        "gap_lengths": (),
+        "prompt_digest": "0" * 64,
+        "image_digests": (),
+        "request_digest": "0" * 64,
+        "text_digest": "0" * 64,
+        "canvas_length": 128,
+        "batch": 1,
+        "device": "cpu",
+        "dtype": "float32",
+        "threads": 1,
+        "versions": {},
+        "seconds": 0.0,
+    }
+    return RunRecord(**(values | changes))
+
+
+class FakeModel:
+    """Writes the same sentence everywhere, in `steps` steps; keeps what it was asked in `asked`.
+
+    `before_step` is called before each step, with its number: a test cancels, waits or raises there.
+    """
+
+    def __init__(
+        self, *, demonstration: bool = False, steps: int = 2, before_step: Callable[[int], None] | None = None
+    ) -> None:
+        self.is_demonstration = demonstration
+        self.steps = steps
+        self.before_step = before_step or (lambda _: None)
+        self.asked: list[dict[str, Any]] = []
+
+    def draft(self, images: Sequence[Any], *, sections: Sequence[str] = (), **options: Any) -> Filled:
+        """A report with one sentence per section."""
+        self.asked.append({"images": list(images), "sections": tuple(sections), **options})
+        self._denoise(**options)
+        drafted = tuple(FilledSection(s, (Piece(f"The {s} are normal. ", "fill", 0),)) for s in sections)
+        return Filled(drafted, run_record("draft", seed=_seed(options)))
+
+    def infill(self, images: Sequence[Any] | None, sections: Sequence[Section], **options: Any) -> Filled:
+        """The same sentence in every gap; locks as they came."""
+        self.asked.append({"images": images, "sections": tuple(sections), **options})
+        self._denoise(**options)
+        return Filled(tuple(_filled(section) for section in sections), run_record("infill", seed=_seed(options)))
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """It writes in one style only, and says so."""
+        return ("plain",)
+
+    def _denoise(self, *, on_step: Any = None, cancelled: Any = None, **_: Any) -> None:
+        for step in range(1, self.steps + 1):
+            self.before_step(step)
+            if cancelled is not None and cancelled():
+                raise Cancelled
+            if on_step is not None:
+                on_step(StepEvent(step, self.steps, f"step {step}", ((0, 4),), self.steps - step))
+
+
+def _seed(options: dict[str, Any]) -> int:
+    settings = options.get("settings")
+    return settings.seed if isinstance(settings, GenerationSettings) else 0
+
+
+def _filled(section: Section) -> FilledSection:
+    pieces = [
+        Piece(item.text, "lock", number) if isinstance(item, Lock) else Piece(_written(item), "fill", number)
+        for number, item in enumerate(section.items)
+    ]
+    return FilledSection(section.name, tuple(pieces))
+
+
+def _written(gap: Gap) -> str:
+    return "" if gap.max_tokens == 0 else "No effusion. "

@@ -1,0 +1,196 @@
+"""A FHIR endpoint over a unit of work, a client for it, and the checks that every emitted resource has to pass."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from fhir.resources.R4B import get_fhir_model_class
+from fhir_core.fhirabstractmodel import FHIRAbstractModel
+
+from inlay_core.application import queries
+from inlay_core.application.ports import Page, ReportRow, ReportSearch, Sort
+from inlay_core.domain.audit import AuditEvent
+from inlay_core.domain.identity import Actor
+from inlay_core.domain.job import Job
+from inlay_core.domain.order import Order
+from inlay_core.domain.patient import Patient
+from inlay_core.domain.report import Report
+from inlay_fhir.http import FhirRequest, FhirResponse
+from inlay_fhir.router import FhirRouter
+from inlay_fhir.site import FhirSite
+from inlay_fhir.store import Access
+from inlay_testkit.core import EHR, Ward
+
+BASE = "https://inlay.test/fhir"
+
+
+class QueryStore:
+    """`FhirStore` by the core's queries, on the unit of work of a ward. It also keeps what was recorded."""
+
+    def __init__(self, ward: Ward) -> None:
+        self.ward = ward
+        self.accesses: list[Access] = []
+
+    def search_reports(self, actor: Actor, search: ReportSearch, sort: Sort, offset: int, limit: int) -> Page:
+        """See the protocol."""
+        return queries.search_reports(self.ward.uow, actor, search, sort=sort, offset=offset, limit=limit)
+
+    def report(self, actor: Actor, report_id: str, version: int | None = None) -> ReportRow:
+        """See the protocol."""
+        return queries.read_report(self.ward.uow, actor, report_id, version)
+
+    def versions(self, actor: Actor, report_id: str) -> Sequence[Report]:
+        """See the protocol."""
+        return queries.report_versions(self.ward.uow, actor, report_id)
+
+    def jobs(self, actor: Actor, report_id: str) -> Sequence[Job]:
+        """See the protocol."""
+        return queries.jobs_of_report(self.ward.uow, actor, report_id)
+
+    def job(self, actor: Actor, job_id: str) -> Job:
+        """See the protocol."""
+        return queries.read_job(self.ward.uow, actor, job_id)
+
+    def order(self, actor: Actor, order_id: str) -> Order:
+        """See the protocol."""
+        return queries.read_order(self.ward.uow, actor, order_id)
+
+    def patient(self, actor: Actor, patient_id: str) -> Patient:
+        """See the protocol."""
+        return queries.read_patient(self.ward.uow, actor, patient_id)
+
+    def audit_event(self, actor: Actor, event_id: str) -> AuditEvent:
+        """See the protocol."""
+        return queries.read_audit_event(self.ward.uow, actor, event_id)
+
+    def run_with_model(self, actor: Actor, digest_prefix: str) -> Mapping[str, Any]:
+        """See the protocol."""
+        return queries.run_with_model(self.ward.uow, actor, digest_prefix)
+
+    def record(self, actor: Actor, accesses: Sequence[Access]) -> None:
+        """See the protocol."""
+        for access in accesses:
+            queries.record_access(
+                *self.ward.trio,
+                actor,
+                access.tag,
+                subject=access.subject,
+                report_id=access.report_id,
+                version=access.version,
+                outcome=access.outcome,
+                detail=access.detail,
+                request_id=access.request_id,
+            )
+        self.accesses += accesses
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer with its JSON."""
+
+    response: FhirResponse
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.response.status
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The resource."""
+        found: dict[str, Any] = json.loads(self.response.body)
+        return found
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of a search's matches."""
+        return [e["resource"]["id"] for e in self.json.get("entry", []) if e["search"]["mode"] == "match"]
+
+    def link(self, relation: str) -> str | None:
+        """A page link."""
+        return next((link["url"] for link in self.json["link"] if link["relation"] == relation), None)
+
+
+class FhirClient:
+    """Asks the router as the EHR, and checks every resource that comes back."""
+
+    def __init__(self, ward: Ward, site: FhirSite | None = None) -> None:
+        self.ward = ward
+        self.store = QueryStore(ward)
+        self.router = FhirRouter(self.store, site)
+
+    def ask(
+        self,
+        path: str,
+        *query: tuple[str, str],
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        actor: Actor = EHR,
+    ) -> Reply:
+        """The checked answer to a request below the endpoint."""
+        request = FhirRequest(method, path, query, headers or {}, body, actor, BASE)
+        reply = Reply(self.router.handle(request))
+        if reply.response.body:
+            check(reply.json)
+        assert reply.status < 400 or method == "HEAD" or reply.json["resourceType"] == "OperationOutcome"
+        return reply
+
+
+def check(resource: dict[str, Any]) -> None:
+    """Assert that a resource is valid FHIR R4: by the models of fhir.resources, and by what those let through."""
+    validated = dict(resource)
+    if resource["resourceType"] == "CapabilityStatement":
+        validated["fhirVersion"] = "4.3.0"  # R4B's own code; everything else is as in R4.
+    model: type[FHIRAbstractModel] = get_fhir_model_class(resource["resourceType"])
+    model.model_validate(validated)
+    for place, value in _walk(resource, resource["resourceType"]):
+        assert value not in (None, "", [], {}), f"empty value at {place}"
+        if place.endswith(".div"):
+            _check_narrative(value)
+        if place.endswith(".reference"):
+            assert re.fullmatch(r"#?[A-Za-z0-9./_-]+", value), place
+        if isinstance(value, dict) and "contentType" in value:
+            _check_attachment(value)
+        if isinstance(value, str) and not place.endswith(".div"):
+            assert value.strip(), place
+            assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", value), place
+    for entry in resource.get("entry", []):
+        check(entry["resource"])
+
+
+def _walk(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    yield place, value
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield from _walk(child, f"{place}.{key}")
+    elif isinstance(value, list):
+        for number, child in enumerate(value):
+            yield from _walk(child, f"{place}[{number}]")
+
+
+_XHTML = "{http://www.w3.org/1999/xhtml}"
+_ALLOWED = {f"{_XHTML}{tag}" for tag in ("div", "p", "b", "br", "h3")}
+
+
+def _check_narrative(div: str) -> None:
+    """Well-formed, in its namespace, nothing but our few elements without attributes, and some text."""
+    root = ET.fromstring(div)  # noqa: S314 (our own text, without entities)
+    assert root.tag == f"{_XHTML}div"
+    for element in root.iter():
+        assert element.tag in _ALLOWED
+        assert not element.attrib
+    assert "".join(root.itertext()).strip()
+
+
+def _check_attachment(attachment: dict[str, Any]) -> None:
+    data = base64.b64decode(attachment["data"], validate=True)
+    assert attachment["size"] == len(data)
+    assert base64.b64decode(attachment["hash"]) == hashlib.sha1(data, usedforsecurity=False).digest()

@@ -1,0 +1,95 @@
+"""An installation in a folder: SQLite, a watched image folder and a broker, with orders whose data are planted.
+
+What is planted about patient and order must show up nowhere but in the database: tests look for `PLANTED`.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inlay_core import bootstrap
+from inlay_core.domain.job import Job, JobState
+from inlay_core.domain.report import Report
+from inlay_core.messaging import QUEUE, CeleryWakeup, broker_folders, celery_app
+from inlay_core.settings import Settings
+from inlay_testkit.core import Ward, order_command
+from inlay_testkit.dicom import file_bytes, radiograph
+
+PIXELS = np.random.default_rng(3).integers(0, 4096, (96, 96), dtype=np.uint16)
+
+
+class Installation:
+    """Database, images and broker below `home`; orders come in by `order`."""
+
+    PLANTED = ("Testperson", "Tina", "MRN", "Patricia", "horse", "1.2.826.0.1", "P1", "A1")
+
+    def __init__(self, home: Path, **settings: Any) -> None:
+        self.settings = Settings(home=home, **settings)
+        bootstrap.upgrade_database(self.settings)
+        self.services = bootstrap.bootstrap(self.settings)
+        self.ward = Ward(self.services.uow())
+        self.ward.clock = self.services.clock  # type: ignore[assignment]
+        self.ward.new_id = self.services.new_id
+        self.wakeup = CeleryWakeup(celery_app(self.settings))
+        self.settings.images.mkdir(parents=True, exist_ok=True)
+
+    def order(self, number: str = "1", *, wake: bool = True, image: bool = True, **tags: Any) -> Report:
+        """An order, its image (with these attributes), and the wake-up that the relay would send."""
+        if image:
+            self.image(number, **tags)
+        received = self.ward.receive(order_command(number, reason="planted reason: fell off her horse"))
+        with self.services.reader() as uow:
+            report = uow.reports.by_order(received.order_ids[0])
+        assert report is not None
+        if wake:
+            self.wakeup.wake([self.job(report).id])
+        return report
+
+    def image(self, number: str, **tags: Any) -> Path:
+        """The image of an order arrives in the watched folder."""
+        identity = {
+            "StudyInstanceUID": f"1.2.826.0.1.{number}",
+            "AccessionNumber": f"A{number}",
+            "PatientName": "Planted^Patricia",
+        }
+        path = self.settings.images / f"Patricia-{number}.dcm"
+        path.write_bytes(file_bytes(radiograph(PIXELS, bits_stored=12, **(identity | tags))))
+        os.utime(path, (0, 0))  # Written long ago: nothing waits for it to settle.
+        return path
+
+    def jobs(self, report: Report) -> list[Job]:
+        """The jobs of a report, the draft first."""
+        with self.services.reader() as uow:
+            return sorted(uow.jobs.of_report(report.id), key=lambda job: job.kind)
+
+    def job(self, report: Report) -> Job:
+        """The draft job of a report."""
+        return self.jobs(report)[0]
+
+    def state(self, report: Report) -> JobState:
+        """Where the draft job of a report stands."""
+        return self.job(report).state
+
+    def report(self, report: Report) -> Report:
+        """The newest version."""
+        with self.services.reader() as uow:
+            found = uow.reports.get(report.id)
+        assert found is not None
+        return found
+
+    def tags(self, report: Report) -> list[str]:
+        """The trail of a report."""
+        with self.services.reader() as uow:
+            return [str(event.tag) for event in uow.audit.of_report(report.id)]
+
+    def step(self, report: Report) -> int:
+        """The last denoising step of the draft that was shown."""
+        with self.services.reader() as uow:
+            shown = uow.progress.get(self.job(report).id)
+        return shown.step if shown else 0
+
+    def messages(self) -> list[Path]:
+        """Messages that wait in the embedded broker's folder."""
+        return sorted(broker_folders(self.settings.home)[0].glob(f"*.{QUEUE}.msg"))

@@ -1,0 +1,550 @@
+"""A unit of work in memory that keeps every promise of the port; the contract tests hold it to the database's."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from types import TracebackType
+from typing import Self, TypeVar
+
+from inlay_core.application.ports import (
+    Delivery,
+    OutboxItem,
+    Page,
+    ReportRow,
+    ReportSearch,
+    Sort,
+    StepProgress,
+    StoredMessage,
+    Switch,
+    TimeBound,
+)
+from inlay_core.domain.audit import GENESIS, AuditEvent, Kind, Link, Verification, first_break, seal
+from inlay_core.domain.errors import Fault, Race, Stale
+from inlay_core.domain.job import Job, JobKind, JobState
+from inlay_core.domain.order import Order, Priority
+from inlay_core.domain.patient import Patient
+from inlay_core.domain.report import Report
+
+T = TypeVar("T")
+
+
+@dataclass
+class World:
+    """What is committed."""
+
+    patients: dict[str, Patient] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
+    reports: dict[str, list[Report]] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    messages: dict[str, StoredMessage] = field(default_factory=dict)
+    outbox: dict[str, OutboxItem] = field(default_factory=dict)
+    events: dict[str, str] = field(default_factory=dict)
+    links: list[Link] = field(default_factory=list)
+    progress: dict[str, StepProgress] = field(default_factory=dict)
+    switches: dict[str, Switch] = field(default_factory=dict)
+
+    def copied(self) -> World:
+        """A copy that can be changed; the records themselves are immutable."""
+        twin = World(**{name: copy.copy(value) for name, value in vars(self).items()})
+        twin.reports = {key: list(versions) for key, versions in self.reports.items()}
+        return twin
+
+
+class Memory:
+    """A database in memory: one transaction at a time."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.lock = threading.RLock()
+
+    def __call__(self) -> MemoryUnitOfWork:
+        """A new unit of work."""
+        return MemoryUnitOfWork(self)
+
+
+class _Duty:
+    """The working copy, what it changed and what it recorded."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.changed: set[tuple[str, str]] = set()
+        self.recorded: set[tuple[str, str]] = set()
+
+
+def _unique(records: Iterable[T], key: Callable[[T], object], new: T) -> None:
+    wanted = key(new)
+    if wanted is not None and any(key(record) == wanted for record in records):
+        raise Race("lost-race", "The key is taken.")
+
+
+class _Part:
+    def __init__(self, duty: _Duty) -> None:
+        self._duty = duty
+
+    @property
+    def _world(self) -> World:
+        return self._duty.world
+
+    def _change(self, kind: Kind, record_id: str) -> None:
+        self._duty.changed.add((kind, record_id))
+
+
+class MemoryPatients(_Part):
+    """`Patients` in memory."""
+
+    def add(self, patient: Patient) -> None:
+        """See the port."""
+        _unique(self._world.patients.values(), lambda p: (p.assigner, p.identifier), patient)
+        self._change(Kind.PATIENT, patient.id)
+        self._world.patients[patient.id] = patient
+
+    def save(self, patient: Patient) -> None:
+        """See the port."""
+        self._change(Kind.PATIENT, patient.id)
+        _check_next(self._world.patients.get(patient.id), patient.version)
+        self._world.patients[patient.id] = patient
+
+    def get(self, patient_id: str) -> Patient | None:
+        """See the port."""
+        return self._world.patients.get(patient_id)
+
+    def find(self, assigner: str | None, identifier: str) -> Sequence[Patient]:
+        """See the port."""
+        return [
+            p for p in self._world.patients.values() if p.identifier == identifier and assigner in (None, p.assigner)
+        ]
+
+
+def _check_next(stored: Patient | Order | Report | None, version: int) -> None:
+    if stored is None or stored.version != version - 1:
+        raise Race("lost-race", "Another version is stored.")
+
+
+class MemoryOrders(_Part):
+    """`Orders` in memory."""
+
+    def add(self, order: Order) -> None:
+        """See the port."""
+        self._check_keys(order)
+        self._change(Kind.ORDER, order.id)
+        self._world.orders[order.id] = order
+
+    def save(self, order: Order) -> None:
+        """See the port."""
+        _check_next(self._world.orders.get(order.id), order.version)
+        self._check_keys(order)
+        self._change(Kind.ORDER, order.id)
+        self._world.orders[order.id] = order
+
+    def _check_keys(self, order: Order) -> None:
+        others = [other for other in self._world.orders.values() if other.id != order.id]
+        _unique(others, lambda o: (o.assigner, o.placer_number) if o.placer_number is not None else None, order)
+        _unique(
+            others,
+            lambda o: (o.accession_assigner, o.accession_number) if o.accession_number is not None else None,
+            order,
+        )
+
+    def _current(self, order: Order) -> Order:
+        return replace(order, patient=self._world.patients[order.patient.id])
+
+    def _where(self, fits: Callable[[Order], bool]) -> list[Order]:
+        return [self._current(order) for order in self._world.orders.values() if fits(order)]
+
+    def get(self, order_id: str) -> Order | None:
+        """See the port."""
+        return next(iter(self._where(lambda o: o.id == order_id)), None)
+
+    def by_placer(self, assigner: str, placer_number: str) -> Order | None:
+        """See the port."""
+        wanted = (assigner, placer_number)
+        return next(iter(self._where(lambda o: (o.assigner, o.placer_number) == wanted)), None)
+
+    def by_filler(self, assigner: str, filler_number: str) -> Order | None:
+        """See the port."""
+        wanted = (assigner, filler_number)
+        return next(iter(self._where(lambda o: (o.assigner, o.filler_number) == wanted)), None)
+
+    def by_accession(self, assigner: str | None, accession_number: str) -> Sequence[Order]:
+        """See the port."""
+        return self._where(
+            lambda o: o.accession_number == accession_number and assigner in (None, o.accession_assigner)
+        )
+
+    def by_study(self, study_instance_uid: str) -> Sequence[Order]:
+        """See the port."""
+        return self._where(lambda o: o.study_instance_uid == study_instance_uid)
+
+
+class MemoryReports(_Part):
+    """`Reports` in memory."""
+
+    def __init__(self, duty: _Duty, orders: MemoryOrders) -> None:
+        super().__init__(duty)
+        self._orders = orders
+
+    def add(self, report: Report) -> None:
+        """See the port."""
+        _unique((versions[-1] for versions in self._world.reports.values()), lambda r: r.order_id, report)
+        self._change(Kind.REPORT, report.id)
+        self._world.reports[report.id] = [report]
+
+    def save(self, report: Report) -> None:
+        """See the port."""
+        self._change(Kind.REPORT, report.id)
+        _check_next(self.get(report.id), report.version)
+        self._world.reports[report.id].append(report)
+
+    def get(self, report_id: str) -> Report | None:
+        """See the port."""
+        versions = self._world.reports.get(report_id)
+        return versions[-1] if versions else None
+
+    def by_order(self, order_id: str) -> Report | None:
+        """See the port."""
+        return next((v[-1] for v in self._world.reports.values() if v[-1].order_id == order_id), None)
+
+    def version(self, report_id: str, version: int) -> Report | None:
+        """See the port."""
+        return next((r for r in self._world.reports.get(report_id, ()) if r.version == version), None)
+
+    def versions(self, report_id: str) -> Sequence[Report]:
+        """See the port."""
+        return list(self._world.reports.get(report_id, ()))
+
+    def search(self, search: ReportSearch, sort: Sort, offset: int, limit: int) -> Page:
+        """See the port."""
+        rows = [self._row(versions[-1]) for versions in self._world.reports.values()]
+        rows = sorted((row for row in rows if _fits(row, search)), key=lambda row: row.report.id)
+        if sort is Sort.WORKLIST:
+            rows.sort(key=lambda row: (row.order.priority.rank, row.report.created_at))
+        else:
+            rows.sort(key=lambda row: row.report.updated_at, reverse=sort is Sort.NEWEST)
+        return Page(tuple(rows[offset : offset + limit]), len(rows), offset, limit)
+
+    def _row(self, report: Report) -> ReportRow:
+        order = self._orders.get(report.order_id)
+        assert order is not None
+        return ReportRow(report, order)
+
+
+def _fits(row: ReportRow, search: ReportSearch) -> bool:
+    report, order = row.report, row.order
+    signed_at = report.signature.signed_at if report.signature else None
+    plain = (
+        (search.ids, report.id),
+        (search.order_ids, report.order_id),
+        (search.patient_ids, order.patient.id),
+        (search.study_instance_uids, order.study_instance_uid),
+    )
+    identified = (
+        (search.patient_identifiers, order.patient.assigner, order.patient.identifier),
+        (search.accessions, order.accession_assigner, order.accession_number),
+        (search.procedures, order.procedure.system, order.procedure.code or ""),
+    )
+    return (
+        all(not wanted or value in wanted for wanted, value in plain)
+        and all(
+            not wanted or any(v == value and a in (None, assigner) for a, v in wanted)
+            for wanted, assigner, value in identified
+        )
+        and (search.statuses is None or report.status in search.statuses)
+        and all(_bounded(report.updated_at, bound) for bound in search.last_updated)
+        and all(signed_at is not None and _bounded(signed_at, bound) for bound in search.signed)
+        and all(order.scheduled_at is not None and _bounded(order.scheduled_at, b) for b in search.scheduled)
+    )
+
+
+def _bounded(moment: datetime, bound: TimeBound) -> bool:
+    inside = bound.start <= moment < bound.end
+    answers = {
+        "eq": inside,
+        "ne": not inside,
+        "gt": moment >= bound.end,
+        "ge": moment >= bound.start,
+        "lt": moment < bound.start,
+        "le": moment < bound.end,
+    }
+    return answers[bound.op]
+
+
+class MemoryJobs(_Part):
+    """`Jobs` in memory."""
+
+    def add(self, job: Job) -> None:
+        """See the port."""
+        self._change(Kind.JOB, job.id)
+        self._world.jobs[job.id] = job
+
+    def save(self, job: Job, *, fence: int) -> None:
+        """See the port."""
+        stored = self._world.jobs.get(job.id)
+        if stored is None or stored.fence != fence:
+            raise Race("lost-race", "The fence moved.")
+        self._change(Kind.JOB, job.id)
+        self._world.jobs[job.id] = job
+
+    def get(self, job_id: str) -> Job | None:
+        """See the port."""
+        return self._world.jobs.get(job_id)
+
+    def of_report(self, report_id: str) -> Sequence[Job]:
+        """See the port."""
+        return self._where(lambda job: job.report_id == report_id)
+
+    def with_model(self, digest_prefix: str) -> Job | None:
+        """See the port."""
+        stated = [job for job in self._world.jobs.values() if job.run_record and "model_digest" in job.run_record]
+        return next(
+            (j for j in stated if j.run_record and j.run_record["model_digest"].startswith(digest_prefix)), None
+        )
+
+    def claim(
+        self, now: datetime, lease_until: datetime, kinds: frozenset[JobKind], held_reports: Sequence[str] = ()
+    ) -> Job | None:
+        """See the port."""
+        due = self._where(lambda j: j.state is JobState.QUEUED and j.kind in kinds and _is_due(j, now))
+        if not due:
+            return None
+        best = min(due, key=lambda j: (j.priority.rank, j.report_id not in held_reports, j.created_at, j.id))
+        taken = replace(
+            best,
+            state=JobState.RUNNING,
+            fence=best.fence + 1,
+            attempts=best.attempts + 1,
+            lease_until=lease_until,
+            not_before=None,
+        )
+        self._change(Kind.JOB, taken.id)
+        self._world.jobs[taken.id] = taken
+        return taken
+
+    def renew(self, job_id: str, fence: int, lease_until: datetime) -> Job:
+        """See the port."""
+        job = self._world.jobs.get(job_id)
+        if job is None or job.fence != fence or job.state is not JobState.RUNNING:
+            raise Stale("fence-moved", "The job is no longer held under this fence.", "job.fence")
+        self._world.jobs[job_id] = replace(job, lease_until=lease_until)
+        return self._world.jobs[job_id]
+
+    def in_state(self, state: JobState, limit: int, after: tuple[datetime, str] | None = None) -> Sequence[Job]:
+        """See the port."""
+        found = self._where(lambda j: j.state is state and (after is None or (j.created_at, j.id) > after))
+        return found[:limit]
+
+    def expired(self, now: datetime, limit: int) -> Sequence[Job]:
+        """See the port."""
+        found = self._where(lambda j: j.state is JobState.RUNNING and j.lease_until is not None and j.lease_until < now)
+        return found[:limit]
+
+    def unwoken(self, woken_before: datetime, now: datetime, limit: int) -> Sequence[Job]:
+        """See the port."""
+        found = self._where(
+            lambda j: j.state is JobState.QUEUED and _is_due(j, now) and (j.woken_at or j.created_at) < woken_before
+        )
+        return sorted(found, key=lambda j: j.priority.rank)[:limit]
+
+    def woken(self, job_ids: Sequence[str], now: datetime) -> None:
+        """See the port."""
+        for job_id in job_ids:
+            if job_id in self._world.jobs:
+                self._world.jobs[job_id] = replace(self._world.jobs[job_id], woken_at=now)
+
+    def count(self, states: Iterable[JobState]) -> Mapping[tuple[JobState, Priority], int]:
+        """See the port."""
+        wanted = set(states)
+        return Counter((job.state, job.priority) for job in self._world.jobs.values() if job.state in wanted)
+
+    def _where(self, fits: Callable[[Job], bool]) -> list[Job]:
+        return sorted((j for j in self._world.jobs.values() if fits(j)), key=lambda j: (j.created_at, j.id))
+
+
+def _is_due(job: Job, now: datetime) -> bool:
+    return job.not_before is None or job.not_before <= now
+
+
+class MemoryMessages(_Part):
+    """`Messages` in memory."""
+
+    def add(self, message: StoredMessage) -> None:
+        """See the port."""
+        _unique(self._world.messages.values(), _message_key, message)
+        self._change(Kind.MESSAGE, message.id)
+        self._world.messages[message.id] = message
+
+    def replace(self, message: StoredMessage) -> None:
+        """See the port."""
+        self._change(Kind.MESSAGE, message.id)
+        self._world.messages[message.id] = message
+
+    def find(self, application: str, facility: str, control_id: str, sha256: str) -> StoredMessage | None:
+        """See the port."""
+        wanted = (application, facility, control_id, sha256)
+        return next((m for m in self._world.messages.values() if _message_key(m) == wanted), None)
+
+    def has_control_id(self, application: str, facility: str, control_id: str) -> bool:
+        """See the port."""
+        wanted = (application, facility, control_id)
+        return any(_message_key(m)[:3] == wanted for m in self._world.messages.values())
+
+    def get(self, message_id: str) -> StoredMessage | None:
+        """See the port."""
+        return self._world.messages.get(message_id)
+
+
+def _message_key(message: StoredMessage) -> tuple[str, str, str, str]:
+    header = message.envelope
+    return header.sending_application, header.sending_facility, header.control_id, message.sha256
+
+
+class MemoryOutbox(_Part):
+    """`Outbox` in memory; the dictionary keeps the order of writing."""
+
+    def add(self, item: OutboxItem) -> None:
+        """See the port."""
+        self._world.outbox[item.id] = item
+
+    def claim(self, destination: str, now: datetime, lease_until: datetime, limit: int) -> Sequence[OutboxItem]:
+        """See the port."""
+        heads: dict[str, OutboxItem] = {}
+        for item in self._world.outbox.values():
+            if item.destination == destination and item.state is Delivery.PENDING:
+                heads.setdefault(item.key, item)
+        due = [
+            item
+            for item in heads.values()
+            if item.next_attempt_at <= now and (item.lease_until is None or item.lease_until < now)
+        ][:limit]
+        leased = [replace(item, lease_until=lease_until, attempts=item.attempts + 1) for item in due]
+        self._world.outbox.update({item.id: item for item in leased})
+        return leased
+
+    def save(self, item: OutboxItem) -> None:
+        """See the port."""
+        self._world.outbox[item.id] = item
+
+    def get(self, item_id: str) -> OutboxItem | None:
+        """See the port."""
+        return self._world.outbox.get(item_id)
+
+    def count(self) -> Mapping[tuple[str, Delivery], int]:
+        """See the port."""
+        return Counter((item.destination, item.state) for item in self._world.outbox.values())
+
+
+class MemoryTrail(_Part):
+    """`AuditTrail` in memory."""
+
+    def record(self, event: AuditEvent) -> None:
+        """See the port."""
+        self._duty.recorded.add((event.subject_kind, event.subject_id))
+        self._world.events[event.id] = event.canonical()
+
+    def of_report(self, report_id: str, offset: int = 0, limit: int = 1000) -> Sequence[AuditEvent]:
+        """See the port."""
+        events = [AuditEvent.from_canonical(body) for body in self._world.events.values()]
+        return [event for event in events if event.report_id == report_id][offset : offset + limit]
+
+    def get(self, event_id: str) -> AuditEvent | None:
+        """See the port."""
+        body = self._world.events.get(event_id)
+        return AuditEvent.from_canonical(body) if body is not None else None
+
+    def seal(self, limit: int = 1000) -> int:
+        """See the port."""
+        sealed = {link.event_id for link in self._world.links}
+        pending = [(key, body) for key, body in self._world.events.items() if key not in sealed][:limit]
+        previous = self._world.links[-1].hash if self._world.links else GENESIS
+        self._world.links += seal(pending, len(self._world.links), previous)
+        return len(pending)
+
+    def verify(self) -> Verification:
+        """See the port."""
+        walked, head, broken = first_break(self.links())
+        return Verification(walked, len(list(self.unsealed())), head, broken)
+
+    def links(self) -> Iterator[tuple[Link, str | None]]:
+        """See the port."""
+        return ((link, self._world.events.get(link.event_id)) for link in self._world.links)
+
+    def unsealed(self) -> Iterator[AuditEvent]:
+        """See the port."""
+        sealed = {link.event_id for link in self._world.links}
+        return (AuditEvent.from_canonical(b) for key, b in self._world.events.items() if key not in sealed)
+
+
+class MemoryProgressRows(_Part):
+    """`ProgressRows` in memory."""
+
+    def put(self, progress: StepProgress, now: datetime) -> None:  # noqa: ARG002 (only rows have a time)
+        """See the port."""
+        self._world.progress[progress.job_id] = progress
+
+    def get(self, job_id: str) -> StepProgress | None:
+        """See the port."""
+        return self._world.progress.get(job_id)
+
+
+class MemorySwitches(_Part):
+    """`Switches` in memory."""
+
+    def get(self, name: str) -> Switch | None:
+        """See the port."""
+        return self._world.switches.get(name)
+
+    def save(self, switch: Switch) -> None:
+        """See the port."""
+        self._change(Kind.SWITCH, switch.name)
+        self._world.switches[switch.name] = switch
+
+
+class MemoryUnitOfWork:
+    """`UnitOfWork` in memory; it holds the lock of its `Memory` while it is open."""
+
+    def __init__(self, memory: Memory | None = None) -> None:
+        self.memory = memory or Memory()
+        self._open = False
+
+    def __enter__(self) -> Self:
+        if self._open:
+            raise Fault("transaction-open", "A unit of work is one transaction at a time.")
+        self.memory.lock.acquire()
+        self._open = True
+        self._begin()
+        return self
+
+    def _begin(self) -> None:
+        self._duty = _Duty(self.memory.world.copied())
+        self.patients = MemoryPatients(self._duty)
+        self.orders = MemoryOrders(self._duty)
+        self.reports = MemoryReports(self._duty, self.orders)
+        self.jobs = MemoryJobs(self._duty)
+        self.messages = MemoryMessages(self._duty)
+        self.outbox = MemoryOutbox(self._duty)
+        self.audit = MemoryTrail(self._duty)
+        self.progress = MemoryProgressRows(self._duty)
+        self.switches = MemorySwitches(self._duty)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open = False
+        self.memory.lock.release()
+
+    def commit(self) -> None:
+        """See the port."""
+        unrecorded = self._duty.changed - self._duty.recorded
+        if unrecorded:
+            kinds = ", ".join(sorted({kind for kind, _ in unrecorded}))
+            raise Fault("audit-event-missing", f"A change of {kinds} has no audit event.")
+        self.memory.world = self._duty.world
+        self._begin()
+
+    def rollback(self) -> None:
+        """See the port."""
+        self._begin()

@@ -1,0 +1,167 @@
+"""Real servers for tests, started as processes on free loopback ports with folders of their own.
+
+A server that is not installed is an error, never a skip: a test of a peer must not pass because the peer was absent.
+"""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# Servers answer within a second or two; a loaded machine may need more, and a test that waits longer has a fault.
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+
+
+class PeerMissing(RuntimeError):
+    """A server program is not on this machine; the message says how to get it."""
+
+
+def free_port() -> int:
+    """A loopback TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def find_program(name: str) -> Path:
+    """The program on PATH or in Debian's folder of PostgreSQL versions; raises PeerMissing."""
+    found = shutil.which(name)
+    if found:
+        return Path(found)
+    versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
+    if versions:
+        return versions[0]
+    raise PeerMissing(f"{name} is not installed; `make test-peers` installs it or says what to install")
+
+
+@contextmanager
+def redis_server() -> Iterator[str]:
+    """A Redis without persistence; yields its URL."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="inlay-redis-") as folder:
+        command = [str(find_program("redis-server")), "--port", str(port), "--bind", "127.0.0.1"]
+        command += ["--save", "", "--appendonly", "no", "--dir", folder]
+        with _running(command, Path(folder) / "log", lambda: _redis_answers(port)):
+            yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """An empty PostgreSQL cluster; yields a SQLAlchemy URL (psycopg 3) of a superuser's database."""
+    initdb, postgres = find_program("initdb"), find_program("postgres")
+    user = _unprivileged_user()
+    folder = Path(tempfile.mkdtemp(prefix="inlay-postgres-"))
+    try:
+        _give_to(folder, user)
+        data, port = folder / "data", free_port()
+        flags = [
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--username=inlay",
+            "--no-sync",
+            "-D",
+            str(data),
+        ]
+        subprocess.run(
+            [str(initdb), *flags, "-D", str(data)],
+            check=True,
+            user=user,
+            cwd=folder,
+            capture_output=True,
+            env=_plain_env(),
+        )
+        # Durability is not what is tested here, so the disk is not waited for.
+        settings = ["fsync=off", "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}", f"port={port}"]
+        command = [str(postgres), "-D", str(data), *(part for item in settings for part in ("-c", item))]
+        with _running(command, folder / "log", lambda: _postgres_answers(port), user=user):
+            yield f"postgresql+psycopg://inlay@127.0.0.1:{port}/postgres"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgres_database(server_url: str, name: str) -> Iterator[str]:
+    """A fresh database on a running server; yields its URL and drops it afterwards."""
+    import psycopg
+    from psycopg import sql
+
+    plain = server_url.replace("postgresql+psycopg://", "postgresql://")
+    with psycopg.connect(plain, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    try:
+        yield server_url.rsplit("/", 1)[0] + "/" + name
+    finally:
+        with psycopg.connect(plain, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _unprivileged_user() -> str | None:
+    """PostgreSQL refuses to run as root: the account to use instead, None where we are not root."""
+    if os.geteuid() != 0:
+        return None
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in known else "nobody"
+
+
+def _give_to(folder: Path, user: str | None) -> None:
+    if user is not None:
+        shutil.chown(folder, user)
+
+
+def _plain_env() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8"}
+
+
+@contextmanager
+def _running(command: list[str], log: Path, answers: Callable[[], bool], user: str | None = None) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, user=user, cwd=log.parent, env=_plain_env()
+        )
+    try:
+        _wait(process, answers, log)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], answers: Callable[[], bool], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not answers():
+        if process.poll() is not None or time.monotonic() > deadline:
+            tail = log.read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"{process.args!r} did not come up:\n{tail}")
+        time.sleep(0.05)
+
+
+def _redis_answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False
+
+
+def _postgres_answers(port: int) -> bool:
+    import psycopg
+
+    try:
+        psycopg.connect(f"postgresql://inlay@127.0.0.1:{port}/postgres", connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True

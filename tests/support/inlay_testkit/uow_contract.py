@@ -1,0 +1,834 @@
+"""What every unit of work promises, as tests that the fake and each real database run through alike.
+
+A subclass gives the fixture `new_uow`; pytest collects it where its name starts with Test.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TypeVar
+
+import pytest
+
+from inlay_core.application import drafting, editing, intake, publishing, queries, signing, switching, trail
+from inlay_core.application.ports import (
+    Delivery,
+    Destination,
+    Envelope,
+    Generated,
+    MessageOutcome,
+    NewUnitOfWork,
+    OutboxItem,
+    ReportSearch,
+    Site,
+    Sort,
+    StepProgress,
+    StoredMessage,
+    Switch,
+    TimeBound,
+    UnitOfWork,
+)
+from inlay_core.domain.audit import Kind, Tag, event_of
+from inlay_core.domain.edits import FragmentEdit, SectionEdit
+from inlay_core.domain.errors import Fault, NotFound, Race, Stale
+from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, Section
+from inlay_core.domain.infill import Fill, Gap, InfillRequest, InfillSection, LockRef
+from inlay_core.domain.job import Job, JobKind, JobState, Reason
+from inlay_core.domain.lifecycle import Status
+from inlay_core.domain.order import Order, OrderStatus, Priority, Procedure
+from inlay_core.domain.patient import Patient, PersonName, Provider
+from inlay_core.domain.report import Report
+from inlay_testkit.core import (
+    ADMIN,
+    DRAFT,
+    MONDAY,
+    RADIOLOGIST,
+    RIS,
+    WORKER,
+    StillClock,
+    Ward,
+    ack,
+    envelope,
+    order_command,
+)
+
+T = TypeVar("T")
+
+ALL_KINDS = frozenset(JobKind)
+EVERY_MOMENT = MONDAY.replace(microsecond=123456)
+
+# Text that careless storage changes: both normal forms, combining marks, emoji, right to left, all line ends, blanks.
+DIFFICULT = (
+    "Caf\u00e9 Cafe\u0301 \u0915\u094d\u0937 \U0001f469\u200d\u2695\ufe0f "
+    "\u202b\u05d1\u05d3\u05d9\u05e7\u05d4\u202c\r\n\tx  \r\u2028\n "
+)
+
+
+class UnitOfWorkContract:
+    """Facts about every implementation of `UnitOfWork`."""
+
+    @pytest.fixture
+    def ward(self, new_uow: NewUnitOfWork) -> Ward:
+        """A ward on a fresh database."""
+        return Ward(new_uow())
+
+    # -------------------------------------------------------------------------------------- transactions
+
+    def test_nothing_is_kept_without_a_commit(self, new_uow: NewUnitOfWork) -> None:
+        """Leaving the block without a commit leaves no trace, with or without an error."""
+        with new_uow() as uow:
+            uow.switches.save(Switch("s", on=True, changed_at=MONDAY, changed_by="x"))
+        with pytest.raises(RuntimeError), new_uow() as uow:  # noqa: PT012 (the block is what is tested)
+            uow.switches.save(Switch("s", on=True, changed_at=MONDAY, changed_by="x"))
+            raise RuntimeError
+        with new_uow() as uow:
+            assert uow.switches.get("s") is None
+
+    def test_rollback_forgets_the_change_and_its_duty(self, new_uow: NewUnitOfWork) -> None:
+        """After a rollback the same block can commit, because nothing is left that needs an event."""
+        with new_uow() as uow:
+            uow.patients.add(_patient())
+            uow.rollback()
+            uow.commit()
+        with new_uow() as uow:
+            assert uow.patients.get("pat") is None
+
+    @pytest.mark.parametrize("what", ["patient", "order", "report", "job", "message", "switch"])
+    def test_a_change_without_its_event_cannot_be_committed(self, new_uow: NewUnitOfWork, what: str) -> None:
+        """An unaudited change is a failed transaction, and an event about something else does not help."""
+        changes: dict[str, Callable[..., None]] = {
+            "patient": lambda uow: uow.patients.add(_patient("other")),
+            "order": lambda uow: uow.orders.add(_order("other")),
+            "report": lambda uow: uow.reports.add(replace(_report(), id="rep2", order_id="ord2")),
+            "job": lambda uow: uow.jobs.add(_job("other")),
+            "message": lambda uow: uow.messages.add(_message()),
+            "switch": lambda uow: uow.switches.save(Switch("s", on=True, changed_at=MONDAY, changed_by="x")),
+        }
+        _store(new_uow)
+        if what == "report":
+            with new_uow() as uow:
+                uow.orders.add(_order("ord2"))
+                _record(uow, (Kind.ORDER, "ord2"))
+                uow.commit()
+        with pytest.raises(Fault) as refused, new_uow() as uow:  # noqa: PT012 (the block is what is tested)
+            changes[what](uow)
+            _record(uow, (Kind.REPORT, "something-else"))
+            uow.commit()
+        assert refused.value.code == "audit-event-missing"
+
+    def test_a_unit_of_work_is_one_transaction_at_a_time(self, new_uow: NewUnitOfWork) -> None:
+        """Entering an open unit of work is a defect that says so."""
+        uow = new_uow()
+        with uow, pytest.raises(Fault), uow:
+            pass
+        with uow:
+            assert uow.reports.get("x") is None
+
+    # -------------------------------------------------------------------------------------- records come back
+
+    def test_an_order_comes_back_as_it_was(self, new_uow: NewUnitOfWork) -> None:
+        """Every field of an order and its patient survives storage; moments are kept to the microsecond, in UTC."""
+        _store(new_uow)
+        with new_uow() as uow:
+            stored = uow.orders.get("ord")
+        assert stored == _order()
+        assert stored is not None
+        assert stored.scheduled_at is not None
+        assert stored.scheduled_at.utcoffset() == timedelta(0)
+
+    def test_an_order_shows_its_patients_newest_record(self, new_uow: NewUnitOfWork) -> None:
+        """The patient of an order is the record, not a copy taken at intake."""
+        _store(new_uow)
+        with new_uow() as uow:
+            uow.patients.save(replace(_patient(), name=PersonName("Newname"), version=2))
+            _record(uow, (Kind.PATIENT, "pat"))
+            uow.commit()
+        with new_uow() as uow:
+            order = uow.orders.get("ord")
+        assert order is not None
+        assert order.patient.name == PersonName("Newname")
+
+    def test_report_text_is_kept_byte_for_byte(self, new_uow: NewUnitOfWork) -> None:
+        """No storage normalises, trims or re-encodes the text of a fragment; all versions stay readable."""
+        _store(new_uow)
+        fragment = Fragment(
+            "f",
+            DIFFICULT,
+            Origin.CLINICIAN,
+            locked=True,
+            warnings=(FragmentWarning("side", "left?", 1, 2),),
+            job_id="j",
+        )
+        second = replace(
+            _report(),
+            version=2,
+            status=Status.IN_REVIEW,
+            sections=(Section("findings", (fragment,)), Section("impression")),
+            reason=Reason("why", DIFFICULT),
+        )
+        _save_report(new_uow, second)
+        with new_uow() as uow:
+            assert uow.reports.get("rep") == second
+            assert uow.reports.version("rep", 1) == _report()
+            assert list(uow.reports.versions("rep")) == [_report(), second]
+            assert uow.reports.version("rep", 3) is None
+
+    def test_a_job_comes_back_as_it_was(self, new_uow: NewUnitOfWork) -> None:
+        """Every field of a job survives storage."""
+        _store(new_uow)
+        job = _job(
+            "full",
+            request={"sections": [{"text": DIFFICULT}]},
+            reason=Reason("code", "text"),
+            run_record={"seed": 2**53, "loss": 0.1, "nested": [None, True]},
+            lease_until=EVERY_MOMENT,
+            not_before=EVERY_MOMENT,
+            woken_at=EVERY_MOMENT,
+            started_at=EVERY_MOMENT,
+            finished_at=EVERY_MOMENT,
+            cancel_requested=True,
+            requested_by="dr-1",
+        )
+        _add_jobs(new_uow, job)
+        with new_uow() as uow:
+            assert uow.jobs.get("full") == job
+            assert list(uow.jobs.of_report("rep")) == [job]
+
+    def test_a_message_comes_back_as_it_was(self, new_uow: NewUnitOfWork) -> None:
+        """Raw bytes, acknowledgement and verdict of a message survive storage, bytes that are no text included."""
+        with new_uow() as uow:
+            uow.messages.add(_message())
+            _record(uow, (Kind.MESSAGE, "msg"))
+            uow.commit()
+        with new_uow() as uow:
+            assert uow.messages.get("msg") == _message()
+            assert uow.messages.find("APP", "FAC", "C1", "0" * 64) == _message()
+            assert uow.messages.find("APP", "FAC", "C1", "1" * 64) is None
+            assert uow.messages.has_control_id("APP", "FAC", "C1")
+            assert not uow.messages.has_control_id("APP", "OTHER", "C1")
+
+    def test_moments_of_other_zones_are_the_same_moments(self, new_uow: NewUnitOfWork) -> None:
+        """A moment given in another zone comes back as the same moment."""
+        _store(new_uow)
+        tokyo = EVERY_MOMENT.astimezone(timezone(timedelta(hours=9)))
+        _add_jobs(new_uow, _job("tokyo", not_before=tokyo))
+        with new_uow() as uow:
+            job = uow.jobs.get("tokyo")
+        assert job is not None
+        assert job.not_before == EVERY_MOMENT
+
+    def test_switches_and_canvases_are_overwritten(self, new_uow: NewUnitOfWork) -> None:
+        """The newest switch and the newest canvas are what is read."""
+        with new_uow() as uow:
+            for on in (True, False):
+                uow.switches.save(Switch("generation", on=on, changed_at=EVERY_MOMENT, changed_by="a"))
+                uow.progress.put(StepProgress("j", int(on), 16, DIFFICULT, ((0, 3), (5, 6)), 2**41), MONDAY)
+            _record(uow, (Kind.SWITCH, "generation"))
+            uow.commit()
+        with new_uow() as uow:
+            assert uow.switches.get("generation") == Switch(
+                "generation", on=False, changed_at=EVERY_MOMENT, changed_by="a"
+            )
+            assert uow.progress.get("j") == StepProgress("j", 0, 16, DIFFICULT, ((0, 3), (5, 6)), 2**41)
+            assert uow.progress.get("other") is None
+
+    # -------------------------------------------------------------------------------------- races and keys
+
+    def test_a_version_can_be_saved_once(self, new_uow: NewUnitOfWork) -> None:
+        """Two savers of the same next version: the second one has lost the race."""
+        _store(new_uow)
+        second = replace(_report(), version=2)
+        _save_report(new_uow, second)
+        with pytest.raises(Race):
+            _save_report(new_uow, second)
+        with pytest.raises(Race), new_uow() as uow:
+            uow.patients.save(_patient())
+        with pytest.raises(Race), new_uow() as uow:
+            uow.orders.save(replace(_order(), version=3))
+
+    def test_identities_are_unique(self, new_uow: NewUnitOfWork) -> None:
+        """Patient identity, placer number, accession number, the report of an order and a message exist once."""
+        _store(new_uow)
+        with new_uow() as uow:
+            uow.messages.add(_message())
+            _record(uow, (Kind.MESSAGE, "msg"))
+            uow.commit()
+        with pytest.raises(Race), new_uow() as uow:
+            uow.patients.add(replace(_patient(), id="pat2"))
+        with pytest.raises(Race), new_uow() as uow:
+            uow.orders.add(replace(_order("ord2"), placer_number="P"))
+        with pytest.raises(Race), new_uow() as uow:
+            uow.orders.add(replace(_order("ord2"), accession_number="A"))
+        with pytest.raises(Race), new_uow() as uow:
+            uow.reports.add(replace(_report(), id="rep2"))
+        with pytest.raises(Race), new_uow() as uow:
+            uow.messages.add(replace(_message(), id="msg2"))
+
+    def test_orders_without_numbers_do_not_collide(self, new_uow: NewUnitOfWork) -> None:
+        """A missing placer or accession number is no identity."""
+        _store(new_uow)
+        with new_uow() as uow:
+            for order_id in ("o1", "o2"):
+                uow.orders.add(replace(_order(order_id), placer_number=None, accession_number=None))
+                _record(uow, (Kind.ORDER, order_id))
+            uow.commit()
+        with new_uow() as uow:
+            assert uow.orders.get("o2") is not None
+
+    def test_orders_are_found_by_each_identity(self, new_uow: NewUnitOfWork) -> None:
+        """Placer, filler, accession (of one assigner or of any) and study lead to the order."""
+        _store(new_uow)
+        with new_uow() as uow:
+            assert uow.orders.by_placer("RIS", "P") == _order()
+            assert uow.orders.by_placer("OTHER", "P") is None
+            assert uow.orders.by_filler("RIS", "F") == _order()
+            assert list(uow.orders.by_accession("RIS", "A")) == [_order()]
+            assert list(uow.orders.by_accession(None, "A")) == [_order()]
+            assert list(uow.orders.by_accession("OTHER", "A")) == []
+            assert list(uow.orders.by_study("1.2.3")) == [_order()]
+            assert list(uow.patients.find("HOSP", "MRN")) == [_patient()]
+            assert list(uow.patients.find(None, "MRN")) == [_patient()]
+            assert list(uow.patients.find("OTHER", "MRN")) == []
+
+    # -------------------------------------------------------------------------------------- jobs
+
+    def test_stat_is_claimed_first_then_held_studies_then_age(self, new_uow: NewUnitOfWork) -> None:
+        """The order of the queue: priority, then the reports that the worker holds, then age."""
+        _store(new_uow)
+        _store_second_report(new_uow)
+        _add_jobs(
+            new_uow,
+            _job("old", created_at=MONDAY),
+            _job("held", report_id="rep2", created_at=MONDAY + timedelta(seconds=2)),
+            _job("urgent", priority=Priority.URGENT, created_at=MONDAY + timedelta(seconds=3)),
+            _job("stat", priority=Priority.STAT, created_at=MONDAY + timedelta(seconds=4)),
+            _job("young", created_at=MONDAY + timedelta(seconds=1)),
+        )
+        assert [_claim(new_uow, held=("rep2",)) for _ in range(6)] == ["stat", "urgent", "held", "old", "young", None]
+
+    def test_a_claim_sets_lease_fence_and_attempt(self, new_uow: NewUnitOfWork) -> None:
+        """A claimed job is running under a fence that is one higher, and counts the attempt."""
+        _store(new_uow)
+        _add_jobs(new_uow, _job("j", fence=4, attempts=2))
+        with new_uow() as uow:
+            job = uow.jobs.claim(MONDAY, EVERY_MOMENT, ALL_KINDS)
+        assert job is not None
+        assert (job.state, job.fence, job.attempts, job.lease_until) == (JobState.RUNNING, 5, 3, EVERY_MOMENT)
+
+    def test_only_due_jobs_of_the_wanted_kinds_are_claimed(self, new_uow: NewUnitOfWork) -> None:
+        """Jobs that wait for their next attempt, of another kind, or in another state are left alone."""
+        _store(new_uow)
+        _add_jobs(
+            new_uow,
+            _job("later", not_before=MONDAY + timedelta(seconds=1)),
+            _job("infill", kind=JobKind.INFILL),
+            _job("waiting", state=JobState.WAITING_IMAGES),
+            _job("done", state=JobState.SUCCEEDED),
+        )
+        assert _claim(new_uow, kinds=frozenset()) is None
+        assert _claim(new_uow, kinds=frozenset({JobKind.DRAFT})) is None
+        assert _claim(new_uow, kinds=frozenset({JobKind.DRAFT}), now=MONDAY + timedelta(seconds=1)) == "later"
+        assert _claim(new_uow) == "infill"
+
+    def test_a_moved_fence_refuses_writes(self, new_uow: NewUnitOfWork) -> None:
+        """Whoever holds an old fence can neither save the job nor renew its lease."""
+        _store(new_uow)
+        _add_jobs(new_uow, _job("j"))
+        _claim(new_uow)
+        with pytest.raises(Race), new_uow() as uow:
+            uow.jobs.save(_job("j"), fence=0)
+        with pytest.raises(Stale), new_uow() as uow:
+            uow.jobs.renew("j", 0, EVERY_MOMENT)
+        with new_uow() as uow:
+            assert uow.jobs.renew("j", 1, EVERY_MOMENT).lease_until == EVERY_MOMENT
+            uow.commit()
+
+    def test_sweepers_find_expired_and_forgotten_jobs(self, new_uow: NewUnitOfWork) -> None:
+        """Expired leases, unannounced jobs and jobs per state are found, oldest first and in batches."""
+        _store(new_uow)
+        later = MONDAY + timedelta(minutes=5)
+        _add_jobs(
+            new_uow,
+            _job("lost", state=JobState.RUNNING, lease_until=MONDAY),
+            _job("busy", state=JobState.RUNNING, lease_until=later),
+            _job("forgotten"),
+            _job("announced", woken_at=later),
+            _job("pausing", not_before=later + timedelta(minutes=1)),
+        )
+        with new_uow() as uow:
+            assert [job.id for job in uow.jobs.expired(MONDAY + timedelta(seconds=1), 10)] == ["lost"]
+            assert [job.id for job in uow.jobs.unwoken(MONDAY + timedelta(seconds=1), later, 10)] == ["forgotten"]
+            first = uow.jobs.in_state(JobState.QUEUED, 2)
+            assert [job.id for job in first] == ["announced", "forgotten"]
+            rest = uow.jobs.in_state(JobState.QUEUED, 2, (first[-1].created_at, first[-1].id))
+            assert [job.id for job in rest] == ["pausing"]
+            uow.jobs.woken(["forgotten"], later)
+            uow.commit()
+        with new_uow() as uow:
+            assert uow.jobs.unwoken(MONDAY + timedelta(seconds=1), later, 10) == []
+            assert uow.jobs.count(JobState)[JobState.QUEUED, Priority.ROUTINE] == 3
+
+    # -------------------------------------------------------------------------------------- outbox
+
+    def test_items_of_a_key_are_delivered_one_after_the_other(self, new_uow: NewUnitOfWork) -> None:
+        """The second item of a key is not given out before the first one is delivered or dead."""
+        with new_uow() as uow:
+            for item in (_item("a1", "a"), _item("a2", "a"), _item("b1", "b"), _item("a3", "a"), _item("c1", "c", "x")):
+                uow.outbox.add(item)
+            uow.commit()
+        assert _deliver(new_uow, MONDAY) == ["a1", "b1"]
+        assert _deliver(new_uow, MONDAY) == []
+        _finish(new_uow, "a1", Delivery.DELIVERED)
+        assert _deliver(new_uow, MONDAY) == ["a2"]
+        _finish(new_uow, "a2", Delivery.DEAD)
+        assert _deliver(new_uow, MONDAY) == ["a3"]
+
+    def test_a_lease_that_is_over_gives_the_item_out_again(self, new_uow: NewUnitOfWork) -> None:
+        """A relay that died does not keep its items; the attempt is counted and the control id stays."""
+        with new_uow() as uow:
+            uow.outbox.add(_item("a1", "a"))
+            uow.commit()
+        assert _deliver(new_uow, MONDAY) == ["a1"]
+        assert _deliver(new_uow, MONDAY + timedelta(seconds=61)) == ["a1"]
+        with new_uow() as uow:
+            item = uow.outbox.get("a1")
+        assert item is not None
+        assert (item.attempts, item.control_id, item.payload) == (2, "CONTROL", {"report_id": "rep"})
+
+    def test_an_item_waits_for_its_next_attempt(self, new_uow: NewUnitOfWork) -> None:
+        """A failed item that is not due holds back the later ones of its key, and no others."""
+        with new_uow() as uow:
+            uow.outbox.add(replace(_item("a1", "a"), next_attempt_at=MONDAY + timedelta(seconds=5)))
+            uow.outbox.add(_item("a2", "a"))
+            uow.outbox.add(_item("b1", "b"))
+            uow.commit()
+        assert _deliver(new_uow, MONDAY) == ["b1"]
+        assert _deliver(new_uow, MONDAY + timedelta(seconds=5)) == ["a1"]
+        with new_uow() as uow:
+            assert uow.outbox.count() == {(Destination.ORU, Delivery.PENDING): 3}
+
+    # -------------------------------------------------------------------------------------- search
+
+    def test_search_restricts_by_each_field(self, ward: Ward) -> None:
+        """Every field of the search restricts, alternatives within a field widen, and the total counts all."""
+        first = ward.drafted("1")
+        ward.clock.advance(60)
+        second = ward.order("2")
+
+        def found(**search: object) -> list[str]:
+            page = queries.search_reports(ward.uow, RADIOLOGIST, ReportSearch(**search))  # type: ignore[arg-type]
+            assert page.total == len(page.rows)
+            return [row.report.id for row in page.rows]
+
+        assert found() == [second.id, first.id]
+        assert found(ids=(first.id,)) == [first.id]
+        assert found(order_ids=(second.order_id, "x")) == [second.id]
+        assert found(accessions=((None, "A1"),)) == [first.id]
+        assert found(accessions=(("RIS", "A1"), ("OTHER", "A2"))) == [first.id]
+        assert found(patient_identifiers=(("HOSP", "MRN2"),)) == [second.id]
+        assert found(patient_identifiers=((None, "MRN1"), (None, "MRN2"))) == [second.id, first.id]
+        assert found(statuses=(Status.DRAFTED,)) == [first.id]
+        assert found(statuses=()) == []
+        assert found(study_instance_uids=("1.2.826.0.1.2",)) == [second.id]
+        patient = queries.read_order(ward.uow, RADIOLOGIST, first.order_id).patient
+        assert found(patient_ids=(patient.id,)) == [first.id]
+
+    def test_search_by_procedure_and_scheduled_time(self, ward: Ward) -> None:
+        """A procedure is found by code in its system or in any, orders without one by the empty code."""
+        day = MONDAY + timedelta(days=1)
+        coded = ward.order("1", scheduled_at=day)
+        bare = ward.order("2", procedure_code=None, procedure_system=None)
+
+        def found(**search: object) -> list[str]:
+            page = queries.search_reports(ward.uow, RADIOLOGIST, ReportSearch(**search))  # type: ignore[arg-type]
+            return [row.report.id for row in page.rows]
+
+        assert found(procedures=(("LN", "36643-5"),)) == [coded.id]
+        assert found(procedures=((None, "36643-5"),)) == [coded.id]
+        assert found(procedures=(("L", "36643-5"),)) == []
+        assert found(procedures=((None, ""),)) == [bare.id]
+        assert found(scheduled=(TimeBound("eq", day, day + timedelta(seconds=1)),)) == [coded.id]
+        assert found(scheduled=(TimeBound("gt", day, day + timedelta(seconds=1)),)) == []
+
+    def test_the_oldest_change_comes_first_when_asked(self, ward: Ward) -> None:
+        """`oldest` is the reverse of `newest`."""
+        first = ward.order("1")
+        ward.clock.advance(1)
+        second = ward.order("2")
+        page = queries.search_reports(ward.uow, RADIOLOGIST, ReportSearch(), sort=Sort.OLDEST)
+        assert [row.report.id for row in page.rows] == [first.id, second.id]
+
+    def test_a_run_is_found_by_its_model(self, ward: Ward) -> None:
+        """The beginning of a model's digest finds a run record; wildcards of SQL are ordinary characters."""
+        ward.order()
+        ward.draft(replace(DRAFT, run_record={"model": "m", "model_digest": "ab_12"}))
+        assert queries.run_with_model(ward.uow, RADIOLOGIST, "ab_1")["model"] == "m"
+        for unknown in ("ab%", "abc", "12"):
+            with pytest.raises(NotFound):
+                queries.run_with_model(ward.uow, RADIOLOGIST, unknown)
+
+    def test_search_by_last_change_knows_the_prefixes(self, ward: Ward) -> None:
+        """The bounds of `_lastUpdated` cut at the period [start, end)."""
+        early = ward.order("1")
+        ward.clock.advance(3600)
+        late = ward.order("2")
+        edge = late.updated_at
+        start, end = edge, edge + timedelta(seconds=1)
+        expected = {
+            "eq": [late.id],
+            "ne": [early.id],
+            "gt": [],
+            "ge": [late.id],
+            "lt": [early.id],
+            "le": [late.id, early.id],
+        }
+        for op, ids in expected.items():
+            search = ReportSearch(last_updated=(TimeBound(op, start, end),))
+            page = queries.search_reports(ward.uow, RADIOLOGIST, search)
+            assert [row.report.id for row in page.rows] == ids, op
+
+    def test_the_worklist_is_paged_stat_first(self, ward: Ward) -> None:
+        """Pages of the worklist join to the whole: STAT first, then the oldest order."""
+        ids = {}
+        for number, priority in (("1", Priority.ROUTINE), ("2", Priority.STAT), ("3", Priority.URGENT), ("4", None)):
+            ids[number] = ward.order(number, priority=priority).id
+            ward.clock.advance(1)
+        pages = [queries.worklist(ward.uow, RADIOLOGIST, offset=at, limit=3) for at in (0, 3)]
+        assert [page.total for page in pages] == [4, 4]
+        shown = [row.report.id for page in pages for row in page.rows]
+        assert shown == [ids["2"], ids["3"], ids["1"], ids["4"]]
+        newest = queries.search_reports(ward.uow, RADIOLOGIST, ReportSearch(), sort=Sort.NEWEST, limit=1)
+        assert [row.report.id for row in newest.rows] == [ids["4"]]
+
+    # -------------------------------------------------------------------------------------- trail
+
+    def test_the_trail_seals_and_verifies(self, ward: Ward) -> None:
+        """Committed events are chained in batches; the unsealed tail is counted until it is sealed."""
+        report = ward.drafted()
+        fresh = trail.verify_trail(ward.uow)
+        assert fresh.sealed == 0
+        assert fresh.unsealed > 8
+        assert trail.seal_trail(ward.uow, limit=5) == 5
+        half = trail.verify_trail(ward.uow)
+        assert (half.holds, half.sealed, half.unsealed) == (True, 5, fresh.unsealed - 5)
+        while trail.seal_trail(ward.uow, limit=5):
+            pass
+        whole = trail.verify_trail(ward.uow)
+        assert (whole.holds, whole.sealed, whole.unsealed) == (True, fresh.unsealed, 0)
+        assert whole.head != half.head
+        events = queries.trail_of_report(ward.uow, RADIOLOGIST, report.id)
+        assert [event.tag for event in events][-2:] == [Tag.WORKER_REPORT_DRAFTED, Tag.WORKER_JOB_SUCCEEDED]
+        assert queries.read_audit_event(ward.uow, RADIOLOGIST, events[0].id) == events[0]
+        assert queries.trail_of_report(ward.uow, RADIOLOGIST, report.id, offset=1, limit=2) == events[1:3]
+
+    # -------------------------------------------------------------------------------------- the whole way
+
+    def test_the_whole_way_of_an_order(self, new_uow: NewUnitOfWork) -> None:
+        """Order, draft, locks, infill, signature: the locked text comes back, and each version is kept."""
+        ward = Ward(new_uow(), site=Site(destinations=(Destination.ORU,)))
+        drafted = ward.drafted()
+        heart, *_ = drafted.sections[0].fragments
+        edits = [
+            SectionEdit("findings", (FragmentEdit(heart.id, locked=True), FragmentEdit(text=DIFFICULT, locked=True)))
+        ]
+        edited = editing.put_fragments(*ward.trio, RADIOLOGIST, drafted.id, expected_version=3, edits=edits)
+        typed = edited.sections[0].fragments[1]
+        request = InfillRequest((InfillSection("findings", (LockRef(heart.id), Gap(), LockRef(typed.id))),))
+        job = drafting.request_infill(
+            *ward.trio, RADIOLOGIST, drafted.id, expected_version=edited.version, request=request
+        )
+        claimed = drafting.claim_next(*ward.trio, WORKER)
+        assert claimed is not None
+        assert claimed.job.id == job.id
+        drafting.start_generation(*ward.trio, WORKER, job.id, fence=1)
+        fill = Generated({"model": "test"}, fills=(Fill("findings", 1, "Lungs are clear. "),))
+        applied = drafting.apply_result(*ward.trio, WORKER, job.id, fence=1, generated=fill, site=ward.site)
+        assert applied.report is not None
+        findings = applied.report.sections[0]
+        assert findings.text == heart.text + "Lungs are clear. " + DIFFICULT
+        signed = signing.sign(
+            *ward.trio, RADIOLOGIST, drafted.id, expected_version=applied.report.version, site=ward.site
+        )
+        assert (signed.status, signed.version) == (Status.SIGNED, 6)
+        versions = queries.report_versions(ward.uow, RADIOLOGIST, drafted.id)
+        assert [version.version for version in versions] == [1, 2, 3, 4, 5, 6]
+        items = publishing.claim_deliveries(ward.uow, ward.clock, Destination.ORU)
+        assert [item.payload["status"] for item in items] == ["drafted"]
+
+
+class ConcurrencyContract:
+    """Facts that hold when several processes work on one database; threads with units of work of their own stand in."""
+
+    THREADS = 6
+
+    def test_one_message_from_many_connections_is_one_order(self, new_uow: NewUnitOfWork) -> None:
+        """The same bytes arriving at once give one order, one job, and the same acknowledgement to everyone."""
+        message, command = envelope("SAME"), order_command("1")
+
+        def receive(number: int) -> bytes:
+            ward = Ward(new_uow(), prefix=f"t{number}")
+            return intake.receive_message(*ward.trio, message, lambda: (command,), acknowledge=ack).ack
+
+        answers = in_threads(receive, self.THREADS)
+        assert len(set(answers)) == 1
+        with new_uow() as uow:
+            assert sum(uow.jobs.count(JobState).values()) == 1
+
+    def test_one_order_in_many_messages_is_one_order(self, new_uow: NewUnitOfWork) -> None:
+        """Different messages about the same new order at once give one order, one report and one draft job."""
+
+        def receive(number: int) -> bool:
+            ward = Ward(new_uow(), prefix=f"t{number}")
+            return ward.receive(order_command("1"), message=envelope(f"M{number}")).accepted
+
+        assert all(in_threads(receive, self.THREADS))
+        with new_uow() as uow:
+            assert sum(uow.jobs.count(JobState).values()) == 1
+
+    def test_each_job_is_claimed_once(self, new_uow: NewUnitOfWork) -> None:
+        """Workers that claim at once never hold the same job, and leave none behind."""
+        ward = Ward(new_uow())
+        for number in range(12):
+            ward.order(str(number))
+
+        def work(number: int) -> list[str]:
+            mine = Ward(new_uow(), prefix=f"t{number}")
+            taken = []
+            while (claimed := drafting.claim_next(*mine.trio, WORKER)) is not None:
+                taken.append(claimed.job.id)
+            return taken
+
+        taken = [job_id for ids in in_threads(work, self.THREADS) for job_id in ids]
+        assert len(taken) == len(set(taken)) == 12
+
+    def test_a_draft_and_an_edit_cannot_both_win(self, new_uow: NewUnitOfWork) -> None:
+        """A result that races with a clinician's edit is applied before it or superseded by it, never over it."""
+        ward = Ward(new_uow())
+        report = ward.order()
+        claimed = drafting.claim_next(*ward.trio, WORKER)
+        assert claimed is not None
+        drafting.start_generation(*ward.trio, WORKER, claimed.job.id, fence=1)
+        text = [SectionEdit("findings", (FragmentEdit(text="Typed by hand."),))]
+
+        def apply() -> str:
+            mine = Ward(new_uow(), prefix="a")
+            done = drafting.apply_result(
+                *mine.trio, WORKER, claimed.job.id, fence=1, generated=Generated({}, (("findings", "AI."),))
+            )
+            return str(done.job.state)
+
+        def edit() -> str:
+            mine = Ward(new_uow(), prefix="e")
+            try:
+                editing.put_fragments(*mine.trio, RADIOLOGIST, report.id, expected_version=2, edits=text)
+            except Stale:
+                return "stale"
+            return "edited"
+
+        outcome = tuple(in_threads(lambda n: (apply, edit)[n](), 2))
+        newest = ward.report(report.id)
+        assert outcome in {("succeeded", "stale"), ("superseded", "edited")}
+        assert newest.section("findings") is not None
+        expected = "AI." if outcome[0] == "succeeded" else "Typed by hand."
+        assert [section.text for section in newest.sections] == [expected]
+
+    def test_two_sealers_make_one_chain(self, new_uow: NewUnitOfWork) -> None:
+        """Sealers that run at once chain each event exactly once."""
+        ward = Ward(new_uow())
+        for number in range(5):
+            ward.order(str(number))
+
+        def seal(_number: int) -> int:
+            uow, total = new_uow(), 0
+            while sealed := trail.seal_trail(uow, limit=3):
+                total += sealed
+            return total
+
+        in_threads(seal, 3)
+        found = trail.verify_trail(new_uow())
+        assert (found.holds, found.unsealed) == (True, 0)
+        assert found.sealed > 15
+
+    def test_an_item_is_delivered_by_one_relay(self, new_uow: NewUnitOfWork) -> None:
+        """Relays that claim at once never hold the same item."""
+        with new_uow() as uow:
+            for number in range(20):
+                uow.outbox.add(_item(f"i{number}", f"k{number}"))
+            uow.commit()
+
+        def relay(_number: int) -> list[str]:
+            uow, taken = new_uow(), []
+            while items := publishing.claim_deliveries(uow, lambda: MONDAY, Destination.ORU, limit=3):
+                taken += [item.id for item in items]
+            return taken
+
+        taken = [item for items in in_threads(relay, 4) for item in items]
+        assert len(taken) == len(set(taken)) == 20
+
+    def test_the_kill_switch_holds_for_every_process(self, new_uow: NewUnitOfWork) -> None:
+        """Once the switch is on, no other connection claims a job."""
+        ward = Ward(new_uow())
+        ward.order()
+        switching.stop_generation(*ward.trio, ADMIN)
+        assert in_threads(lambda _n: drafting.claim_next(*Ward(new_uow()).trio, WORKER), 2) == [None, None]
+
+
+def in_threads(work: Callable[[int], T], number: int) -> list[T]:
+    """Run `work(0)` ... at once, in threads that start together; errors are raised here."""
+    results: list[T | BaseException | None] = [None] * number
+    gate = threading.Barrier(number)
+
+    def run(index: int) -> None:
+        gate.wait()
+        try:
+            results[index] = work(index)
+        except BaseException as error:  # noqa: BLE001 (raised again below, in the thread of the test)
+            results[index] = error
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results  # type: ignore[return-value]
+
+
+def _patient(patient_id: str = "pat") -> Patient:
+    return Patient(
+        patient_id,
+        "HOSP",
+        "MRN" if patient_id == "pat" else patient_id,
+        name=PersonName("Käfer", "Zoë", "M.", "Dr.", "Jr."),
+        birth_date=datetime(1970, 1, 2, tzinfo=UTC).date(),
+        sex="female",
+        message_time=EVERY_MOMENT,
+        updated_at=EVERY_MOMENT,
+    )
+
+
+def _order(order_id: str = "ord") -> Order:
+    own = order_id == "ord"
+    return Order(
+        id=order_id,
+        assigner="RIS",
+        patient=_patient(),
+        placer_number="P" if own else f"P-{order_id}",
+        filler_number="F" if own else None,
+        accession_number="A" if own else f"A-{order_id}",
+        accession_assigner="RIS",
+        study_instance_uid="1.2.3",
+        procedure=Procedure("36643-5", "LN", "Thorax p.a."),
+        modality="DX",
+        reason="Husten, Fieber — seit 3 Tagen",
+        priority=Priority.STAT,
+        ordering_provider=Provider("17", PersonName("House", "Gregory")),
+        scheduled_at=EVERY_MOMENT,
+        status=OrderStatus.IN_PROGRESS,
+        message_time=EVERY_MOMENT,
+        created_at=MONDAY,
+        updated_at=EVERY_MOMENT,
+    )
+
+
+def _report() -> Report:
+    return Report.register("rep", "ord", RIS, EVERY_MOMENT)
+
+
+def _job(job_id: str, **changes: object) -> Job:
+    job = Job(job_id, "rep", JobKind.DRAFT, 1, Priority.ROUTINE, MONDAY)
+    return replace(job, **changes)  # type: ignore[arg-type]
+
+
+def _message() -> StoredMessage:
+    return StoredMessage(
+        "msg",
+        EVERY_MOMENT,
+        Envelope(b"\x00\xff\x0b", "APP", "FAC", "C1", "ORM^O01", "8859/1", "iso8859-1", EVERY_MOMENT, "10.0.0.1"),
+        "0" * 64,
+        MessageOutcome.REFUSED,
+        b"\x0bMSA|AE\x1c\r",
+        error_category="invalid",
+        error_code="c",
+        error_place="PID-3",
+        flags=("a", "b"),
+        order_ids=("ord",),
+    )
+
+
+def _item(item_id: str, key: str, destination: str = Destination.ORU) -> OutboxItem:
+    return OutboxItem(item_id, destination, key, {"report_id": "rep"}, MONDAY, MONDAY, "CONTROL")
+
+
+def _record(uow: UnitOfWork, subject: tuple[Kind, str]) -> None:
+    event_id = f"ev-{next(_NUMBERS)}"
+    uow.audit.record(event_of(event_id, MONDAY, RIS, Tag.INTAKE_ORDER_CREATED, subject))
+
+
+_NUMBERS = iter(range(10**9))
+
+
+def _store(new_uow: NewUnitOfWork) -> None:
+    """A patient, an order and its report."""
+    with new_uow() as uow:
+        uow.patients.add(_patient())
+        uow.orders.add(_order())
+        uow.reports.add(_report())
+        for subject in ((Kind.PATIENT, "pat"), (Kind.ORDER, "ord"), (Kind.REPORT, "rep")):
+            _record(uow, subject)
+        uow.commit()
+
+
+def _store_second_report(new_uow: NewUnitOfWork) -> None:
+    with new_uow() as uow:
+        uow.orders.add(_order("ord2"))
+        uow.reports.add(replace(_report(), id="rep2", order_id="ord2"))
+        _record(uow, (Kind.ORDER, "ord2"))
+        _record(uow, (Kind.REPORT, "rep2"))
+        uow.commit()
+
+
+def _save_report(new_uow: NewUnitOfWork, report: Report) -> None:
+    with new_uow() as uow:
+        uow.reports.save(report)
+        _record(uow, (Kind.REPORT, report.id))
+        uow.commit()
+
+
+def _add_jobs(new_uow: NewUnitOfWork, *jobs: Job) -> None:
+    with new_uow() as uow:
+        for job in jobs:
+            uow.jobs.add(job)
+            _record(uow, (Kind.JOB, job.id))
+        uow.commit()
+
+
+def _claim(
+    new_uow: NewUnitOfWork,
+    kinds: frozenset[JobKind] = ALL_KINDS,
+    now: datetime = MONDAY,
+    held: tuple[str, ...] = (),
+) -> str | None:
+    with new_uow() as uow:
+        job = uow.jobs.claim(now, now + timedelta(minutes=1), kinds, held)
+        if job is not None:
+            _record(uow, (Kind.JOB, job.id))
+        uow.commit()
+        return job.id if job else None
+
+
+def _deliver(new_uow: NewUnitOfWork, now: datetime) -> list[str]:
+    return [item.id for item in publishing.claim_deliveries(new_uow(), StillClock(now), Destination.ORU)]
+
+
+def _finish(new_uow: NewUnitOfWork, item_id: str, state: Delivery) -> None:
+    with new_uow() as uow:
+        item = uow.outbox.get(item_id)
+        assert item is not None
+        uow.outbox.save(replace(item, state=state))
+        uow.commit()

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+
+from inlay_core.application.ports import NewUnitOfWork, StepProgress
+from inlay_core.domain.errors import Unavailable
+from inlay_core.progress import RowProgress
+from inlay_testkit.core import StillClock
+from inlay_testkit.memory import Memory
+
+
+@pytest.fixture
+def clock() -> StillClock:
+    """A clock that stands still."""
+    return StillClock()
+
+
+@pytest.fixture
+def memory() -> Memory:
+    """An empty database in memory."""
+    return Memory()
+
+
+def rows(new_uow: NewUnitOfWork, clock: StillClock) -> RowProgress:
+    """The adapter with a tenth of a second between rows, and without waiting."""
+    return RowProgress(new_uow, new_uow, clock, min_seconds=0.1, sleep=lambda _seconds: None)
+
+
+def shown(progress: RowProgress, job_id: str, count: int, after: int = 0) -> list[str | None]:
+    """The texts of the next events."""
+    return [event.text if event else None for event in islice(progress.follow(job_id, after), count)]
+
+
+def test_a_canvas_is_followed(memory: Memory, clock: StillClock) -> None:
+    """A watcher sees the newest canvas once, and None while nothing is new."""
+    progress = rows(memory, clock)
+    progress.publish("j", 1, 16, "The", [(0, 3)])
+    follower = progress.follow("j")
+    first = next(follower)
+    assert first is not None
+    assert (first.step, first.steps, first.text, first.accepted) == (1, 16, "The", ((0, 3),))
+    assert next(follower) is None
+    clock.advance(1)
+    progress.publish("j", 2, 16, "The heart")
+    second = next(follower)
+    assert second is not None
+    assert second.sequence > first.sequence
+    assert shown(progress, "other", 1) == [None]
+
+
+def test_rows_are_throttled_but_the_last_step_is_written(memory: Memory, clock: StillClock) -> None:
+    """Steps that come too fast are dropped; the final canvas is not."""
+    progress = rows(memory, clock)
+    progress.publish("j", 1, 3, "one")
+    clock.advance(0.05)
+    progress.publish("j", 2, 3, "two")
+    assert shown(progress, "j", 1) == ["one"]
+    progress.publish("j", 3, 3, "three")
+    assert shown(progress, "j", 1) == ["three"]
+
+
+def test_who_comes_back_sees_only_what_is_new(memory: Memory, clock: StillClock) -> None:
+    """A watcher that names the last sequence it saw is not shown it again; a restarted job is still ahead."""
+    progress = rows(memory, clock)
+    progress.publish("j", 9, 16, "old attempt")
+    seen = next(progress.follow("j"))
+    assert isinstance(seen, StepProgress)
+    assert shown(progress, "j", 1, seen.sequence) == [None]
+    clock.advance(1)
+    progress.publish("j", 1, 16, "new attempt")
+    assert shown(progress, "j", 1, seen.sequence) == ["new attempt"]
+
+
+def test_a_busy_database_costs_a_canvas_and_not_the_job(memory: Memory, clock: StillClock) -> None:
+    """Publishing never raises because the database did not take the row."""
+
+    def busy() -> object:
+        raise Unavailable("database-unavailable", "The database is locked.")
+
+    RowProgress(busy, memory, clock).publish("j", 1, 16, "x")  # type: ignore[arg-type]
+    assert shown(rows(memory, clock), "j", 1) == [None]

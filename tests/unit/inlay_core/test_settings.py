@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from inlay_core.domain.errors import Invalid
+from inlay_core.settings import Settings, reference
+
+
+def test_nothing_set_is_the_embedded_mode() -> None:
+    """Without any variable: SQLite and images in the home folder, loopback addresses, no result target."""
+    settings = Settings.from_env({})
+    assert settings.database == f"sqlite:///{Path('var').absolute() / 'inlay.sqlite'}"
+    assert (settings.http_host, settings.mllp_host, settings.images) == ("127.0.0.1", "127.0.0.1", Path("var/images"))
+    assert settings.oru_address is None
+    assert not settings.demo_model_on_any_study
+    assert not settings.prompt_with_reason
+    assert settings.fhir_draft_status == "partial"
+
+
+def test_each_kind_of_variable_is_read() -> None:
+    """Folders, texts, numbers and switches are read; an empty variable counts as not set."""
+    settings = Settings.from_env(
+        {
+            "INLAY_HOME": "/srv/inlay",
+            "INLAY_DATABASE_URL": "postgresql+psycopg://u:p@h/d",
+            "INLAY_STEPS": "24",
+            "INLAY_LEASE_SECONDS": "7.5",
+            "INLAY_KILL_SWITCH": "Yes",
+            "INLAY_DRAFT": "off",
+            "INLAY_ORU_TARGET": "[::1]:2576",
+            "INLAY_HTTP_PORT": "",
+            "UNRELATED": "x",
+        }
+    )
+    assert (settings.home, settings.database, settings.steps) == (
+        Path("/srv/inlay"),
+        "postgresql+psycopg://u:p@h/d",
+        24,
+    )
+    assert (settings.lease_seconds, settings.kill_switch, settings.draft, settings.http_port) == (
+        7.5,
+        True,
+        False,
+        8080,
+    )
+    assert settings.oru_address == ("::1", 2576)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("INLAY_HTTP_PORT", "secret-port"),
+        ("INLAY_KILL_SWITCH", "secret-maybe"),
+        ("INLAY_LEASE_SECONDS", "secret-long"),
+        ("INLAY_AUTH", "secret-none"),
+        ("INLAY_FHIR_DRAFT_STATUS", "final"),
+        ("INLAY_LOG_LEVEL", "secret-loud"),
+    ],
+)
+def test_unreadable_settings_name_the_variable_and_never_the_value(variable: str, value: str) -> None:
+    """The error says which variable is wrong and what is expected of it."""
+    with pytest.raises(Invalid) as refused:
+        Settings.from_env({variable: value})
+    assert refused.value.place == variable
+    assert value not in str(refused.value)
+
+
+def test_a_target_without_a_port_is_refused() -> None:
+    """host:port is the only form of a target."""
+    with pytest.raises(Invalid):
+        _ = Settings(oru_target="ris.hospital").oru_address
+
+
+def test_passwords_are_not_printed() -> None:
+    """URLs that may carry a password are left out of repr, and marked for those who list settings."""
+    settings = Settings.from_env(
+        {f"INLAY_{name}_URL": "scheme://u:geheim@h" for name in ("DATABASE", "BROKER", "REDIS")}
+    )
+    assert "geheim" not in repr(settings)
+    secret = {field.name for field in dataclasses.fields(Settings) if field.metadata["secret"]}
+    assert secret == {"database_url", "broker_url", "redis_url"}
+
+
+def test_every_setting_is_documented() -> None:
+    """The reference names every variable with a text of what it does, and the stored page is the current one."""
+    page = reference()
+    for field in dataclasses.fields(Settings):
+        assert f"`INLAY_{field.name.upper()}`" in page
+        assert field.metadata["help"].endswith(".")
+    stored = Path(__file__).parents[3] / "docs" / "reference" / "settings.md"
+    assert stored.read_text(encoding="utf-8") == page

@@ -1,0 +1,38 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inlay_model import Gap, Lock
+from inlay_model.bench import Timing, main, summary, with_one_gap
+
+
+def test_one_sentence_of_a_draft_becomes_the_gap(engine: Any, image: np.ndarray) -> None:
+    """The infill that is timed has exactly one gap, in the first section, and locks everything else."""
+    asked = with_one_gap(engine.draft([image]))
+    assert sum(isinstance(item, Gap) for section in asked for item in section.items) == 1
+    assert any(isinstance(item, Gap) for item in asked[0].items)
+    assert all(isinstance(item, Lock) for item in asked[1].items)
+
+
+def test_ratios_are_of_pairs() -> None:
+    """The ratio is the median of each round's own ratio, not the ratio of the medians, within its interval."""
+    found = [Timing(2.0, 1.0, 1.0, 16, 16, 1), Timing(1.0, 4.0, 1.0, 16, 16, 1), Timing(3.0, 2.0, 1.0, 8, 16, 1)]
+    figures = summary(found)
+    ratio = figures["draft_over_generate"]
+    assert ratio["median"] == 1.5
+    assert ratio["low"] <= ratio["median"] <= ratio["high"]
+    assert figures["draft_over_generate_per_step"]["median"] == 2.0
+
+
+def test_both_sides_are_measured_with_the_same_steps(
+    checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command prints one JSON object; with early stop off both sides take all steps."""
+    arguments = ["--model", str(checkpoint_folder), "--rounds", "1", "--steps", "2", "--device", "cpu", "--json"]
+    assert main(arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["all_steps"]["draft_steps"] == report["all_steps"]["transformers_generate_steps"] == 2
+    assert report["all_steps"]["draft_over_generate"]["median"] > 0

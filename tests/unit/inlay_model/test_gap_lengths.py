@@ -1,0 +1,107 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inlay_model.canvas import Blocks, Frame, Hole
+from inlay_model.gaps import Policy, Scored, Search, as_fixed, bounds, mean_log_probability, ranked, watched
+from inlay_model.request import Gap
+from inlay_model.tokens import Control
+
+V = 40
+CONTROL = Control(pad=0, eos=1, bos=2, end_of_turn=3, image=4, begin_image=5, end_image=6)
+LEFT, SENTENCE, RIGHT = (10, 11, 12), (20, 21, 22, 23, 24), (30, 31, 32, 33, 34, 35)
+
+
+def frame_of(gap: Gap, right: tuple[int, ...] = RIGHT, length: int = 32) -> Frame:
+    """A canvas with one gap between two runs of locked tokens."""
+    return Frame(Blocks((LEFT, Hole(0, 1, gap), (*right, CONTROL.end_of_turn))), length, CONTROL)
+
+
+class Knowing:
+    """A model that knows the report: at every position it foretells what belongs there, whatever stands there."""
+
+    def __init__(self, right: tuple[int, ...] = RIGHT) -> None:
+        self.report = [*LEFT, *SENTENCE, *right, CONTROL.end_of_turn]
+        self.batches: list[int] = []
+
+    def __call__(
+        self,
+        canvas_BL: torch.Tensor,
+        wanted_BL: torch.Tensor,
+        conditioning_BLV: torch.Tensor | None = None,  # noqa: ARG002 - the signature of a reader
+    ) -> torch.Tensor:
+        """Sharp logits for the report, EOS after its end."""
+        self.batches.append(canvas_BL.shape[0])
+        tokens = [*self.report, *[CONTROL.eos] * canvas_BL.shape[1]][: canvas_BL.shape[1]]
+        logits_LV = torch.nn.functional.one_hot(torch.tensor(tokens), V).float() * 9
+        return logits_LV.expand(canvas_BL.shape[0], -1, -1)[wanted_BL]
+
+
+def search_of(frame: Frame, policy: Policy, model: Knowing) -> Search:
+    """A search that reads this model, over noise of a fixed seed."""
+    reader: Callable[[int], Knowing] = lambda batch: model  # noqa: E731 - a factory that ignores its argument
+    noise_L = torch.randint(V, (frame.canvas_length,), generator=torch.Generator().manual_seed(0))
+    return Search(frame, policy, reader, noise_L)
+
+
+@pytest.mark.parametrize("shortlist", [None, 4])
+def test_the_length_at_which_the_locked_text_fits_is_found(shortlist: int | None) -> None:
+    """Looking at every length, or only at a shortlist from one anchored pass, the true length is ranked first."""
+    model = Knowing()
+    ((best, *_),) = search_of(frame_of(Gap()), Policy(shortlist=shortlist), model).ranking()
+    assert best.length == len(SENTENCE)
+    assert sum(model.batches) == (2 + 4 if shortlist else 32 - len(LEFT) - len(RIGHT) - 1 + 1)
+
+
+def test_a_gap_at_the_end_is_judged_by_the_end_of_turn() -> None:
+    """With nothing but the end of turn after it, the gap's length is still found."""
+    model = Knowing(right=())
+    ((best, *_),) = search_of(frame_of(Gap(), right=()), Policy(shortlist=4), model).ranking()
+    assert best.length == len(SENTENCE)
+
+
+def test_bounds_of_the_gap_are_kept_although_another_length_fits() -> None:
+    """A minimum above and a maximum below the true length are obeyed; one admissible length needs no pass."""
+    model = Knowing()
+    for gap in (Gap(min_tokens=8), Gap(max_tokens=3)):
+        ((*order,),) = search_of(frame_of(gap), Policy(), model).ranking()
+        assert all(bounds(gap, 22, Policy())[0] <= c.length <= bounds(gap, 22, Policy())[1] for c in order)
+    model.batches.clear()
+    assert search_of(frame_of(Gap(6, 6)), Policy(), model).ranking() == [[Scored(6, 0.0)]]
+    assert model.batches == []
+
+
+@given(least=st.integers(0, 30), more=st.one_of(st.none(), st.integers(0, 30)), room=st.integers(0, 60))
+def test_bounds_lie_within_gap_and_room(least: int, more: int | None, room: int) -> None:
+    """The longest length is within gap, room and the search's own limit, and never below the gap's minimum."""
+    gap = Gap(least, None if more is None else least + more)
+    shortest, longest = bounds(gap, room, Policy())
+    assert shortest == least <= longest
+    assert longest <= max(least, min(room, Policy().longest if gap.max_tokens is None else gap.max_tokens))
+
+
+def test_of_equal_scores_the_shorter_length_wins() -> None:
+    """A gap that is too long invents a finding, so ties go to the shorter."""
+    assert ranked([Scored(9, -1.0), Scored(4, -1.0), Scored(2, -3.0)])[0].length == 4
+
+
+def test_only_locked_tokens_judge_and_the_nearest_ones() -> None:
+    """The positions watched are the locked ones right after and right before the gap."""
+    layout = frame_of(Gap()).layout([5])
+    begin, end = layout.spans[0]
+    assert watched(layout, 0, Policy(right=4, left=2)) == [begin - 1, begin - 2, end, end + 1, end + 2, end + 3]
+    assert not any(layout.free[at] for at in watched(layout, 0, Policy(right=12, left=12)))
+
+
+def test_a_mean_log_probability_is_that_of_the_tokens_on_the_canvas() -> None:
+    """Each row's mean is over its own positions; a row without positions has none and scores zero."""
+    layouts = [frame_of(Gap()).layout([len(SENTENCE)])] * 2
+    canvas_BL = as_fixed(layouts, torch.device("cpu")).ids_BL
+    right = list(range(len(LEFT) + len(SENTENCE), len(LEFT) + len(SENTENCE) + 3))
+    sure = float(torch.log_softmax(torch.nn.functional.one_hot(torch.tensor(1), V).float() * 9, -1)[1])
+    first, second = mean_log_probability(Knowing(), canvas_BL, [right, []])
+    assert abs(first - sure) < 1e-5
+    assert second == 0.0

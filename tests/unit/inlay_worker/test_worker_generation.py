@@ -1,0 +1,109 @@
+"""From claims to the model's values and back, and errors to reasons."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inlay_core.domain.errors import Conflict, DomainError, Fault, Forbidden, Invalid, NotFound, Stale, Unavailable
+from inlay_core.domain.infill import KeptText, OpenGap, ResolvedSection
+from inlay_core.domain.job import Job, JobKind
+from inlay_core.domain.order import Priority
+from inlay_model import BadImage, CanvasOverflow, Gap, Lock, NotANumber, PromptTooLong
+from inlay_testkit.engine import FakeModel
+from inlay_worker.failures import is_unexpected, reason_of
+from inlay_worker.generation import fills_of, sections_of, settings_of
+
+ITEMS = st.lists(
+    st.one_of(
+        st.text(max_size=12).map(KeptText),
+        st.just(OpenGap()),
+        st.just(OpenGap(max_tokens=0)),
+        st.text(min_size=1, max_size=12).map(lambda text: OpenGap(replaces=text)),
+    ),
+    max_size=6,
+).map(tuple)
+NAMES = st.permutations(["technique", "findings", "impression"])
+
+
+@given(NAMES, st.tuples(ITEMS, ITEMS, ITEMS))
+def test_every_gap_gets_exactly_one_fill(names: list[str], items: tuple[tuple[KeptText | OpenGap, ...], ...]) -> None:
+    """Whatever the request, the fills name its gaps one to one, by section and item, in any order of sections."""
+    resolved = tuple(ResolvedSection(name, part) for name, part in zip(names, items, strict=True))
+    filled = FakeModel().infill(None, sections_of(resolved))
+    gaps = [(part.name, n) for part in resolved for n, item in enumerate(part.items) if isinstance(item, OpenGap)]
+    assert [(fill.section, fill.item) for fill in fills_of(resolved, filled)] == gaps
+
+
+@given(NAMES, st.tuples(ITEMS, ITEMS, ITEMS))
+def test_locks_reach_the_model_as_they_are(names: list[str], items: tuple[tuple[KeptText | OpenGap, ...], ...]) -> None:
+    """Locked strings are handed over unchanged, and the sections stand in the order of a report."""
+    resolved = tuple(ResolvedSection(name, part) for name, part in zip(names, items, strict=True))
+    sections = sections_of(resolved)
+    assert [section.name for section in sections] == ["technique", "findings", "impression"]
+    sent = {(s.name, n): item.text for s in sections for n, item in enumerate(s.items) if isinstance(item, Lock)}
+    assert sent == {
+        (part.name, n): item.text
+        for part in resolved
+        for n, item in enumerate(part.items)
+        if isinstance(item, KeptText)
+    }
+
+
+def test_text_that_is_free_becomes_a_gap() -> None:
+    """Unlocked text is a gap of unknown length; explicit bounds and hints are passed on."""
+    part = ResolvedSection("findings", (OpenGap(replaces="one two three four"), OpenGap(3, 9, "pleura"), OpenGap()))
+    (section,) = sections_of((part,))
+    assert section.items == (Gap(), Gap(3, 9, "pleura"), Gap())
+
+
+def job(**request: object) -> Job:
+    """An infill with this request."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return Job("j-1", "r-1", JobKind.INFILL, 1, Priority.ROUTINE, now, request=request)
+
+
+def test_request_overrides_steps_and_seed() -> None:
+    """Steps and seed of the request are used; a seed of 0 is a seed."""
+    assert (settings_of(job(), 16).steps, settings_of(job(steps=4), 16).steps) == (16, 4)
+    assert settings_of(job(seed=0), 16).seed == 0
+    assert 0 < settings_of(job(seed=None), 16).seed < 2**63
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retry"),
+    [
+        (Invalid("image-truncated", "cut"), "image-truncated", False),
+        (Forbidden("not-a-phantom", "no"), "not-a-phantom", False),
+        (NotFound("unknown-report", "no"), "unknown-report", False),
+        (Unavailable("pacs-away", "no"), "pacs-away", True),
+        (Conflict("image-replaced", "no"), "image-replaced", True),
+        (Fault("gap-without-fill", "no"), "gap-without-fill", True),
+        (Stale("fence-moved", "no"), "fence-moved", True),
+        (CanvasOverflow(300, 256), "canvas-overflow", False),
+        (PromptTooLong("long"), "prompt-too-long", False),
+        (BadImage("odd"), "bad-image", False),
+        (NotANumber("nan"), "nan-logits", True),
+        (MemoryError(), "out-of-memory", True),
+        (RuntimeError("quotes a name"), "worker-fault", True),
+        (KeyError("name"), "worker-fault", True),
+    ],
+)
+def test_errors_become_reasons(error: Exception, code: str, retry: bool) -> None:  # noqa: FBT001
+    """Each kind of error has its code, and says whether trying again can help; foreign texts are not kept."""
+    reason, again = reason_of(error)
+    assert (reason.code, again) == (code, retry)
+    assert "name" not in reason.text
+
+
+def test_out_of_memory_of_torch_is_known_by_its_name() -> None:
+    """A full GPU is an expected failure, although the module never imports torch."""
+
+    class OutOfMemoryError(RuntimeError):
+        pass
+
+    assert reason_of(OutOfMemoryError())[0].code == "out-of-memory"
+    assert not is_unexpected(OutOfMemoryError())
+    assert is_unexpected(RuntimeError())
+    assert not is_unexpected(DomainError("x", "y"))

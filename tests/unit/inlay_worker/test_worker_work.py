@@ -1,0 +1,531 @@
+"""What a worker does with jobs, on the fakes of database, images and model."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inlay_core.application import drafting, switching
+from inlay_core.application.ports import GenerationPolicy, ImageRef, Site
+from inlay_core.domain.errors import Unavailable
+from inlay_core.domain.infill import Gap, InfillRequest, InfillSection, LockRef
+from inlay_core.domain.job import Job, JobState
+from inlay_core.domain.lifecycle import Status
+from inlay_core.domain.report import Report
+from inlay_testkit.core import ADMIN, RADIOLOGIST, WORKER, Ward
+from inlay_testkit.dicom import radiograph
+from inlay_testkit.engine import FakeModel
+from inlay_testkit.images import MemoryImages
+from inlay_testkit.memory import Memory
+from inlay_worker.generation import Generation
+from inlay_worker.images import Studies
+from inlay_worker.work import MOST_FAULTS_IN_A_ROW, Worker, WorkerSuspect
+
+PIXELS = np.arange(64, dtype=np.uint8).reshape(8, 8)
+PATIENT = {"PatientName": "Planted^Patricia", "PatientID": "MRN-PLANTED-77"}
+REASON = "planted reason: fell off her horse"
+
+
+class Hospital:
+    """A ward with images and one worker."""
+
+    def __init__(self, model: FakeModel | None = None, site: Site | None = None) -> None:
+        self.memory = Memory()
+        self.site = site or Site()
+        self.ward = Ward(self.memory(), site=self.site)
+        self.images = MemoryImages()
+        self.model = model or FakeModel()
+        self.canvases: list[tuple[str, int, int, str]] = []
+        self.worker = self.new_worker(self.model)
+
+    def new_worker(self, model: FakeModel) -> Worker:
+        """Another worker on the same database."""
+        return Worker(
+            uow=self.memory,
+            reader=self.memory,
+            clock=self.ward.clock,
+            new_id=self.ward.new_id,
+            site=self.site,
+            progress=self,  # type: ignore[arg-type]  # a worker only publishes
+            studies=Studies(self.images),
+            generation=Generation(model, steps=16),
+        )
+
+    def publish(self, job_id: str, step: int, steps: int, text: str, _accepted: Any = ()) -> None:
+        """The progress port, kept."""
+        self.canvases.append((job_id, step, steps, text))
+
+    def order(self, number: str = "1", *, image: bool = True, **changes: Any) -> Report:
+        """An order, with its image unless it has not arrived."""
+        if image:
+            self.arrive(number)
+        return self.ward.order(number, **changes)
+
+    def arrive(self, number: str = "1", **tags: Any) -> None:
+        """The image of an order arrives."""
+        identity = {"StudyInstanceUID": f"1.2.826.0.1.{number}", "AccessionNumber": f"A{number}"} | PATIENT
+        self.images.put(radiograph(PIXELS, **(identity | tags)))
+
+    def jobs(self, report: Report) -> list[Job]:
+        """The jobs of a report, the draft first."""
+        with self.memory() as uow:
+            return sorted(uow.jobs.of_report(report.id), key=lambda job: job.kind)
+
+    def infill(self, report: Report, **changes: Any) -> Job:
+        """A clinician keeps the first sentence of the findings and asks for another one after it."""
+        first = next(section for section in report.sections if section.name == "findings").fragments[0]
+        request = InfillRequest(
+            (InfillSection("findings", (LockRef(first.id), Gap(max_tokens=20, hint="pleura"))),), **changes
+        )
+        return drafting.request_infill(
+            *self.ward.trio, RADIOLOGIST, report.id, expected_version=report.version, request=request, site=self.site
+        )
+
+
+# ── drafts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_order_with_image_becomes_a_draft() -> None:
+    """A claimed draft ends with the model's text in the report, its run record on the job, and nothing else."""
+    hospital = Hospital()
+    report = hospital.order()
+    assert hospital.worker.work_off() == 1
+    drafted = hospital.ward.report(report.id)
+    assert drafted.status is Status.DRAFTED
+    assert [(s.name, s.text) for s in drafted.sections] == [
+        ("findings", "The findings are normal. "),
+        ("impression", "The impression are normal. "),
+    ]
+    (job,) = hospital.jobs(report)
+    assert job.state is JobState.SUCCEEDED
+    assert job.run_record is not None
+    assert job.run_record["model"] == "fake"
+    assert job.run_record["notes"] == []
+
+
+def test_worker_goes_on_until_there_is_nothing_to_do() -> None:
+    """One wake-up is enough for all queued jobs; the most urgent one comes first."""
+    from inlay_core.domain.order import Priority
+
+    hospital = Hospital()
+    routine = hospital.order("1")
+    stat = hospital.order("2", priority=Priority.STAT)
+    assert hospital.worker.work_off() == 2
+    first, second = (hospital.jobs(report)[0] for report in (stat, routine))
+    assert first.state is second.state is JobState.SUCCEEDED
+    assert [job_id for job_id, step, *_ in hospital.canvases if step == 1] == [first.id, second.id]
+
+
+def test_model_sees_the_frontal_picture_in_eight_bits() -> None:
+    """What reaches the model is the decoded frontal image, once, as uint8."""
+    hospital = Hospital()
+    hospital.arrive(ViewPosition="LL")
+    hospital.order()
+    hospital.worker.work_off()
+    (picture,) = hospital.model.asked[0]["images"]
+    assert picture.dtype == np.uint8
+    assert (picture == PIXELS).all()
+
+
+def test_every_step_is_published() -> None:
+    """Each denoising step's canvas goes out under the job's id."""
+    hospital = Hospital(FakeModel(steps=3))
+    report = hospital.order()
+    hospital.worker.work_off()
+    (job,) = hospital.jobs(report)
+    assert hospital.canvases == [(job.id, step, 3, f"step {step}") for step in (1, 2, 3)]
+
+
+def test_seed_follows_from_the_job() -> None:
+    """Two jobs have two seeds, and the same job has the same seed again after a crash."""
+    hospital = Hospital()
+    reports = [hospital.order("1"), hospital.order("2")]
+    hospital.worker.work_off()
+    seeds = [hospital.jobs(report)[0].run_record["seed"] for report in reports]  # type: ignore[index]
+    assert seeds[0] != seeds[1]
+    from inlay_worker.generation import settings_of
+
+    assert settings_of(hospital.jobs(reports[0])[0], 16).seed == seeds[0]
+
+
+# ── privacy ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nothing_of_patient_or_order_reaches_the_model() -> None:
+    """Neither names nor numbers, nor the order's free text, are in anything that the model is called with.
+
+    A site that lets free text reach the model is no exception yet: the prompt has no place for it.
+    """
+    for allowed in (False, True):
+        site = Site(generation=GenerationPolicy(imported_text_allowed=allowed))
+        hospital = Hospital(site=site)
+        report = hospital.order(reason=REASON)
+        hospital.worker.work_off()
+        hospital.infill(hospital.ward.report(report.id)) if not allowed else None
+        hospital.worker.work_off()
+        said = repr([{k: v for k, v in call.items() if k != "images"} for call in hospital.model.asked])
+        for planted in ("Planted", "MRN", "Testperson", "Tina", "horse", "P1", "A1", "1.2.826"):
+            assert planted not in said
+
+
+# ── images ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_missing_images_put_the_job_aside_without_an_attempt() -> None:
+    """A draft without images waits, does not hold the worker, and has used up no attempt."""
+    hospital = Hospital()
+    waiting = hospital.order("1", image=False)
+    ready = hospital.order("2")
+    assert hospital.worker.work_off() == 2
+    (job,) = hospital.jobs(waiting)
+    assert (job.state, job.attempts) == (JobState.WAITING_IMAGES, 0)
+    assert hospital.ward.report(waiting.id).status is Status.REGISTERED
+    assert hospital.ward.report(ready.id).status is Status.DRAFTED
+
+
+def test_job_goes_on_when_its_images_arrive() -> None:
+    """Once images are here and the sweeper has queued the job, it is drafted."""
+    hospital = Hospital()
+    report = hospital.order(image=False)
+    hospital.worker.work_off()
+    hospital.arrive()
+    drafting.images_arrived(*hospital.ward.trio, WORKER, hospital.jobs(report)[0].id)
+    hospital.worker.work_off()
+    assert hospital.ward.report(report.id).status is Status.DRAFTED
+
+
+def test_source_that_is_away_does_not_use_up_attempts() -> None:
+    """A PACS that does not answer is like images that have not come: the draft waits for it."""
+    hospital = Hospital()
+    report = hospital.order()
+
+    def away(*_: Any) -> list[ImageRef]:
+        raise Unavailable("pacs-away", "No answer.")
+
+    hospital.images.find = away  # type: ignore[method-assign,assignment]
+    hospital.worker.work_off()
+    assert hospital.jobs(report)[0].state is JobState.WAITING_IMAGES
+
+
+def test_broken_image_parks_the_job_with_its_place() -> None:
+    """An image that cannot be shown fails the report at once, and the reason names the attribute, not its value."""
+    hospital = Hospital()
+    hospital.arrive(BitsAllocated=12)
+    report = hospital.ward.order("1")
+    hospital.worker.work_off()
+    (job,) = hospital.jobs(report)
+    assert job.state is JobState.FAILED
+    assert job.reason is not None
+    assert job.reason.code == "image-unsupported"
+    assert hospital.ward.report(report.id).status is Status.FAILED
+
+
+def test_study_is_decoded_once_for_draft_and_infill() -> None:
+    """The picture of a study that was just drafted from is at hand for its infill."""
+    hospital = Hospital()
+    report = hospital.order()
+    loads: list[ImageRef] = []
+    load = hospital.images.load
+    hospital.images.load = lambda ref: loads.append(ref) or load(ref)  # type: ignore[method-assign]
+    hospital.worker.work_off()
+    hospital.infill(hospital.ward.report(report.id))
+    hospital.worker.work_off()
+    assert len(hospital.model.asked) == 2
+    assert len(loads) == 1
+
+
+# ── the demonstration model ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("phantom", "lifted", "allowed"), [(0, 0, 0), (1, 0, 1), (0, 1, 1)])
+def test_demonstration_model_is_refused_on_real_studies(phantom: int, lifted: int, allowed: int) -> None:
+    """Rule 9: the demonstration model reads phantoms only, unless the setting named for that is on; it is not asked."""
+    from inlay_testkit.dicom import PHANTOM_TAGS
+
+    hospital = Hospital(FakeModel(demonstration=True))
+    hospital.worker.generation = Generation(hospital.model, steps=16, demo_on_any_study=bool(lifted))
+    tags = PHANTOM_TAGS | {"StudyInstanceUID": "1.2.826.0.1.1"} if phantom else {"StudyInstanceUID": "1.2.826.0.1.1"}
+    hospital.images.put(radiograph(PIXELS, **tags))
+    report = hospital.ward.order("1")
+    hospital.worker.work_off()
+    (job,) = hospital.jobs(report)
+    assert len(hospital.model.asked) == allowed
+    assert job.state is (JobState.SUCCEEDED if allowed else JobState.FAILED)
+    if not allowed:
+        assert job.reason is not None
+        assert job.reason.code == "not-a-phantom"
+        assert hospital.ward.report(report.id).status is Status.FAILED
+
+
+def test_demonstration_model_does_not_infill_blindly() -> None:
+    """An infill whose images have gone is refused too: nobody can say any more that the study was a phantom."""
+    hospital = Hospital()
+    report = hospital.order()
+    hospital.worker.work_off()
+    hospital.images.datasets.clear()
+    job = hospital.infill(hospital.ward.report(report.id))
+    model = FakeModel(demonstration=True)
+    hospital.new_worker(model).work_off()
+    ended = hospital.jobs(report)[-1]
+    assert ended.id == job.id
+    assert ended.reason is not None
+    assert ended.reason.code == "not-a-phantom"
+    assert model.asked == []
+
+
+# ── infill ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_infill_keeps_locks_and_fills_gaps() -> None:
+    """The locked sentence comes back as it was, the gap is filled, other sections are untouched but shown."""
+    hospital = Hospital()
+    report = hospital.order()
+    hospital.worker.work_off()
+    drafted = hospital.ward.report(report.id)
+    hospital.infill(drafted, seed=5, steps=4)
+    hospital.worker.work_off()
+    after = hospital.ward.report(report.id)
+    assert after.status is Status.IN_REVIEW
+    assert [s.text for s in after.sections] == [
+        "The findings are normal. No effusion. ",
+        "The impression are normal. ",
+    ]
+    kept = after.sections[0].fragments[0]
+    assert (kept.id, kept.locked) == (drafted.sections[0].fragments[0].id, True)
+    asked = hospital.model.asked[1]
+    assert [section.name for section in asked["sections"]] == ["findings", "impression"]
+    assert (asked["settings"].seed, asked["settings"].steps) == (5, 4)
+    gap = asked["sections"][0].items[1]
+    assert (gap.max_tokens, gap.hint) == (20, "pleura")
+
+
+def test_infill_without_images_uses_the_text_alone() -> None:
+    """A model for real studies fills gaps from the text when the images have gone; the run record has no image."""
+    hospital = Hospital()
+    report = hospital.order()
+    hospital.worker.work_off()
+    hospital.images.datasets.clear()
+    hospital.infill(hospital.ward.report(report.id))
+    hospital.worker.work_off()
+    assert hospital.model.asked[1]["images"] is None
+    assert hospital.jobs(report)[-1].state is JobState.SUCCEEDED
+
+
+# ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_cancelled_job_stops_between_two_steps_and_leaves_no_draft() -> None:
+    """A cancellation is seen before the next step; no later step is taken, and the report has no text."""
+    hospital = Hospital(FakeModel(steps=50))
+    report = hospital.order()
+    steps: list[int] = []
+
+    def cancel_at_third(step: int) -> None:
+        steps.append(step)
+        if step == 3:
+            drafting.cancel_job(*_trio(hospital), RADIOLOGIST, hospital.jobs(report)[0].id)
+
+    hospital.model.before_step = cancel_at_third
+    hospital.worker.timer = ticking(0.1)
+    hospital.worker.work_off()
+    assert steps == [1, 2, 3]
+    (job,) = hospital.jobs(report)
+    assert job.state is JobState.CANCELLED
+    after = hospital.ward.report(report.id)
+    assert after.status is Status.FAILED
+    assert all(section.text == "" for section in after.sections)
+
+
+def test_late_draft_never_overwrites_an_edit() -> None:
+    """A report that a clinician wrote meanwhile keeps their words; the job ends as superseded."""
+    from inlay_core.application import editing
+    from inlay_core.domain.edits import FragmentEdit, SectionEdit
+
+    hospital = Hospital(FakeModel(steps=50))
+    report = hospital.order()
+
+    def edit_at_second(step: int) -> None:
+        if step == 2:
+            now = hospital.ward.report(report.id)
+            editing.put_fragments(
+                *_trio(hospital),
+                RADIOLOGIST,
+                report.id,
+                expected_version=now.version,
+                edits=(SectionEdit("findings", (FragmentEdit(text="My own words. "),)),),
+            )
+
+    hospital.model.before_step = edit_at_second
+    hospital.worker.timer = ticking(0.1)
+    hospital.worker.work_off()
+    (job,) = hospital.jobs(report)
+    assert job.state is JobState.SUPERSEDED
+    assert hospital.ward.report(report.id).sections[0].text == "My own words. "
+
+
+def test_ending_process_gives_its_job_back() -> None:
+    """SIGTERM during a job: it goes back to the queue with its attempt, and the worker takes no other."""
+    hospital = Hospital(FakeModel(steps=50))
+    report, other = hospital.order("1"), hospital.order("2")
+    hospital.model.before_step = lambda step: hospital.worker.stopping.set() if step == 2 else None
+    assert hospital.worker.work_off() == 1
+    (job,) = hospital.jobs(report)
+    assert (job.state, job.attempts) == (JobState.QUEUED, 0)
+    assert hospital.jobs(other)[0].state is JobState.QUEUED
+    hospital.new_worker(FakeModel()).work_off()
+    assert hospital.ward.report(report.id).status is Status.DRAFTED
+
+
+def test_kill_switch_stops_everything_and_loses_nothing() -> None:
+    """While generation is stopped no job is claimed; afterwards all of them are done."""
+    hospital = Hospital()
+    report = hospital.order()
+    switching.stop_generation(*hospital.ward.trio, ADMIN)
+    assert hospital.worker.work_off() == 0
+    switching.resume_generation(*hospital.ward.trio, ADMIN)
+    assert hospital.worker.work_off() == 1
+    assert hospital.ward.report(report.id).status is Status.DRAFTED
+
+
+def test_kill_switch_of_the_settings_stops_everything() -> None:
+    """INLAY_KILL_SWITCH has the same effect for this worker."""
+    hospital = Hospital(site=Site(generation=GenerationPolicy(stopped=True)))
+    hospital.order()
+    assert hospital.worker.work_off() == 0
+
+
+# ── failures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_failing_job_does_not_end_the_worker() -> None:
+    """After a job whose generation raised, the next one is drafted; the failed one is queued with its reason."""
+    hospital = Hospital()
+    reports = [hospital.order("1"), hospital.order("2")]
+    hospital.model.before_step = raise_in_first_call(RuntimeError("quotes Patricia"))
+    assert hospital.worker.work_off() == 2
+    good, bad = sorted((hospital.jobs(report)[0] for report in reports), key=lambda job: job.state is JobState.QUEUED)
+    assert (good.state, bad.state) == (JobState.SUCCEEDED, JobState.QUEUED)
+    assert bad.reason is not None
+    assert bad.reason.code == "worker-fault"
+    assert "Patricia" not in bad.reason.text
+
+
+def test_job_is_parked_after_its_last_attempt() -> None:
+    """A job that fails again and again ends with its reason, and its report is failed."""
+    hospital = Hospital(site=Site(max_attempts=2))
+    report = hospital.order()
+    hospital.model.before_step = raising(RuntimeError())
+    for _ in range(4):
+        hospital.worker.work_off()
+        hospital.worker._faults = 0
+        hospital.ward.clock.advance(600)
+    (job,) = hospital.jobs(report)
+    assert (job.state, job.attempts) == (JobState.FAILED, 2)
+    assert hospital.ward.report(report.id).status is Status.FAILED
+
+
+def test_request_that_can_never_fit_is_parked_at_once() -> None:
+    """Locks that fill more than a canvas are a named error after one attempt."""
+    from inlay_model import CanvasOverflow
+
+    hospital = Hospital()
+    report = hospital.order()
+    hospital.model.before_step = raising(CanvasOverflow(300, 256))
+    hospital.worker.work_off()
+    (job,) = hospital.jobs(report)
+    assert (job.state, job.attempts) == (JobState.FAILED, 1)
+    assert job.reason is not None
+    assert job.reason.code == "canvas-overflow"
+
+
+def test_suspect_process_ends() -> None:
+    """Several unexpected failures in a row end the process: its device may be lost. The jobs are queued again."""
+    hospital = Hospital()
+    reports = [hospital.order(str(number)) for number in range(1, MOST_FAULTS_IN_A_ROW + 3)]
+    hospital.model.before_step = raising(RuntimeError())
+    with pytest.raises(WorkerSuspect):
+        hospital.worker.work_off()
+    assert len(hospital.model.asked) == MOST_FAULTS_IN_A_ROW
+    assert all(hospital.jobs(report)[0].state is JobState.QUEUED for report in reports)
+
+
+def test_expected_failures_are_no_sign_of_a_bad_process() -> None:
+    """Any number of refused jobs leaves the worker working."""
+    hospital = Hospital(FakeModel(demonstration=True))
+    for number in range(1, MOST_FAULTS_IN_A_ROW + 3):
+        hospital.order(str(number))
+    assert hospital.worker.work_off() == MOST_FAULTS_IN_A_ROW + 2
+
+
+def test_worker_that_lost_its_lease_writes_nothing() -> None:
+    """A job taken over by another worker is drafted once, by the other; the first one's result is refused."""
+    hospital = Hospital()
+    report = hospital.order()
+    other = hospital.new_worker(FakeModel())
+
+    def fall_silent(step: int) -> None:
+        if step == 2:
+            hospital.ward.clock.advance(hospital.site.lease_seconds + 1)
+            drafting.reclaim_expired(*_trio(hospital), WORKER, site=hospital.site)
+            other.work_off()
+
+    hospital.model.before_step = fall_silent
+    hospital.worker.work_off()
+    (job,) = hospital.jobs(report)
+    assert (job.state, job.fence) == (JobState.SUCCEEDED, 2)
+    assert hospital.ward.tags(report.id).count("worker:report:drafted") == 1
+
+
+def test_database_that_is_away_leaves_the_worker_alive() -> None:
+    """Claiming from a database that is away is no crash: the next wake-up asks again."""
+    hospital = Hospital()
+
+    class Away:
+        def __enter__(self) -> Any:
+            raise Unavailable("database-away", "No answer.")
+
+        def __exit__(self, *_: object) -> None: ...
+
+    hospital.worker.uow = Away  # type: ignore[assignment]
+    assert hospital.worker.work_off() == 0
+
+
+# ── aids ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _trio(hospital: Hospital) -> tuple[Any, Any, Any]:
+    return hospital.memory(), hospital.ward.clock, hospital.ward.new_id
+
+
+def ticking(seconds: float) -> Callable[[], float]:
+    """A timer that goes on by so much whenever it is read."""
+    lock, now = threading.Lock(), [0.0]
+
+    def read() -> float:
+        with lock:
+            now[0] += seconds
+            return now[0]
+
+    return read
+
+
+def raising(error: Exception) -> Callable[[int], None]:
+    """A model that fails at every step."""
+
+    def step(_: int) -> None:
+        raise error
+
+    return step
+
+
+def raise_in_first_call(error: Exception) -> Callable[[int], None]:
+    """A model that fails once."""
+    left = [error]
+
+    def step(_: int) -> None:
+        if left:
+            raise left.pop()
+
+    return step
