@@ -68,9 +68,8 @@ def judge(engine: Engine, seed: int, steps: int) -> Verdict:
     shown = phantom(seed)
     rng = np.random.default_rng([seed, 1])
     style = STYLES[seed % len(STYLES)]
-    # Complete, so that it is known what a masked sentence said; and no style is named where text is locked, because
-    # the locked text shows it, on whichever side of the gap it stands.
-    reference = write_report(shown.findings, style, rng, complete=True)
+    # No style is named where text is locked: the locked text shows it, on whichever side of the gap it stands.
+    reference = write_report(shown.findings, style, rng)
     sentences = dict(reference.sections)["findings"]
     masked = int(rng.integers(len(sentences)))
     settings = GenerationSettings(steps=steps, seed=seed)

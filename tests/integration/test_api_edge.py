@@ -3,6 +3,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +246,9 @@ def test_elsewhere_the_page_needs_a_token(tmp_path: Path) -> None:
 
 def test_fhir_is_mounted_with_the_same_tokens(web: Web) -> None:
     """What Inlay can do (metadata) is open, the rest needs a token; errors of the edge are OperationOutcomes."""
-    assert web.client.get("/fhir/metadata").get_json()["resourceType"] == "CapabilityStatement"
+    statement = web.client.get("/fhir/metadata").get_json()
+    assert statement["resourceType"] == "CapabilityStatement"
+    assert statement["software"]["version"] == metadata.version("inlay")
     refused = web.client.get("/fhir/DiagnosticReport")
     assert (refused.status_code, refused.content_type) == (401, "application/fhir+json")
     assert refused.get_json()["issue"][0]["code"] == "login"

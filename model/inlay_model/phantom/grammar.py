@@ -21,10 +21,27 @@ from inlay_model.phantom.findings import SLOTS, Findings
 
 STYLES: tuple[str, ...] = ("standard", "concise", "narrative")
 
+# The order of organ systems within Findings. Two habits vary from report to report in every style: whether the heart
+# or the lungs come first, and whether bones or devices do. Only the text after a gap tells which of them held.
 _ORDERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "standard": (("heart", "lungs", "pleura", "bones", "devices"), ("lungs", "pleura", "heart", "bones", "devices")),
-    "concise": (("devices", "heart", "lungs", "pleura", "bones"), ("devices", "lungs", "pleura", "heart", "bones")),
-    "narrative": (("lungs", "pleura", "heart", "devices", "bones"), ("heart", "lungs", "pleura", "devices", "bones")),
+    "standard": (
+        ("heart", "lungs", "pleura", "bones", "devices"),
+        ("lungs", "pleura", "heart", "bones", "devices"),
+        ("heart", "lungs", "pleura", "devices", "bones"),
+        ("lungs", "pleura", "heart", "devices", "bones"),
+    ),
+    "concise": (
+        ("devices", "heart", "lungs", "pleura", "bones"),
+        ("devices", "lungs", "pleura", "heart", "bones"),
+        ("bones", "heart", "lungs", "pleura", "devices"),
+        ("bones", "lungs", "pleura", "heart", "devices"),
+    ),
+    "narrative": (
+        ("lungs", "pleura", "heart", "devices", "bones"),
+        ("heart", "lungs", "pleura", "devices", "bones"),
+        ("lungs", "pleura", "heart", "bones", "devices"),
+        ("heart", "lungs", "pleura", "bones", "devices"),
+    ),
 }
 
 # One word of each pair is used throughout a report. Both have as many words, so that the choice moves no text.
@@ -175,9 +192,6 @@ _WITHOUT_FINDING = {
 }
 _SECTIONS: Mapping[str, Mapping[str, _Phrasings]] = {"findings": _STATEMENTS, "impression": _IMPRESSIONS}
 
-# Sites mention normal bones and absent devices in some reports only.
-_SHARE_OPTIONAL = 0.6
-
 
 @dataclass(frozen=True, slots=True)
 class Statement:
@@ -220,14 +234,14 @@ class Reading:
         return frozenset((name, value) for name, value in self.stated if value != SLOTS[name][0])
 
 
-def write_report(findings: Findings, style: str, rng: np.random.Generator, *, complete: bool = False) -> PhantomReport:
+def write_report(findings: Findings, style: str, rng: np.random.Generator) -> PhantomReport:
     """Write one report of `findings` in a site's `style`; phrasing, words and order are left to `rng`.
 
-    A `complete` report says of bones and devices too that they are normal or absent.
+    It speaks of every organ system, so that what is missing from it is known to be missing.
     """
-    order = _ORDERS[style][rng.integers(2)]
+    orders = _ORDERS[style]
+    order = orders[rng.integers(len(orders))]
     terms = {name: choices[rng.integers(len(choices))] for name, choices in _TERMS.items()}
-    optional = {system for system in ("bones", "devices") if complete or rng.random() < _SHARE_OPTIONAL}
     # One author keeps to one way of phrasing: the variant is chosen once for a report.
     variant = int(rng.integers(2))
 
@@ -235,7 +249,7 @@ def write_report(findings: Findings, style: str, rng: np.random.Generator, *, co
         phrasings = _SECTIONS[section]
         return tuple(_phrase(phrasings[s.topic][style], variant, s, terms) for s in statements)
 
-    body = [s for system in order for s in _statements_of(system, findings, optional=system in optional)]
+    body = [s for system in order for s in _statements_of(system, findings)]
     return PhantomReport(
         style,
         (("findings", sentences("findings", body)), ("impression", sentences("impression", _conclusions(findings)))),
@@ -334,18 +348,17 @@ def _effusions(findings: Findings) -> Iterator[Statement]:
             yield _effusion(side, size)
 
 
-def _statements_of(system: str, findings: Findings, *, optional: bool) -> list[Statement]:
-    """What Findings says of one organ system; a normal optional system is mentioned only if `optional`."""
+def _statements_of(system: str, findings: Findings) -> list[Statement]:
+    """What Findings says of one organ system."""
     if system == "heart":
         return [_plain("heart normal") if findings["heart"] == "normal" else _heart(findings["heart"])]
     if system == "lungs":
         return list(_lungs(findings)) or [_plain("lungs clear")]
     if system == "pleura":
         return _pleura(findings)
-    abnormal = list(_bones(findings) if system == "bones" else _devices(findings))
-    if abnormal or not optional:
-        return abnormal
-    return [_plain("bones normal" if system == "bones" else "no devices")]
+    if system == "bones":
+        return list(_bones(findings)) or [_plain("bones normal")]
+    return list(_devices(findings)) or [_plain("no devices")]
 
 
 def _pleura(findings: Findings) -> list[Statement]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any, Final
 
 from flask import Blueprint, Response, g, request
@@ -94,7 +95,8 @@ class Store:
 
 def router_of(services: Services) -> FhirRouter:
     """The FHIR endpoint over these services."""
-    return FhirRouter(Store(services), FhirSite(draft_status=services.settings.fhir_draft_status))
+    site = FhirSite(draft_status=services.settings.fhir_draft_status, version=metadata.version("inlay"))
+    return FhirRouter(Store(services), site)
 
 
 @blueprint.route(MOUNT, methods=_METHODS, defaults={"path": ""}, provide_automatic_options=False)

@@ -53,6 +53,7 @@ class Settings:
         False, "Let the demonstration model read studies that are no phantoms. Its words say nothing about them."
     )
     steps: int = _setting(16, "Denoising steps of a draft or an infill, unless the request says otherwise.")
+    report_style: str = _setting("", "Style of drafts, one that the model was trained in. Empty: its first.")
     draft: bool = _setting(True, "Intended use: drafts from images.")
     infill: bool = _setting(True, "Intended use: infill between locked fragments.")
     kill_switch: bool = _setting(False, "Stop all generation; reading and signing go on.")

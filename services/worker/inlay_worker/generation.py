@@ -67,13 +67,18 @@ class Model(Protocol):
 class Generation:
     """Runs one job at a time on a model.
 
-    `steps` is the site's number of denoising steps; `demo_on_any_study` lifts rule 9: that the demonstration model is
+    `steps` is the site's number of denoising steps; `style` the one that it reports in, None for the model's first;
+    `demo_on_any_study` lifts rule 9: that the demonstration model is
     refused on studies that are no phantoms.
     """
 
-    def __init__(self, model: Model, *, steps: int, demo_on_any_study: bool = False) -> None:
+    def __init__(self, model: Model, *, steps: int, style: str | None = None, demo_on_any_study: bool = False) -> None:
+        if style is not None and style not in model.styles:
+            known = ", ".join(model.styles) or "none"
+            raise Invalid("unknown-style", f"The model was trained to write in: {known}.", "INLAY_REPORT_STYLE")
         self._model = model
         self._steps = steps
+        self._style = style or next(iter(model.styles), None)
         self._demo_on_any_study = demo_on_any_study
 
     def check(self, job: Job, study: Study | None) -> None:
@@ -92,7 +97,7 @@ class Generation:
         if claimed.job.kind is JobKind.DRAFT:
             assert study is not None
             # A draft is in one style from the start; an infill reads the style off the locked text.
-            context = PromptContext(style=next(iter(self._model.styles), None))
+            context = PromptContext(style=self._style)
             drafted = self._model.draft(
                 study.pictures,
                 sections=DRAFTED_SECTIONS,

@@ -28,7 +28,12 @@ def make_worker(settings: Settings, model: Model) -> Worker:
         site=services.site,
         progress=services.progress,
         studies=Studies(services.images),
-        generation=Generation(model, steps=settings.steps, demo_on_any_study=settings.demo_model_on_any_study),
+        generation=Generation(
+            model,
+            steps=settings.steps,
+            style=settings.report_style or None,
+            demo_on_any_study=settings.demo_model_on_any_study,
+        ),
     )
 
 

@@ -120,6 +120,14 @@ def test_the_model_sees_strings_gaps_and_the_other_sections() -> None:
     assert (impression.name, impression.context) == ("impression", True)
 
 
+@pytest.mark.parametrize("items", [(Gap(),), (FreeText("Cough for 3 days"),), (LockText("Cough."), Gap())])
+def test_imported_text_is_not_written_over(items: tuple[Any, ...]) -> None:
+    """What the order said is not the model's to replace, locked or not."""
+    with pytest.raises(Locked) as refused:
+        resolve(request_of(*items, name="indication"), REPORT)
+    assert refused.value.code == "imported-text-missing"
+
+
 def test_imported_text_reaches_the_model_only_where_the_site_allows_it() -> None:
     """An order's free text is refused as a lock and left out as context, unless the site allows it."""
     with pytest.raises(Invalid) as refused:

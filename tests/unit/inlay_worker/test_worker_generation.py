@@ -13,7 +13,7 @@ from inlay_core.domain.order import Priority
 from inlay_model import BadImage, CanvasOverflow, Gap, Lock, NotANumber, PromptTooLong
 from inlay_testkit.engine import FakeModel
 from inlay_worker.failures import is_unexpected, reason_of
-from inlay_worker.generation import fills_of, sections_of, settings_of
+from inlay_worker.generation import Generation, fills_of, sections_of, settings_of
 
 ITEMS = st.lists(
     st.one_of(
@@ -69,6 +69,14 @@ def test_request_overrides_steps_and_seed() -> None:
     assert (settings_of(job(), 16).steps, settings_of(job(steps=4), 16).steps) == (16, 4)
     assert settings_of(job(seed=0), 16).seed == 0
     assert 0 < settings_of(job(seed=None), 16).seed < 2**63
+
+
+def test_a_site_reports_in_one_of_the_models_styles() -> None:
+    """The site's style must be one that the model knows: the setting is named, and what can be chosen."""
+    Generation(FakeModel(), steps=4, style="plain")
+    with pytest.raises(Invalid, match="plain") as refused:
+        Generation(FakeModel(), steps=4, style="baroque")
+    assert refused.value.place == "INLAY_REPORT_STYLE"
 
 
 @pytest.mark.parametrize(

@@ -179,9 +179,9 @@ def resolve(
 ) -> tuple[ResolvedSection, ...]:
     """Turn the request into strings and gaps, on the sections of the version that it is based on.
 
-    Raises Invalid for a fragment id that the section does not have or that is named twice, Locked when a locked
-    fragment of a named section would be lost, Invalid when imported text (an order's free text) would reach the model
-    although the site does not allow it.
+    Raises Invalid for a fragment id that the section does not have or that is named twice, Locked when a locked or
+    imported fragment of a named section would be lost, Invalid when imported text (an order's free text) would reach
+    the model although the site does not allow it.
     """
     stored = {section.name: section for section in sections}
     resolved = [
@@ -293,6 +293,8 @@ def _resolve_items(part: InfillSection, stored: Section, place: str) -> tuple[Ke
     resolved = tuple(_resolve_item(item, stored, unused) for item in part.items)
     if any(fragment.locked for fragment in unused.values()):
         raise Locked("locked-fragment-missing", "A locked fragment of the section is not in the request.", place)
+    if any(fragment.origin is Origin.IMPORTED for fragment in unused.values()):
+        raise Locked("imported-text-missing", "Imported text of the section would be written over.", place)
     return resolved
 
 
