@@ -1,4 +1,4 @@
-"""`python -m inlay_model`: draft, infill, replay, bench, eval and train. The help is written to be learnt from."""
+"""`python -m inlay_model`: draft, infill, replay, bench, eval, phantoms, train. The help is there to be learnt from."""
 
 import argparse
 import importlib
@@ -30,11 +30,13 @@ write down how a text came about, and make it again:
 how fast is it here, and how good:
   python -m inlay_model bench
   python -m inlay_model eval --suite phantom --seed 1 --limit 64 --json
+  python -m inlay_model eval --suite infill --sibling SIBLING_FOLDER --limit 64
 """
 # These have arguments of their own and a main(argv) in the module named.
 _ELSEWHERE = {
-    "bench": ("inlay_model.bench", "measure drafts and infills against transformers' own generate"),
-    "eval": ("inlay_model.evaluate", "measure how right drafts and infills are"),
+    "bench": ("inlay_model.evaluation.bench", "measure drafts and infills against transformers' own generate"),
+    "eval": ("inlay_model.evaluation.command", "measure how right drafts, infills and answers are, and how fast"),
+    "phantoms": ("inlay_model.phantom.command", "write questions about phantoms, for training and evaluation"),
     "train": ("inlay_model.train", "train a checkpoint on synthetic phantoms"),
 }
 
