@@ -1,4 +1,4 @@
-"""`python -m inlay_model`: draft, infill, replay, bench, eval and train. The help is written to be learnt from."""
+"""`python -m inlay_model` and its commands, from draft to fetch. The help is written to be learnt from."""
 
 import argparse
 import importlib
@@ -35,7 +35,9 @@ how fast is it here, and how good:
 _ELSEWHERE = {
     "bench": ("inlay_model.bench", "measure drafts and infills against transformers' own generate"),
     "eval": ("inlay_model.evaluate", "measure how right drafts and infills are"),
-    "train": ("inlay_model.train", "train a checkpoint on synthetic phantoms"),
+    "train": ("inlay_model.training.command", "train a checkpoint or an adapter"),
+    "merge": ("inlay_model.merge", "add an adapter to a checkpoint's weights for good"),
+    "fetch": ("inlay_model.fetch", "bring a checkpoint from the hub, pinned and with digests"),
 }
 
 
