@@ -21,27 +21,10 @@ from inlay_model.phantom.findings import SLOTS, Findings
 
 STYLES: tuple[str, ...] = ("standard", "concise", "narrative")
 
-# The order of organ systems within Findings. Two habits vary from report to report in every style: whether the heart
-# or the lungs come first, and whether bones or devices do. Only the text after a gap tells which of them held.
 _ORDERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "standard": (
-        ("heart", "lungs", "pleura", "bones", "devices"),
-        ("lungs", "pleura", "heart", "bones", "devices"),
-        ("heart", "lungs", "pleura", "devices", "bones"),
-        ("lungs", "pleura", "heart", "devices", "bones"),
-    ),
-    "concise": (
-        ("devices", "heart", "lungs", "pleura", "bones"),
-        ("devices", "lungs", "pleura", "heart", "bones"),
-        ("bones", "heart", "lungs", "pleura", "devices"),
-        ("bones", "lungs", "pleura", "heart", "devices"),
-    ),
-    "narrative": (
-        ("lungs", "pleura", "heart", "devices", "bones"),
-        ("heart", "lungs", "pleura", "devices", "bones"),
-        ("lungs", "pleura", "heart", "bones", "devices"),
-        ("heart", "lungs", "pleura", "bones", "devices"),
-    ),
+    "standard": (("heart", "lungs", "pleura", "bones", "devices"), ("lungs", "pleura", "heart", "bones", "devices")),
+    "concise": (("devices", "heart", "lungs", "pleura", "bones"), ("devices", "lungs", "pleura", "heart", "bones")),
+    "narrative": (("lungs", "pleura", "heart", "devices", "bones"), ("heart", "lungs", "pleura", "devices", "bones")),
 }
 
 # One word of each pair is used throughout a report. Both have as many words, so that the choice moves no text.
