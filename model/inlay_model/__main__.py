@@ -1,4 +1,4 @@
-"""`python -m inlay_model`: draft, infill, replay, bench, eval, phantoms, train. The help is there to be learnt from."""
+"""`python -m inlay_model` and its commands, from draft to fetch. The help is written to be learnt from."""
 
 import argparse
 import importlib
@@ -37,7 +37,9 @@ _ELSEWHERE = {
     "bench": ("inlay_model.evaluation.bench", "measure drafts and infills against transformers' own generate"),
     "eval": ("inlay_model.evaluation.command", "measure how right drafts, infills and answers are, and how fast"),
     "phantoms": ("inlay_model.phantom.command", "write questions about phantoms, for training and evaluation"),
-    "train": ("inlay_model.train", "train a checkpoint on synthetic phantoms"),
+    "train": ("inlay_model.training.command", "train a checkpoint or an adapter"),
+    "merge": ("inlay_model.merge", "add an adapter to a checkpoint's weights for good"),
+    "fetch": ("inlay_model.fetch", "bring a checkpoint from the hub, pinned and with digests"),
 }
 
 

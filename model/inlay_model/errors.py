@@ -1,5 +1,7 @@
 """The named errors of the model package: each has a code that a caller may branch on, and says what to do about it."""
 
+from collections.abc import Sequence
+
 
 class ModelError(Exception):
     """Any error that this package raises on purpose; `code` is stable, the message is for people.
@@ -58,6 +60,34 @@ class UnpinnedRevision(CheckpointProblem):
     """A hub id without a commit hash: a name alone may be another model tomorrow."""
 
     code = "unpinned-revision"
+
+
+class AdapterProblem(CheckpointProblem):
+    """An adapter that cannot be used: missing file, made for another base, or of a kind that cannot be merged."""
+
+    code = "adapter-problem"
+
+
+class FetchProblem(ModelError):
+    """A checkpoint could not be fetched whole: hub unreachable, no such revision, a file unlike the hub's."""
+
+    code = "fetch-problem"
+
+
+class BadRecipe(ModelError):
+    """A training recipe that cannot be followed; the message names table and key."""
+
+    code = "bad-recipe"
+
+
+class BadData(ModelError):
+    """Training data with lines that cannot be used; `problems` names file, line, field and remedy of each."""
+
+    code = "bad-data"
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__("\n".join([message, *problems]))
+        self.problems = tuple(problems)
 
 
 class NotAPhantom(ModelError):
