@@ -14,11 +14,10 @@ from inlay_model.phantom.render import ingredients, paint
 from inlay_model.prefix import encoder_masks
 from inlay_model.prompt import Prompt
 from inlay_model.tokens import control_tokens
-from inlay_model.training.architecture import new_model
 from inlay_model.training.encoding import Prompts, encode_images, patches, stack_prompts
 from inlay_model.training.objectives import Answers, BlockDiffusion, NextToken, denoising_loss, with_noise
-from inlay_model.training.phantoms import Batch, batch_at, batches
-from inlay_testkit.tiny_training import random_model, tiny_drawing, tiny_recipe, tokenizer
+from inlay_model.training.phantoms import Batch, batch_at
+from inlay_testkit.tiny_training import random_model, tiny_drawing, tokenizer
 
 
 def taken_in(model: Any, drawn: Batch, generator: torch.Generator) -> tuple[Prompts, torch.Tensor, Answers]:
@@ -28,19 +27,6 @@ def taken_in(model: Any, drawn: Batch, generator: torch.Generator) -> tuple[Prom
     prompts = Prompts(torch.from_numpy(drawn.prompt_BT), torch.from_numpy(drawn.types_BT), real)
     answers = Answers(*(torch.from_numpy(each) for each in (drawn.target_BL, drawn.canvas_BL, drawn.noise_BL)))
     return prompts, features, answers
-
-
-def test_the_denoising_loss_is_that_of_the_first_trainer() -> None:
-    """Loss and gradient of a fixed seed are those that the code gave before it was taken apart into modules."""
-    model = new_model(tiny_recipe(), tokenizer())
-    drawn = next(batches(tiny_drawing(size=4), [11]))
-    generator = torch.Generator().manual_seed(11)
-    prompts, features, answers = taken_in(model, drawn, generator)
-    loss = BlockDiffusion(len(tokenizer())).loss(model, prompts, features, answers, generator)
-    loss.backward()
-    gradient = sum(float(p.grad.double().abs().sum()) for p in model.parameters() if p.grad is not None)
-    assert loss.item() == pytest.approx(6.8678507804870605, abs=2e-5)
-    assert gradient == pytest.approx(568.2282923920793, rel=1e-3)
 
 
 def test_the_denoising_loss_is_flat_cross_entropy_after_a_pass_of_self_conditioning() -> None:
