@@ -90,6 +90,7 @@ def _shared() -> argparse.ArgumentParser:
     shared.add_argument("--image", type=Path, action="append", help="DICOM or picture file, frontal view first")
     shared.add_argument("--model", help="checkpoint folder or hub id (default: the demonstration checkpoint)")
     shared.add_argument("--revision", help="commit hash, needed with a hub id")
+    shared.add_argument("--adapter", type=Path, help="folder of a PEFT adapter made for that checkpoint")
     shared.add_argument("--style", help="site style that the checkpoint knows")
     shared.add_argument("--steps", type=int, default=16, help="denoising steps at most (default: %(default)s)")
     shared.add_argument("--seed", type=int, default=0, help="same seed, same text (default: %(default)s)")

@@ -30,7 +30,8 @@ from inlay_model.training.objectives import Answers, BlockDiffusion, NextToken, 
 from inlay_model.training.recipe import Recipe
 from inlay_model.training.state import load_state, save_state
 
-_EXTRA = ("epochs", "activation_checkpointing")
+# Keys of the phase that mean something here and not to the loop.
+EXTRA_KEYS = ("epochs", "activation_checkpointing")
 _EPOCHS = 3
 # Tokens of a text that a model without a canvas is trained on at most.
 _MOST_TOKENS = 512
@@ -142,7 +143,7 @@ class AdapterTrainer:
         self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
         self.objective = objective_of(base, recipe.kind)
         task = Task("training", self._loss, lambda batch: self.objective.supervised(batch.answers))
-        phase = with_steps(recipe, len(dataset)).phase("training", _EXTRA)
+        phase = with_steps(recipe, len(dataset)).phase("training", EXTRA_KEYS)
         self.loop: Loop[Batch] = Loop(task, phase, parameters, self.device, log)
         self.loop.save = self.save
 

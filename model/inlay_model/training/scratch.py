@@ -33,7 +33,8 @@ from inlay_model.training.sight import FindingHeads
 from inlay_model.training.state import load_state, save_state
 
 _PHASES = ("sight", "training")
-_EXTRA = ("auxiliary_weight", "average_decay")
+# Keys of a phase that mean something here and not to the loop.
+EXTRA_KEYS = ("auxiliary_weight", "average_decay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class PhantomTrainer:
         self, name: str, loss: Callable[[Any], dict[str, Tensor]], parameters: list[torch.nn.Parameter], log: RunLog
     ) -> Loop[Any]:
         task = Task(name, loss, lambda drawn: self.objective.supervised(_answers(drawn)))
-        loop = Loop(task, self.recipe.phase(name, _EXTRA), parameters, self.device, log)
+        loop = Loop(task, self.recipe.phase(name, EXTRA_KEYS), parameters, self.device, log)
         loop.save = self.save
         return loop
 

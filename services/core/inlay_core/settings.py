@@ -48,6 +48,8 @@ class Settings:
     images_folder: str = _setting("", "Watched folder of DICOM files. Empty: images in INLAY_HOME.")
     model: str = _setting("", "Checkpoint: a folder or a hub id. Empty: the demonstration checkpoint that is shipped.")
     model_revision: str = _setting("", "Pinned revision of a hub checkpoint.")
+    adapter: str = _setting("", "Folder of a PEFT adapter (LoRA) that is added to the checkpoint. Empty: none.")
+    adapters: str = _setting("", "TOML file: adapters by sending site and modality. Empty: INLAY_ADAPTER for all.")
     device: str = _setting("", "Torch device of the worker. Empty: the first GPU, else the CPU.")
     demo_model_on_any_study: bool = _setting(
         False, "Let the demonstration model read studies that are no phantoms. Its words say nothing about them."

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from inlay_model.loading import default_checkpoint
+from inlay_model.loading import default_checkpoint, load
 from inlay_model.phantom.render import phantom
+from inlay_model.training import lora
 from inlay_model.training.architecture import new_model, save_checkpoint, tokenizer_of
 from inlay_model.training.phantoms import Drawing
-from inlay_model.training.recipe import Recipe
+from inlay_model.training.recipe import Lora, Recipe
 
 CANVAS = 128
 SOFT_TOKENS = 64
@@ -72,6 +73,16 @@ def tiny_recipe(kind: str = "diffusion", **training: Any) -> Recipe:
     )
 
 
+def write_recipe(recipe: Recipe, file: Path) -> Path:
+    """A recipe as TOML."""
+    flat = [f"{key} = {json.dumps(value)}" for key, value in recipe.settings.items() if not isinstance(value, dict)]
+    for table, values in recipe.settings.items():
+        if isinstance(values, dict):
+            flat += ["", f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    file.write_text("\n".join(flat) + "\n", encoding="utf-8")
+    return file
+
+
 def tiny_drawing(kind: str = "diffusion", size: int = 2) -> Drawing:
     """Phantoms for the tiny recipe's model."""
     return Drawing(tokenizer(), kind, size, CANVAS, SOFT_TOKENS, tiny_recipe(kind).corruption)
@@ -98,6 +109,18 @@ def save_tiny_checkpoint(folder: Path, kind: str = "diffusion") -> Path:
     for part in folder.glob("model-*"):
         part.unlink()
     (folder / "model.safetensors.index.json").unlink(missing_ok=True)
+    return folder
+
+
+def save_tiny_adapter(base: Path, folder: Path, seed: int = 1, kind: str = "diffusion") -> Path:
+    """An adapter for this checkpoint that changes its text noticeably (random numbers)."""
+    checkpoint = load(base, device="cpu", kind=kind)
+    parameters = lora.attach(checkpoint.model, Lora(rank=4, alpha=8), seed, checkpoint.about.name)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    lora.save_adapter(checkpoint.model, checkpoint, {}, folder)
     return folder
 
 

@@ -99,7 +99,6 @@ def test_a_run_that_goes_on_is_one_that_never_stopped(bases: dict[str, Path], da
     assert going_on.resume()
     going_on.run()
     one, other = (lora.adapter_state(run.model) for run in (straight, going_on))
-    # The rate of the one step differs: it was planned for one step there, for three here, but for the first.
     assert going_on.loop.step == 3
     assert all(torch.equal(one[name], other[name]) for name in one)
 
