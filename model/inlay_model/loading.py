@@ -113,21 +113,34 @@ def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path
 
 
 def load(
-    path_or_hub_id: str | Path, revision: str | None = None, device: str | None = None, dtype: str | None = None
+    path_or_hub_id: str | Path,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    *,
+    precision: str | None = None,
+    accelerate: bool | None = None,
 ) -> Checkpoint:
     """A checkpoint, loaded onto the device (the first GPU, else the CPU) in bfloat16 there and float32 on a CPU.
 
-    bfloat16 weights are widened on a CPU because most CPUs compute it slower than float32.
-    Raises `CheckpointProblem` with the missing or unfit part.
+    bfloat16 weights are widened on a CPU because most CPUs compute it slower than float32. The device `auto` spreads
+    the layers over all GPUs. `precision` packs the experts (bf16, fp8, 4bit: accelerator/precision.py); `accelerate`
+    says whether graphs and own kernels are used, by default on a GPU.
+    Raises `CheckpointProblem` with the missing or unfit part, and `NotEnoughMemory` before anything is read.
     """
     import torch
 
+    from inlay_model.accelerator.loader import place
+
     folder = find_folder(path_or_hub_id, revision)
     _check_files(folder)
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    spread = device == "auto"
+    target = torch.device(device if device and not spread else "cuda" if torch.cuda.is_available() else "cpu")
     kind = getattr(torch, dtype) if dtype else (torch.float32 if target.type == "cpu" else torch.bfloat16)
     about = read_about(folder, str(path_or_hub_id))
-    model, tokenizer, image_processor = _load_parts(folder, target, kind)
+    with place(folder, target, kind, precision or "bf16", spread=spread, accelerate=accelerate) as put:
+        model, tokenizer, image_processor = _load_parts(folder, kind)
+        model = put(model)
     return Checkpoint(
         model=model,
         tokenizer=tokenizer,
@@ -204,7 +217,7 @@ def _json(file: Path) -> dict[str, Any]:
     return said
 
 
-def _load_parts(folder: Path, device: Any, dtype: Any) -> tuple[Any, Tokenizer, Any]:
+def _load_parts(folder: Path, dtype: Any) -> tuple[Any, Tokenizer, Any]:
     from transformers import AutoTokenizer
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
     from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
@@ -221,4 +234,4 @@ def _load_parts(folder: Path, device: Any, dtype: Any) -> tuple[Any, Tokenizer, 
     finally:
         if bars:
             logging.enable_progress_bar()
-    return model.to(device).eval().requires_grad_(False), tokenizer, image_processor
+    return model.eval().requires_grad_(False), tokenizer, image_processor
