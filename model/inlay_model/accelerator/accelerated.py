@@ -129,13 +129,17 @@ def told_by(runtime: Runtime, logits_BLV: Tensor | None) -> Tensor | None:
     return (p_BLV @ weights.embedding) * weights.embed_scale
 
 
-def attach(model: Any, kernels: Reference | None = None, *, graphs: bool = True) -> Accelerated | None:
+def attach(
+    model: Any, kernels: Reference | None = None, *, graphs: bool = True, beside: bool = False, slices: int = 1
+) -> Accelerated | None:
     """Give this model the accelerated path, where it is fit for it; on a GPU with Triton's kernels.
 
-    Returns nothing, and leaves the model as it is, where it is not fit.
+    `beside` runs shared MLP and experts on two streams, `slices` cuts the product over the vocabulary (both: what is
+    faster was not measured yet). Returns nothing, and leaves the model as it is, where it is not fit.
     """
     try:
-        fast = Runtime(model, kernels or best_kernels(next(model.parameters()).device), graphs=graphs)
+        chosen = kernels or best_kernels(next(model.parameters()).device)
+        fast = Runtime(model, chosen, graphs=graphs, beside=beside, slices=slices)
     except (Unfit, AttributeError) as why:
         _log.info("This model is not accelerated: %s.", why)
         return None

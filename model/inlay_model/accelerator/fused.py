@@ -4,7 +4,7 @@ Block shapes come from `Tuning`, one table per kind of device; they change the o
 what a text depends on (device and bucket), never to what a run measures on the fly.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +64,17 @@ class Tuning:
         default_factory=lambda: {256: (32, 32, 3, 4), 512: (16, 32, 2, 4)}
     )
     vocabulary_block: int = 8192
+
+
+def tuning_of(found: Mapping[str, Any]) -> Tuning:
+    """The tuning with tiles put in place that were found by name: side.bits.few or side.bits.many."""
+    tuning = Tuning()
+    for key, tile in found.items():
+        side, _, rest = key.partition(".")
+        if side in {"up", "down"} and tile:
+            bits, _, many = rest.partition(".")
+            getattr(tuning, side)[int(bits), many == "many"] = Tile(**tile)
+    return tuning
 
 
 class Fused(Reference):

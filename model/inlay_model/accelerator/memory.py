@@ -58,10 +58,7 @@ def parameters_of(config: Any) -> tuple[int, int]:
     with torch.device("meta"):
         model: Any = DiffusionGemmaForBlockDiffusion(_shortened(config))
     short = model.config.get_text_config()
-    each = [
-        sum(weight.numel() for name, weight in model.named_parameters() if f"decoder.layers.{number}." in name)
-        for number in range(short.num_hidden_layers)
-    ]
+    each = [sum(weight.numel() for weight in layer.parameters()) for layer in model.model.decoder.layers]
     kinds = dict(zip(short.layer_types, each, strict=True))
     outside = sum(weight.numel() for weight in model.parameters()) - sum(each)
     layers = sum(kinds[kind] for kind in text.layer_types)
@@ -73,14 +70,17 @@ def _shortened(config: Any) -> Any:
     """The same configuration with one layer of each kind: layers of a kind are alike, and building all takes long."""
     said = config.to_dict()
     text = dict(said["text_config"])
-    kinds = [kind for kind in ("sliding_attention", "full_attention") if kind in text["layer_types"]]
-    per_layer = text.pop("per_layer_config", None) or {}
-    own = [config.get_text_config().layer_types.index(kind) for kind in kinds]
-    text.update(num_hidden_layers=len(kinds), layer_types=kinds)
-    if per_layer:
-        text["per_layer_config"] = {
-            at: per_layer[key] for at, number in enumerate(own) for key in (number, str(number)) if key in per_layer
-        }
+    full = config.get_text_config()
+    kinds = [kind for kind in ("sliding_attention", "full_attention") if kind in full.layer_types]
+    own = [full.per_layer_config[full.layer_types.index(kind)] for kind in kinds]
+    text.update(
+        num_hidden_layers=len(kinds),
+        layer_types=kinds,
+        per_layer_config={
+            at: {"head_dim": layer.head_dim, "num_key_value_heads": layer.num_key_value_heads}
+            for at, layer in enumerate(own)
+        },
+    )
     said["text_config"] = text
     return type(config).from_dict(said)
 
