@@ -121,9 +121,12 @@ class Engine:
         revision: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        *,
+        precision: str | None = None,
+        accelerate: bool | None = None,
     ) -> "Engine":
         """Engine with the checkpoint of this folder or hub id (the latter with its commit hash as `revision`)."""
-        return cls(load(path_or_hub_id, revision, device, dtype))
+        return cls(load(path_or_hub_id, revision, device, dtype, precision=precision, accelerate=accelerate))
 
     @property
     def is_demonstration(self) -> bool:

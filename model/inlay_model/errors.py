@@ -110,3 +110,20 @@ class NotANumber(ModelError):
     """The model produced NaN logits; the run is stopped rather than sampled from garbage."""
 
     code = "nan-logits"
+
+
+class NotEnoughMemory(ModelError):
+    """The device has less free memory than a model or a request needs; counts are bytes, `needed` None if unknown."""
+
+    code = "not-enough-memory"
+
+    def __init__(self, needed: int | None, free: int, precision: str | None) -> None:
+        lower = {"bf16": "fp8 or 4bit", "fp32": "bf16, fp8 or 4bit", "fp8": "4bit"}.get(precision or "")
+        what = f"The model needs {needed / 2**30:.1f} GiB" if needed is not None else "The device ran out of memory"
+        remedy = f"Choose the precision {lower}, a" if lower else "Choose a"
+        super().__init__(
+            f"{what}; {free / 2**30:.1f} GiB are free. {remedy} device with more free memory, "
+            "or several of them (device map auto)."
+        )
+        self.needed = needed
+        self.free = free

@@ -140,26 +140,43 @@ def load(
     *,
     adapter: str | Path | Mapping[str, str | Path] | None = None,
     kind: str = "diffusion",
+    precision: str | None = None,
+    accelerate: bool | None = None,
 ) -> Checkpoint:
     """A checkpoint, loaded onto the device (the first GPU, else the CPU) in bfloat16 there and float32 on a CPU.
 
-    bfloat16 weights are widened on a CPU because most CPUs compute it slower than float32.
+    bfloat16 weights are widened on a CPU because most CPUs compute it slower than float32. The device `auto` spreads
+    the layers over all GPUs.
     `adapter` is the folder of a PEFT adapter, which is added to the weights, or several by name, of which
     `Checkpoint.use_adapter` chooses one (at first none). `kind` is what the caller can work with.
-    Raises `CheckpointProblem` with the missing or unfit part, `AdapterProblem` for an adapter of another base.
+    `precision` packs the experts (bf16, fp8, 4bit: accelerator/precision.py); `accelerate` says whether graphs and own
+    kernels are used, by default on a GPU for a diffusion model without adapters.
+    Raises `CheckpointProblem` with the missing or unfit part, `AdapterProblem` for an adapter of another base, and
+    `NotEnoughMemory` before anything is read.
     """
     import torch
+
+    from inlay_model.accelerator.loader import place
 
     folder = find_folder(path_or_hub_id, revision)
     _check_files(folder, kind)
     record = fetched(folder)
     adapters = _read_adapters(adapter)
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    spread = device == "auto"
+    target = torch.device(device if device and not spread else "cuda" if torch.cuda.is_available() else "cpu")
     numbers = getattr(torch, dtype) if dtype else (torch.float32 if target.type == "cpu" else torch.bfloat16)
     about = read_about(folder, str(path_or_hub_id))
     digest = digest_of_folder(folder)
     _check_bases(adapters, about.name, digest)
-    model, tokenizer, image_processor = _load_parts(folder, kind, target, numbers)
+    if kind == "autoregressive":
+        model, tokenizer, image_processor = _load_parts(folder, kind, numbers)
+        model = model.to(target)
+    else:
+        # The kernels read the base's weights and know of no adapter.
+        faster = False if adapters else accelerate
+        with place(folder, target, numbers, precision or "bf16", spread=spread, accelerate=faster) as put:
+            model, tokenizer, image_processor = _load_parts(folder, kind, numbers)
+            model = put(model)
     return Checkpoint(
         model=model,
         tokenizer=tokenizer,
@@ -269,7 +286,7 @@ def _json(file: Path) -> dict[str, Any]:
     return said
 
 
-def _load_parts(folder: Path, kind: str, device: Any, dtype: Any) -> tuple[Any, Tokenizer, Any]:
+def _load_parts(folder: Path, kind: str, dtype: Any) -> tuple[Any, Tokenizer, Any]:
     from transformers import AutoTokenizer, DiffusionGemmaForBlockDiffusion, Gemma4ForConditionalGeneration
     from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
     from transformers.utils import logging
@@ -289,4 +306,4 @@ def _load_parts(folder: Path, kind: str, device: Any, dtype: Any) -> tuple[Any, 
     finally:
         if bars:
             logging.enable_progress_bar()
-    return model.to(device).eval().requires_grad_(False), tokenizer, image_processor
+    return model.eval().requires_grad_(False), tokenizer, image_processor
