@@ -1,7 +1,9 @@
 """The offline judge of answers: exact where all possible answers of a question are known, strict otherwise. Pure.
 
-A question with known choices is answered rightly by naming the right one and no other. Yes-or-no questions are of that
-kind. For other questions, without a judge, only the reference's own words count, which undercounts free wording.
+Only the first sentence of an answer counts, and only what it commits to: a yes or a no must be its first word, and of
+other choices it must name the right one and no other. So neither length nor a list of all choices gains anything. For
+questions without known choices only the reference's own words are right, which undercounts free wording: such
+questions are for a language model to judge.
 """
 
 import re
@@ -11,8 +13,6 @@ from inlay_model.datasets.items import Question, is_yes_or_no
 from inlay_model.phantom.questions import YES_NO
 
 _ARTICLES = frozenset({"a", "an", "the"})
-# Also said for yes and no; `there is no ...` and `without ...` are noes.
-_NO = frozenset({"no", "not", "none", "without", "absent"})
 
 
 def is_right(question: Question, answer: str) -> bool:
@@ -20,18 +20,22 @@ def is_right(question: Question, answer: str) -> bool:
     choices = question.choices or (YES_NO if is_yes_or_no(question.answer) else ())
     if not choices:
         return plain(answer) == plain(question.answer)
-    reference = plain(question.answer)
-    return [plain(choice) for choice in named(answer, choices)] == [reference]
+    said = first_sentence(answer)
+    found = plain(said).split()[:1] if choices == YES_NO else [plain(choice) for choice in named(said, choices)]
+    return found == [plain(question.answer)]
 
 
-def named(answer: str, choices: Sequence[str]) -> list[str]:
-    """The choices that an answer names: all of whose words are among its words, in any order.
+def first_sentence(text: str) -> str:
+    """The first sentence or line of a text; a point within a number ends nothing."""
+    return re.split(r"(?<=[.!?])\s+|\n", text.strip(), maxsplit=1)[0]
 
-    Choices that hold another one whole are looked at first, so that `not enlarged` is not `enlarged` as well.
+
+def named(text: str, choices: Sequence[str]) -> list[str]:
+    """The choices that a text names: all of whose words are among its words, in any order.
+
+    A choice whose words are part of another one that is named as well is not counted.
     """
-    words = _words(answer)
-    if tuple(choices) == YES_NO:
-        words = {"no" if word in _NO else word for word in words}
+    words = _words(text)
     found = [choice for choice in choices if _words(choice) <= words]
     return [choice for choice in found if not any(_words(choice) < _words(other) for other in found)]
 
