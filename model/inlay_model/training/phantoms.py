@@ -35,6 +35,8 @@ from inlay_model.training.encoding import with_question
 from inlay_model.training.gap_questions import gap_of
 
 SECTIONS = ("findings", "impression")
+# Prompts that ask for a gap differ in length. In steps of this size there are few lengths to compile for.
+PROMPT_STEP = 32
 
 
 @dataclass(slots=True)
@@ -150,7 +152,7 @@ def batch(drawing: Drawing, rng: np.random.Generator, findings: IntArray | None 
         make(drawing, Findings.from_indices(row), style if named else _any_style(rng), style if named else None, rng)
         for row in findings
     ]
-    prompt, types, real = _side_by_side([row.prompt for row in rows], drawing.pad)
+    prompt, types, real = _side_by_side([row.prompt for row in rows], drawing)
     return Batch(
         findings,
         draw_anatomy(findings, rng),
@@ -167,9 +169,11 @@ def _any_style(rng: np.random.Generator) -> str:
     return STYLES[rng.integers(len(STYLES))]
 
 
-def _side_by_side(prompts: Sequence[Prompt], pad: int) -> tuple[IntArray, IntArray, BoolArray | None]:
+def _side_by_side(prompts: Sequence[Prompt], drawing: Drawing) -> tuple[IntArray, IntArray, BoolArray | None]:
     most = max(len(prompt.ids) for prompt in prompts)
-    ids = np.full((len(prompts), most), pad, dtype=np.int64)
+    if drawing.kind == "autoregressive":
+        most = -(-most // PROMPT_STEP) * PROMPT_STEP
+    ids = np.full((len(prompts), most), drawing.pad, dtype=np.int64)
     types, real = np.zeros_like(ids), np.zeros(ids.shape, dtype=np.bool_)
     for row, prompt in enumerate(prompts):
         begin = most - len(prompt.ids)

@@ -14,10 +14,12 @@ from inlay_model.phantom.render import ingredients, paint
 from inlay_model.prefix import encoder_masks
 from inlay_model.prompt import Prompt
 from inlay_model.tokens import control_tokens
+from inlay_model.training.architecture import new_model
 from inlay_model.training.encoding import Prompts, encode_images, patches, stack_prompts
 from inlay_model.training.objectives import Answers, BlockDiffusion, NextToken, denoising_loss, with_noise
 from inlay_model.training.phantoms import Batch, batch_at
-from inlay_testkit.tiny_training import random_model, tiny_drawing, tokenizer
+from inlay_model.vocabulary import SPECIAL_TOKENS
+from inlay_testkit.tiny_training import random_model, tiny_drawing, tiny_recipe, tokenizer
 
 
 def taken_in(model: Any, drawn: Batch, generator: torch.Generator) -> tuple[Prompts, torch.Tensor, Answers]:
@@ -27,6 +29,35 @@ def taken_in(model: Any, drawn: Batch, generator: torch.Generator) -> tuple[Prom
     prompts = Prompts(torch.from_numpy(drawn.prompt_BT), torch.from_numpy(drawn.types_BT), real)
     answers = Answers(*(torch.from_numpy(each) for each in (drawn.target_BL, drawn.canvas_BL, drawn.noise_BL)))
     return prompts, features, answers
+
+
+class _Words:
+    """As much of a tokenizer as a new model needs; it depends on no checkpoint and no grammar."""
+
+    pad_token_id, eos_token_id, bos_token_id = 0, 1, 2
+
+    def __len__(self) -> int:
+        return 600
+
+    def convert_tokens_to_ids(self, token: str) -> int:
+        return SPECIAL_TOKENS.index(token)
+
+
+def test_the_denoising_loss_is_that_of_the_first_trainer() -> None:
+    """Loss and gradient of a fixed seed are those that the code gave before it was taken apart into modules."""
+    model = new_model(tiny_recipe(), _Words())
+    generator = torch.Generator().manual_seed(11)
+    image = torch.randint(256, (3, 384, 384), generator=generator).to(torch.uint8)
+    target, canvas = torch.randint(20, 600, (2, 3, 40), generator=generator)
+    noise = torch.rand(3, 40, generator=generator) < 0.6
+    words = torch.tensor([2, 4, 50, 6, *[8] * 64, 7, 60, 61, 5])
+    prompts = Prompts(words.expand(3, -1), (words == 8).long().expand(3, -1))
+    features = encode_images(model, *patches(image, 16))
+    loss = BlockDiffusion(600).loss(model, prompts, features, Answers(target, canvas, noise), generator)
+    loss.backward()
+    gradient = sum(float(p.grad.double().abs().sum()) for p in model.parameters() if p.grad is not None)
+    assert loss.item() == pytest.approx(6.408126354217529, abs=2e-5)
+    assert gradient == pytest.approx(1051.5986348737201, rel=1e-3)
 
 
 def test_the_denoising_loss_is_flat_cross_entropy_after_a_pass_of_self_conditioning() -> None:
