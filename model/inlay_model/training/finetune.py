@@ -7,7 +7,7 @@ run that goes on from its state sees what it would have seen.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inlay_model.errors import BadData
 from inlay_model.experts import use_dense_experts
 from inlay_model.loading import Checkpoint
 from inlay_model.tokens import encode_plain
@@ -97,19 +98,25 @@ class Collation:
         return made["pixel_values"], made["image_position_ids"]
 
 
-class ExampleStream(torch.utils.data.IterableDataset[Batch]):
-    """Batches number `first` and on, each of `size` examples; every epoch has an order of its own."""
+class ExampleStream(torch.utils.data.IterableDataset[Batch | BadData]):
+    """Batches number `first` and on, each of `size` examples; every epoch has an order of its own.
+
+    A batch with a bad line is the error, which a worker process could only raise buried in its own traceback.
+    """
 
     def __init__(self, dataset: Dataset, collation: Collation, size: int, seed: int, first: int) -> None:
         self._dataset, self._collation, self._size = dataset, collation, size
         self._seed, self._first = seed, first
         self._order: tuple[int, Any] = (-1, None)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | BadData]:
         worker = torch.utils.data.get_worker_info()
         number, stride = (self._first, 1) if worker is None else (self._first + worker.id, worker.num_workers)
         while True:
-            yield self.batch(number)
+            try:
+                yield self.batch(number)
+            except BadData as problem:
+                yield problem
             number += stride
 
     def batch(self, number: int) -> Batch:
@@ -157,7 +164,7 @@ class AdapterTrainer:
         loader = torch.utils.data.DataLoader(
             stream, batch_size=None, num_workers=self.workers, prefetch_factor=2 if self.workers else None
         )
-        self.loop.run(iter(loader), until)
+        self.loop.run(_good(loader), until)
 
     def _loss(self, batch: Batch) -> dict[str, Tensor]:
         features = None
@@ -191,6 +198,13 @@ class AdapterTrainer:
         self.loop.restore(state["loop"])
         self.generator.set_state(state["generator"].cpu())
         return True
+
+
+def _good(batches: Iterable[Batch | BadData]) -> Iterator[Batch]:
+    for batch in batches:
+        if isinstance(batch, BadData):
+            raise batch
+        yield batch
 
 
 def dataset_of(file: Path, base: Checkpoint, kind: str) -> Dataset:

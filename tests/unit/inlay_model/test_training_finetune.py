@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from inlay_model.errors import BadData
 from inlay_model.gap_prompt import GAP_MARK
 from inlay_model.loading import load
 from inlay_model.training import lora
@@ -144,6 +146,32 @@ def test_checkpointed_activations_give_the_same_gradients(bases: dict[str, Path]
     assert losses(kept) == pytest.approx(losses(saved), abs=1e-6)
     one, other = (lora.adapter_state(run.model) for run in (kept, saved))
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_image_ends_the_run_with_its_line(bases: dict[str, Path], tmp_path: Path, workers: int) -> None:
+    """Also from a worker process the message is file, line, field and remedy, and no traceback."""
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    data = write_jsonl(tmp_path, [{"image": "broken.png", "prompt": "Where?", "answer": "Left."}])
+    run = trainer(bases, data, tmp_path / "run")
+    run.workers = workers
+    with pytest.raises(BadData) as raised:
+        run.run()
+    assert "data.jsonl:1: image" in str(raised.value)
+    assert "Traceback" not in str(raised.value)
+
+
+def test_mixed_precision_keeps_the_adapter_in_float32(bases: dict[str, Path], data: Path, tmp_path: Path) -> None:
+    """The base computes in bfloat16, what is learnt is kept in float32 and saved as the base is."""
+    base = load(bases["diffusion"], device="cpu", dtype="bfloat16")
+    half = recipe("diffusion", precision="bf16", steps=1)
+    run = AdapterTrainer(half, base, dataset_of(data, base, "diffusion"), tmp_path, RunLog(tmp_path))
+    (loss,) = losses(run)[:1]
+    assert np.isfinite(loss)
+    assert {p.dtype for p in run.loop.parameters} == {torch.float32}
+    run.save()
+    kept = load_file(tmp_path / ADAPTER / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in kept.values()} == {torch.bfloat16}
 
 
 def test_every_epoch_sees_every_example_in_its_own_order(bases: dict[str, Path], data: Path) -> None:
