@@ -1,6 +1,7 @@
 """Our side of the speed suite: steps, drafts, batches and infills on the accelerated path."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def drafts(case: Case, record: Record) -> None:
     _step(case, record, model, path, "step_ms", rows=1)
     record.attempt("ours", "prefill_ms", lambda: _prefill(case, record, model))
     for steps in (16, 32, 48):
-        record.attempt("ours", f"draft{steps}_s", lambda steps=steps: _draft(case, record, model, tokenizer, steps))
+        record.attempt("ours", f"draft{steps}_s", partial(_draft, case, record, model, tokenizer, steps))
     _step(case, record, model, path, "batch8_step_ms", rows=8)
     _step(case, record, model, path, "batch4_step_ms", rows=4)
     _seal(record, model, path, "bf16")

@@ -156,7 +156,7 @@ def anatomy(case: Case, record: Record) -> None:
     }
     for slices in (8, 32):
         if weights.vocabulary % slices == 0 and case.device.type == "cuda":
-            parts[f"expectation_{slices}_slices"] = lambda slices=slices: _sliced(p_NV, weights.embedding, slices)
+            parts[f"expectation_{slices}_slices"] = partial(_sliced, p_NV, weights.embedding, slices)
     for name, work in parts.items():
 
         def measure(name: str = name, work: Callable[[], Any] = work) -> None:
@@ -234,21 +234,30 @@ def _kernel_cases(case: Case) -> dict[str, Callable[[Reference], Any]]:
         own = text.per_layer_config[number]
         heads = Heads(normal(own.head_dim), normal(own.head_dim), text.num_attention_heads, own.num_key_value_heads,
                       own.head_dim, kind == "sliding_attention")  # fmt: skip
-        room = Room(*(normal(1, heads.kv_heads, 512 + tokens, heads.width) for _ in range(2)), 512)
+        kept = [normal(1, heads.kv_heads, 512 + tokens, heads.width) for _ in range(2)]
+        room = Room(kept[0], kept[1], 512)
         q_TAW = normal(tokens, heads.q_heads, heads.width, scale=0.2)
         columns = (heads.q_heads + heads.kv_heads * (2 if heads.own_values else 1)) * heads.width
         projected = normal(tokens, columns)
         turn = (normal(tokens, heads.width), normal(tokens, heads.width))
         slots_T = torch.arange(512, 512 + tokens, dtype=torch.int32, device=case.device)
-        cases[f"attend_{kind}"] = lambda kernels, q=q_TAW, room=room: kernels.attend(q, room, lengths_B)
-        cases[f"heads_{kind}"] = lambda kernels, p=projected, h=heads, t=turn, s=slots_T, r=room: kernels.heads(
-            p, h, t, s, r, eps
-        )
+        cases[f"attend_{kind}"] = partial(_attended, (q_TAW, room, lengths_B))
+        cases[f"heads_{kind}"] = partial(_headed, (projected, heads, turn, slots_T, room, eps))
     for bits in (16, 8, 4):
-        cases[f"experts_{bits}"] = lambda kernels, bits=bits: kernels.experts(
-            x_TH, chosen_TK, _seeded_experts(case, bits)
-        )
+        cases[f"experts_{bits}"] = partial(_experted, case, bits, x_TH, chosen_TK)
     return cases
+
+
+def _attended(given: tuple[Any, ...], kernels: Reference) -> Any:
+    return kernels.attend(*given)
+
+
+def _headed(given: tuple[Any, ...], kernels: Reference) -> Any:
+    return kernels.heads(*given)
+
+
+def _experted(case: Case, bits: int, x_TH: torch.Tensor, chosen_TK: torch.Tensor, kernels: Reference) -> Any:
+    return kernels.experts(x_TH, chosen_TK, _seeded_experts(case, bits))
 
 
 def _seeded_experts(case: Case, bits: int) -> Experts:
@@ -280,6 +289,6 @@ def _vision(config: Any) -> int:
     from transformers import AutoModel
 
     with torch.device("meta"):
-        tower = AutoModel.from_config(config.vision_config)
-    projection = config.vision_config.hidden_size * config.text_config.hidden_size
-    return sum(weight.numel() for weight in tower.parameters()) + projection
+        tower: Any = AutoModel.from_config(config.vision_config)
+    projection = int(config.vision_config.hidden_size * config.text_config.hidden_size)
+    return projection + sum(int(weight.numel()) for weight in tower.parameters())

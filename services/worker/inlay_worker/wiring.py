@@ -51,6 +51,9 @@ def load_model(settings: Settings) -> Model:
             _checkpoint(settings.model) or default_checkpoint(),
             revision=settings.model_revision or None,
             device=settings.device or None,
+            precision=settings.precision,
+            # On by itself where there is a GPU; the setting can only turn it off.
+            accelerate=None if settings.accelerate else False,
         )
     except ModelError as error:
         raise Unavailable(error.code, str(error), "INLAY_MODEL") from None

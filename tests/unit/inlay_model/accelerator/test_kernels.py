@@ -79,7 +79,8 @@ def test_heads_are_normed_turned_and_put_into_their_slots(kind: torch.dtype, own
     slots_T = torch.arange(8, 14, dtype=torch.int32).repeat(2).to(DEVICE)
 
     def work(kernels: Reference) -> tuple[torch.Tensor, ...]:
-        room = Room(*(torch.full((2, 2, 20, 32), 3.0).to(DEVICE, kind) for _ in range(2)), 8)
+        keys, values = (torch.full((2, 2, 20, 32), 3.0).to(DEVICE, kind) for _ in range(2))
+        room = Room(keys, values, 8)
         return kernels.heads(projected_TD, heads, turn, slots_T, room, 1e-6), room.keys, room.values
 
     agree(work, kind)
