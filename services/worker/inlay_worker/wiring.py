@@ -55,6 +55,8 @@ def load_model(settings: Settings) -> Model:
             revision=settings.model_revision or None,
             device=settings.device or None,
             adapter=to_load(read_choice(settings.adapter, settings.adapters)),
+            precision=settings.precision,
+            accelerate=settings.accelerate,
         )
     except ModelError as error:
         setting = "INLAY_ADAPTER" if isinstance(error, AdapterProblem) else "INLAY_MODEL"
