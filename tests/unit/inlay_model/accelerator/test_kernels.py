@@ -71,7 +71,7 @@ def test_what_stands_between_the_matmuls_of_a_layer_is_the_plain_one(kind: torch
 
 
 @pytest.mark.parametrize("own_values", [True, False])
-def test_heads_are_normed_turned_and_put_into_their_slots(kind: torch.dtype, own_values: bool) -> None:  # noqa: FBT001
+def test_heads_are_normed_turned_and_put_into_their_slots(kind: torch.dtype, own_values: bool) -> None:
     """Two rows of six tokens: queries come back, keys and values stand in the room, all else there is untouched."""
     heads = Heads(normal(32, kind=kind), normal(32, kind=kind), 4, 2, 32, own_values)
     projected_TD = normal(12, (8 if own_values else 6) * 32, kind=kind)
@@ -132,7 +132,7 @@ def test_grouping_puts_every_pair_into_a_block_of_its_expert() -> None:
 
 @pytest.mark.parametrize("bits", [16, 8, 4])
 @pytest.mark.parametrize("swap", [True, False])
-def test_experts_are_the_plain_ones_in_every_precision(kind: torch.dtype, bits: int, swap: bool) -> None:  # noqa: FBT001
+def test_experts_are_the_plain_ones_in_every_precision(kind: torch.dtype, bits: int, swap: bool) -> None:
     """Uneven routing over some of twelve experts, of which one has more rows than a block."""
     experts = pack(normal(12, 128, 128, kind=kind, scale=0.1), normal(12, 128, 64, kind=kind, scale=0.1), bits)
     tiles = {key: Tile(32, 64, 2, 4, swap) for key in SMALL_TILES}
