@@ -19,9 +19,9 @@ from inlay_core.domain.errors import Unavailable
 from inlay_core.logs import configure_logs, get_logger
 from inlay_core.messaging import CeleryWakeup, celery_app
 from inlay_core.settings import Settings
-from inlay_dicom.mapping import FolderImages
+from inlay_dicom.mapping import ArchiveImages, FolderImages
 from inlay_gateway.delivery import Books, Oru, Sent, deliver_result, deliver_wakeups
-from inlay_gateway.dicom import site_of, store_of
+from inlay_gateway.dicom import archives, site_of, store_of
 from inlay_gateway.sweepers import queue_arrived, reclaim, seal, wake
 from inlay_hl7.client import MllpClient
 
@@ -82,6 +82,10 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
     all_of_them.append(Duty("retention", _RETENTION_SECONDS, lambda: _removed(store.forget(keep_s))))
     if services.images is not None:
         all_of_them.append(_images_duty(books, services.images, settings.sweep_seconds))
+    for number, archive in enumerate(archives(settings, neighbours)):
+        # A folder index of its own: the duty that watches the folder must not wait for one that waits for an archive.
+        source = ArchiveImages(FolderImages.below(settings.images), archive)
+        all_of_them.append(_images_duty(books, source, settings.sweep_seconds, f"archive-{number}"))
     if settings.oru_address is not None:
         host, port = settings.oru_address
         timeout = settings.oru_timeout_seconds
@@ -91,8 +95,8 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
     return all_of_them
 
 
-def _images_duty(books: Books, images: ImageSource, pause: float) -> Duty:
-    return Duty("images", pause, lambda: _swept("images", queue_arrived(books, images)))
+def _images_duty(books: Books, images: ImageSource, pause: float, name: str = "images") -> Duty:
+    return Duty(name, pause, lambda: _swept(name, queue_arrived(books, images)))
 
 
 def work(all_of_them: Sequence[Duty], stopped: threading.Event, rest: float = _REST_SECONDS) -> None:
