@@ -32,7 +32,11 @@ STUDY_KEYS: Final = (
 
 
 class ArchiveProblem(Exception):
-    """The archive did not give what was asked. `code` is away, refused, or answer (one that cannot be understood)."""
+    """The archive did not give what was asked. `code` says why.
+
+    away: it may be asked again. refused: somebody has to change something, here or there. answer: it cannot be
+    understood. rejected: the object that was sent will not be taken.
+    """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -11,11 +11,15 @@ from typing import Final
 
 from inlay_core.application.ports import ImageRef
 from inlay_core.domain.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, Unavailable
+from inlay_core.domain.order import Order
+from inlay_core.domain.patient import PersonName
+from inlay_core.domain.report import Report
 from inlay_dicom.archive import Archive, ArchiveProblem, Wanted
 from inlay_dicom.choose import in_order, view_of
 from inlay_dicom.dataset import Header
 from inlay_dicom.errors import InvalidDicom
 from inlay_dicom.folder import FolderIndex, Found
+from inlay_dicom.structured_report import Name, SignedReport
 
 FOLDER: Final = "folder"
 # Views of one study arrive one after another. Until a frontal one has, a study that still grows is not drafted from:
@@ -156,6 +160,41 @@ class ArchiveImages:
         self._asked.move_to_end(key)
         while len(self._asked) > _REMEMBERED:
             self._asked.popitem(last=False)
+
+
+def signed_report(
+    report: Report, order: Order, *, study_instance_uid: str, organization: str, notice: str, predecessor: int | None
+) -> SignedReport:
+    """The document's values from a signed version and its order. Raises Invalid for one that nobody signed."""
+    if report.signature is None or not report.is_signed:
+        raise Invalid("not-signed", "Only a signed report becomes a document.", "report.status")
+    patient, provider = order.patient, order.ordering_provider
+    return SignedReport(
+        report_id=report.id,
+        version=report.version,
+        study_instance_uid=study_instance_uid,
+        patient_id=patient.identifier,
+        patient_issuer=patient.assigner,
+        patient_name=_name(patient.name),
+        birth_date=patient.birth_date,
+        sex=patient.sex or "",
+        accession_number=order.accession_number or "",
+        placer_number=order.placer_number or "",
+        filler_number=order.filler_number or "",
+        referring=_name(provider.name if provider else None),
+        procedure=order.procedure.text or "",
+        studied_at=order.studied_at,
+        signed_at=report.signature.signed_at,
+        signer=report.signature.signer_name,
+        organization=organization,
+        sections=[(section.name, section.text) for section in report.sections],
+        notice=notice,
+        predecessor=predecessor,
+    )
+
+
+def _name(name: PersonName | None) -> Name:
+    return Name(name.family, name.given, name.middle, name.prefix, name.suffix) if name else Name()
 
 
 def domain_error(problem: InvalidDicom) -> DomainError:

@@ -34,6 +34,7 @@ MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
 _SUCCESS: Final = 0x0000
 _PENDING: Final = frozenset({0xFF00, 0xFF01})
 _WARNING: Final = 0xB000
+_OUT_OF_RESOURCES: Final = 0xA700
 _DESTINATION_UNKNOWN: Final = 0xA801
 # Rejection notes are key objects: with them the choice of images knows what was taken out of use.
 _KEY_OBJECT: Final = "KO"
@@ -97,7 +98,9 @@ class DimseArchive:
             raise ArchiveProblem("away", "The archive broke off.")
         # Warnings (B000, B006, B007) mean that it is stored, with something coerced or left out.
         if status != _SUCCESS and status & 0xF000 != _WARNING:
-            raise ArchiveProblem("refused", f"The archive did not take the object (status {status:04X}).")
+            lasting = status & 0xFF00 != _OUT_OF_RESOURCES
+            message = f"The archive did not take the object (status {status:04X})."
+            raise ArchiveProblem("rejected" if lasting else "away", message)
 
     @contextmanager
     def _associated(self, sop_class: str) -> Iterator[Any]:

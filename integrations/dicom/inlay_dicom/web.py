@@ -3,6 +3,7 @@
 Every answer is bounded in size and in time as a whole: an archive that sends a byte now and then holds nobody for ever.
 """
 
+import io
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from email.message import Message
 from pathlib import Path
 from typing import Any, Final
 
+import pydicom
 import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom.dataset import Dataset
@@ -28,7 +30,7 @@ from inlay_dicom.archive import (
     studies_of,
 )
 from inlay_dicom.choose import in_order
-from inlay_dicom.dataset import DEFAULT_LIMITS, header_of
+from inlay_dicom.dataset import DEFAULT_LIMITS, header_of, number_of
 from inlay_dicom.errors import InvalidDicom
 from inlay_dicom.store import ReceivedStore
 
@@ -36,6 +38,9 @@ _PIECE: Final = 1 << 16
 # As the archive stored it: what it would decode and encode again is not the same image to the byte.
 _ANY_SYNTAX: Final = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _REFUSALS: Final = frozenset({401, 403})
+_CONFLICT: Final = 409
+# PS3.7 C.5.8, "duplicate SOP instance": sent before, and only the answer was lost.
+_DUPLICATE: Final = 0x0111
 _NOTHING: Final = frozenset({204, 404, 410})
 
 
@@ -97,9 +102,23 @@ class WebArchive:
 
     def send(self, dataset: Dataset) -> None:
         """STOW-RS of one object; an archive that has it already says so by success. Raises `ArchiveProblem`."""
-        answer = self._asked(lambda: self._client.store_instances([dataset]))
-        if answer is None or "FailedSOPSequence" in answer:
-            raise ArchiveProblem("refused", "The archive did not take the object.")
+        # The library writes a dataset as it is: only one that was read from a file has the beginning of a file.
+        whole = pydicom.dcmread(io.BytesIO(_file(dataset)))
+        answer = self._asked(lambda: self._stored(whole))
+        if answer is None or any(number_of(one, "FailureReason") != _DUPLICATE for one in _failures(answer)):
+            raise ArchiveProblem("rejected", "The archive did not take the object.")
+
+    def _stored(self, whole: Dataset) -> Dataset:
+        try:
+            answer: Dataset = self._client.store_instances([whole])
+        except requests.HTTPError as error:
+            # Nothing was stored; the body says of each object why (PS3.18 10.5.3), for one that is there already, too.
+            if error.response is None or error.response.status_code != _CONFLICT:
+                raise
+            answer = Dataset.from_json(error.response.json())
+            if not _failures(answer):
+                raise
+        return answer
 
     def _retrieved(self, path: str, sop_instance_uid: str) -> int:
         response = self._asked(
@@ -140,6 +159,16 @@ class WebArchive:
             raise
         except Exception as error:  # noqa: BLE001 - an answer may hold anything, and the library raises accordingly.
             raise ArchiveProblem("answer", f"The answer cannot be read ({type(error).__name__}).") from None
+
+
+def _failures(answer: Dataset) -> list[Dataset]:
+    return list(answer.get("FailedSOPSequence") or ())
+
+
+def _file(dataset: Dataset) -> bytes:
+    file = io.BytesIO()
+    pydicom.dcmwrite(file, dataset, enforce_file_format=True)
+    return file.getvalue()
 
 
 def parts(content_type: str, body: bytes) -> Iterator[bytes]:

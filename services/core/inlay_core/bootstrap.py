@@ -87,11 +87,16 @@ def site_of(settings: Settings) -> Site:
             infill=settings.infill,
             imported_text_allowed=settings.prompt_with_reason,
         ),
-        destinations=(Destination.ORU,) if settings.oru_target else (),
+        destinations=_destinations(settings),
         lease_seconds=settings.lease_seconds,
         max_attempts=settings.max_attempts,
         max_open_jobs=settings.max_open_jobs,
     )
+
+
+def _destinations(settings: Settings) -> tuple[str, ...]:
+    wanted = ((Destination.ORU, settings.oru_target), (Destination.DICOM, settings.dicom_reports))
+    return tuple(destination for destination, target in wanted if target)
 
 
 def unit_of_work(settings: Settings, *, read_only: bool = False) -> UnitOfWork:

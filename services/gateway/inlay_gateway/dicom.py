@@ -45,6 +45,17 @@ def archives(settings: Settings, site: Site) -> list[Archive]:
     return found
 
 
+def sender_of(settings: Settings, site: Site) -> WebArchive | DimseArchive | None:
+    """The archive that gets signed reports. Raises Invalid where the file does not name it."""
+    if not settings.dicom_reports:
+        return None
+    if settings.dicom_reports == "dicomweb" and site.dicomweb is not None:
+        return WebArchive(site.dicomweb, store_of(settings, site), settings.zone)
+    if settings.dicom_reports == "dimse" and site.dimse is not None:
+        return DimseArchive(site.dimse, site.ae_title, settings.zone)
+    raise Invalid("bad-setting", f"[{settings.dicom_reports}] is missing; INLAY_DICOM_REPORTS needs it.", SETTING)
+
+
 def storage_scp(settings: Settings, site: Site) -> StorageScp:
     """The Storage SCP of these settings, not started. Raises Invalid for what would let anybody in, or cannot be."""
     listener = site.listener

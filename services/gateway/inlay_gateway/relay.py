@@ -21,7 +21,8 @@ from inlay_core.messaging import CeleryWakeup, celery_app
 from inlay_core.settings import Settings
 from inlay_dicom.mapping import ArchiveImages, FolderImages
 from inlay_gateway.delivery import Books, Oru, Sent, deliver_result, deliver_wakeups
-from inlay_gateway.dicom import archives, site_of, store_of
+from inlay_gateway.dicom import archives, sender_of, site_of, store_of
+from inlay_gateway.documents import Documents, deliver_document
 from inlay_gateway.sweepers import queue_arrived, reclaim, seal, wake
 from inlay_hl7.client import MllpClient
 
@@ -86,6 +87,10 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
         # A folder index of its own: the duty that watches the folder must not wait for one that waits for an archive.
         source = ArchiveImages(FolderImages.below(settings.images), archive)
         all_of_them.append(_images_duty(books, source, settings.sweep_seconds, f"archive-{number}"))
+    sender = sender_of(settings, neighbours)
+    if sender is not None:
+        documents = Documents(sender, settings.facility, settings.zone, services.images)
+        all_of_them.append(Duty("documents", _OUTBOX_SECONDS, lambda: _told(deliver_document(books, documents))))
     if settings.oru_address is not None:
         host, port = settings.oru_address
         timeout = settings.oru_timeout_seconds

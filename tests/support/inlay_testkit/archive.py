@@ -59,7 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.held.received.append(self.rfile.read(int(self.headers["Content-Length"])))
-        self._answer((200, "application/dicom+json", b"{}"))
+        self._answer(self.held.instead(self.path) or (200, "application/dicom+json", b"{}"))
 
     def _found(self) -> Answer:
         url = urlsplit(self.path)

@@ -1,5 +1,6 @@
 import contextlib
 import itertools
+import json
 import socket
 import ssl
 import threading
@@ -19,6 +20,7 @@ from pydicom.dataset import Dataset
 
 from inlay_core.domain.errors import Unavailable
 from inlay_dicom.archive import ArchiveProblem, StudyFound, Wanted, studies_of
+from inlay_dicom.dataset import read
 from inlay_dicom.folder import FolderIndex
 from inlay_dicom.mapping import ArchiveImages, FolderImages
 from inlay_dicom.scu import DimseArchive, DimseServer
@@ -230,6 +232,36 @@ def test_no_body_breaks_the_parser(content_type: str, body: bytes) -> None:
     """Whatever came, the answer is parts or an `ArchiveProblem`."""
     with contextlib.suppress(ArchiveProblem):
         assert all(isinstance(part, bytes) for part in parts(content_type, body))
+
+
+def failed(reason: int) -> bytes:
+    """A STOW-RS answer about an object that was not stored."""
+    return json.dumps({"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [reason]}}]}}).encode()
+
+
+@pytest.mark.parametrize(("reason", "taken"), [(0x0111, True), (0x0110, False), (0xA900, False)])
+@pytest.mark.parametrize("status", [200, 409])
+def test_what_an_archive_says_of_an_object(
+    url: str, held: Held, tmp_path: Path, reason: int, taken: bool, status: int
+) -> None:
+    """That it is there already is success, whatever the HTTP status; every other reason is a rejection."""
+    held.instead = lambda _: (status, "application/dicom+json", failed(reason))
+    archive = web(tmp_path, url)
+    if taken:
+        archive.send(radiograph(PIXELS))
+        return
+    with pytest.raises(ArchiveProblem) as problem:
+        archive.send(radiograph(PIXELS))
+    assert problem.value.code == "rejected"
+
+
+def test_what_is_sent_is_a_whole_file(url: str, held: Held, tmp_path: Path) -> None:
+    """STOW-RS takes Part 10 files: with preamble, and with file meta information that names the object."""
+    dataset = radiograph(PIXELS, SOPInstanceUID="7.1")
+    web(tmp_path, url).send(dataset)
+    (body,) = held.received
+    (part,) = parts('multipart/related; boundary="0f3cf5c0-70e0-41ef-baef-c6f9f65ec3e1"', body)
+    assert read(part).file_meta.MediaStorageSOPInstanceUID == "7.1"
 
 
 # ── DIMSE ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -49,6 +49,8 @@ def publish_report(act: Act, report: Report) -> None:
     if report.event not in PUBLISHED_EVENTS:
         return
     for destination in act.site.destinations:
+        if destination == Destination.DICOM and not report.is_signed:
+            continue  # An archive keeps documents for ever: it gets what somebody answers for.
         item_id = act.new_id()
         payload = {"report_id": report.id, "version": report.version, "status": str(report.status)}
         act.uow.outbox.add(
