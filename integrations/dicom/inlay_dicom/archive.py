@@ -5,13 +5,13 @@ An archive brings images into the store of received files; nothing reads images 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import date, datetime, tzinfo
 from typing import Final, Protocol
 
 from pydicom.dataset import Dataset
 
 from inlay_dicom.dataset import text_of, texts_of
-from inlay_dicom.times import study_time
+from inlay_dicom.times import parse_date, study_time
 
 # A report is about a handful of films. What a study of thousands of slices would cost is not spent.
 IMAGES_PER_STUDY: Final = 8
@@ -28,6 +28,7 @@ STUDY_KEYS: Final = (
     "AccessionNumber",
     "PatientID",
     "IssuerOfPatientID",
+    "PatientBirthDate",
 )
 
 
@@ -72,6 +73,7 @@ class StudyFound:
     accession_number: str
     patient_id: str
     issuer: str
+    birth_date: date | None = None
 
 
 class Archive(Protocol):
@@ -107,4 +109,5 @@ def _study(answer: Dataset, zone: tzinfo) -> StudyFound:
         text_of(answer, "AccessionNumber"),
         text_of(answer, "PatientID"),
         text_of(answer, "IssuerOfPatientID"),
+        parse_date(text_of(answer, "PatientBirthDate")),
     )

@@ -93,8 +93,9 @@ def skip_reason(header: Header, rejected: frozenset[str] = frozenset()) -> str |
         return "localiser"
     if header.is_phantom:
         return None
-    if header.image_type[:2] == ("DERIVED", "SECONDARY"):
-        return "derived"
+    # PS3.3 C.7.6.1.1.2: made after the examination, for instance a screen shot, a dose page, a film with arrows on it.
+    if header.image_type[1:2] == ("SECONDARY",):
+        return "secondary"
     return None
 
 

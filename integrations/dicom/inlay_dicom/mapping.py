@@ -6,15 +6,16 @@ The only module of this package that knows the core.
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from datetime import tzinfo
 from pathlib import Path
 from typing import Final
 
 from inlay_core.application.ports import ImageRef
 from inlay_core.domain.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, Unavailable
-from inlay_core.domain.order import Order
+from inlay_core.domain.order import Order, PriorStudy
 from inlay_core.domain.patient import PersonName
 from inlay_core.domain.report import Report
-from inlay_dicom.archive import Archive, ArchiveProblem, Wanted
+from inlay_dicom.archive import Archive, ArchiveProblem, StudyFound, Wanted
 from inlay_dicom.choose import in_order, view_of
 from inlay_dicom.dataset import Header
 from inlay_dicom.errors import InvalidDicom
@@ -31,6 +32,7 @@ RESCAN_S: Final = 0.25
 # asked for more than every few minutes.
 FIRST_PAUSE_S: Final = 5.0
 LONGEST_PAUSE_S: Final = 300.0
+_LONGEST_DESCRIPTION: Final = 120
 _REMEMBERED: Final = 10_000
 _ARCHIVE: Final = ("", "")
 # What is not here will fail again when it is tried again.
@@ -160,6 +162,40 @@ class ArchiveImages:
         self._asked.move_to_end(key)
         while len(self._asked) > _REMEMBERED:
             self._asked.popitem(last=False)
+
+
+def priors_of(order: Order, archive: Archive, zone: tzinfo) -> list[PriorStudy]:
+    """What the archive has of the order's patient besides the order's own study. Raises Unavailable.
+
+    A patient id is unique per assigner only: what names another assigner or another birth date is another patient's.
+    """
+    try:
+        found = archive.studies(Wanted(patient_id=order.patient.identifier))
+    except ArchiveProblem as problem:
+        if problem.code == "answer":
+            return []  # Nothing that can be understood will be so the next time.
+        raise Unavailable(f"archive-{problem.code}", problem.message) from None
+    return [
+        # Its date is the one on the spot, which is kept with the moment.
+        PriorStudy(one.study_instance_uid, one.studied_at.astimezone(zone), _plain(one.description), one.modalities)
+        for one in found
+        if one.studied_at is not None and _is_prior(one, order)
+    ]
+
+
+def _is_prior(found: StudyFound, order: Order) -> bool:
+    own = found.study_instance_uid == order.study_instance_uid or (
+        order.accession_number is not None and found.accession_number == order.accession_number
+    )
+    patient = order.patient
+    same_assigner = found.issuer in ("", patient.assigner) or not patient.assigner
+    same_birth = None in (found.birth_date, patient.birth_date) or found.birth_date == patient.birth_date
+    return not own and same_assigner and same_birth
+
+
+def _plain(text: str) -> str:
+    """A description on one line, without what no database stores."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_LONGEST_DESCRIPTION]
 
 
 def signed_report(

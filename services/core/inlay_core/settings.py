@@ -72,7 +72,7 @@ class Settings:
     infill: bool = _setting(True, "Intended use: infill between locked fragments.")
     kill_switch: bool = _setting(False, "Stop all generation; reading and signing go on.")
     prompt_with_reason: bool = _setting(
-        False, "Let the order's free text (identifying) and imported text reach the model."
+        False, "Let the order's free text (identifying) and imported text (earlier studies) reach the model."
     )
     fhir_draft_status: str = _setting("partial", "DiagnosticReport.status of drafts: partial or preliminary.")
     auth: str = _setting("embedded", "embedded: a key pair in INLAY_HOME, loopback only. jwt: INLAY_JWKS_FILE decides.")
