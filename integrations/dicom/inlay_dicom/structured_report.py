@@ -123,7 +123,9 @@ def _describe_document(document: Dataset, report: SignedReport) -> None:
     document.SeriesDescription = "Report"
     document.ReferencedPerformedProcedureStepSequence = Items()
     document.Manufacturer = "Inlay"
-    document.TimezoneOffsetFromUTC = _offset(report.signed_at)
+    # It would hold for every time of the document: a study of last summer keeps the time that its images have.
+    if report.studied_at is None or report.studied_at.utcoffset() == report.signed_at.utcoffset():
+        document.TimezoneOffsetFromUTC = _offset(report.signed_at)
     document.InstanceNumber = str(report.version)
     document.CompletionFlag = "COMPLETE"
     document.VerificationFlag = "VERIFIED"

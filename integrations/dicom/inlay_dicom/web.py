@@ -4,6 +4,7 @@ Every answer is bounded in size and in time as a whole: an archive that sends a 
 """
 
 import io
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from inlay_dicom.dataset import DEFAULT_LIMITS, header_of, number_of
 from inlay_dicom.errors import InvalidDicom
 from inlay_dicom.store import ReceivedStore
 
+# It tells of every request, with the UIDs that were asked for.
+logging.getLogger("dicomweb_client").setLevel(logging.WARNING)
 _PIECE: Final = 1 << 16
 # As the archive stored it: what it would decode and encode again is not the same image to the byte.
 _ANY_SYNTAX: Final = 'multipart/related; type="application/dicom"; transfer-syntax=*'

@@ -206,4 +206,20 @@ def test_times_are_the_sites(tmp_path: Path) -> None:
         house.memory.world.orders[order.id] = replace(order, studied_at=moment.astimezone(ZoneInfo("UTC")))
     house.sign()
     house.deliver()
-    assert (house.archive.kept[0].StudyDate, house.archive.kept[0].StudyTime) == ("20260302", "003000")
+    (document,) = house.archive.kept
+    assert (document.StudyDate, document.StudyTime, document.TimezoneOffsetFromUTC) == ("20260302", "003000", "+0100")
+
+
+def test_a_study_of_last_summer_keeps_its_time() -> None:
+    """One offset would hold for all times of a document: where summer and winter meet in one, none is stated."""
+    house = House()
+    with house.memory() as uow:
+        order = uow.orders.get(house.report.order_id)
+        assert order is not None
+        moment = datetime(2025, 7, 1, 12, tzinfo=VIENNA)
+        house.memory.world.orders[order.id] = replace(order, studied_at=moment.astimezone(ZoneInfo("UTC")))
+    house.sign()
+    house.deliver()
+    (document,) = house.archive.kept
+    assert document.StudyTime == "120000"
+    assert "TimezoneOffsetFromUTC" not in document
