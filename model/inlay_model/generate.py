@@ -6,11 +6,11 @@ The loop of transformers' `generate` keeps nothing of a given canvas. This one i
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
 from inlay_model.errors import Cancelled, NotANumber
+from inlay_model.passes import Passes, Reader, View, driven
 from inlay_model.schedule import Sampler, begins_again, is_done, temperature
 from inlay_model.step import (
     Draw,
@@ -25,15 +25,6 @@ from inlay_model.step import (
     self_conditioning,
     unsettled_tail,
 )
-
-
-class Reader(Protocol):
-    """What the loop asks of the model; `inlay_model.prefix.Decoder` is the real one, a table of logits a toy."""
-
-    def __call__(
-        self, canvas_BL: torch.Tensor, wanted_BL: torch.Tensor, conditioning_BLV: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Logits N x V at the wanted positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +53,33 @@ def run(
     cancelled: Callable[[], bool] | None = None,
     draw: Draw = draw_by_inverse,
 ) -> Denoised:
+    """`denoising`, every pass of it done by this reader."""
+    work = denoising(
+        fixed,
+        sampler,
+        vocabulary,
+        generator,
+        banned_V=banned_V,
+        dtype=dtype,
+        on_step=on_step,
+        cancelled=cancelled,
+        draw=draw,
+    )
+    return driven(work, read)
+
+
+def denoising(
+    fixed: Fixed,
+    sampler: Sampler,
+    vocabulary: int,
+    generator: torch.Generator,
+    *,
+    banned_V: torch.Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    on_step: Callable[[int, Step], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    draw: Draw = draw_by_inverse,
+) -> Passes[Denoised]:
     """Denoise until done or out of steps. Rows that are done stand still while others go on.
 
     `dtype` is the model's, for self-conditioning. Raises `Cancelled` between two steps, `NotANumber` on NaN logits.
@@ -80,8 +98,9 @@ def run(
     for left in range(sampler.steps, 0, -1):
         if cancelled is not None and cancelled():
             raise Cancelled("The request was cancelled.")
+        logits_NV = yield View(impose(canvas_BL, fixed), free_BL, conditioning_BLV)
         step = denoise(
-            read(impose(canvas_BL, fixed), free_BL, conditioning_BLV),
+            logits_NV,
             canvas_BL,
             fixed,
             temperature=temperature(left, sampler),

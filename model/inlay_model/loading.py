@@ -46,6 +46,8 @@ class Checkpoint:
     about: About
     digest: str
     revision: str | None
+    # Digest of the adapter whose weights were merged in or are used beside the checkpoint's own; None without one.
+    adapter_digest: str | None = None
 
     @property
     def canvas_length(self) -> int:

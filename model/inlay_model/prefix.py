@@ -3,8 +3,8 @@
 Encoded studies are kept under a byte budget, so that an infill on a study already seen encodes nothing again.
 """
 
-import copy
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from inlay_model.errors import PromptTooLong
+from inlay_model.rows import joined, mask, own_copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def encode(
 ) -> Prefix:
     """Encode these tokens (with the images among them), continuing `after` where given, which stays as it is."""
     device = model.device
-    cache = DynamicCache(config=model.config.get_text_config()) if after is None else _own_copy(after.cache)
+    cache = DynamicCache(config=model.config.get_text_config()) if after is None else own_copy(after.cache)
     begin = 0 if after is None else after.length
     end = begin + len(ids)
     if end + model.config.canvas_length > model.config.text_config.max_position_embeddings:
@@ -121,41 +122,50 @@ def encode(
 
 
 class Decoder:
-    """The model reading one prefix: logits of a batch of canvases at the positions that are asked for."""
+    """The model reading encoded prompts: logits of a batch of canvases at the positions that are asked for.
 
-    def __init__(self, model: Any, prefix: Prefix, batch: int = 1) -> None:
+    `prefix` is one prompt for all of `batch` canvases, or one for each canvas.
+    """
+
+    def __init__(self, model: Any, prefix: Prefix | Sequence[Prefix], batch: int = 1) -> None:
+        prefixes = [prefix] * batch if isinstance(prefix, Prefix) else list(prefix)
         self._model = model
-        self._cache = prefix.cache
-        if batch > 1:
-            self._cache = _own_copy(prefix.cache)
-            self._cache.batch_repeat_interleave(batch)
-        self._from = prefix.length
+        self._cache, self._widths = joined([row.cache for row in prefixes])
+        self._from_B1 = torch.tensor([[row.length] for row in prefixes], device=model.device)
         self.passes = 0
 
     def __call__(
-        self, canvas_BL: torch.Tensor, wanted_BL: torch.Tensor, conditioning_BLV: torch.Tensor | None = None
+        self,
+        canvas_BL: torch.Tensor,
+        wanted_BL: torch.Tensor,
+        conditioning_BLV: torch.Tensor | None = None,
+        conditioned_B: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Logits (float32, N x V) at the N wanted positions of the canvases, in reading order.
 
-        The head is computed there only. `conditioning_BLV` are the logits of the step before.
+        The head is computed there only. `conditioning_BLV` are the logits of the step before; rows for which
+        `conditioned_B` is false are in their first step, and theirs are not looked at.
         """
         self.passes += 1
         length = canvas_BL.shape[1]
-        positions_1L = torch.arange(self._from, self._from + length, device=canvas_BL.device).unsqueeze(0)
         out = self._model.model(
             past_key_values=self._cache,
             decoder_input_ids=canvas_BL,
             self_conditioning_logits=conditioning_BLV,
-            decoder_position_ids=positions_1L,
+            self_conditioning_mask=conditioned_B,
+            decoder_attention_mask=self._masks(length),
+            decoder_position_ids=self._from_B1 + torch.arange(length, device=canvas_BL.device),
         )
         logits_NV: torch.Tensor = self._model.lm_head(out.last_hidden_state[wanted_BL]).float()
         cap = self._model.final_logit_softcapping
         capped_NV: torch.Tensor = torch.tanh(logits_NV / cap) * cap
         return capped_NV
 
-
-def _own_copy(cache: Any) -> Any:
-    # Layers replace their tensors when they grow or repeat, so copying the objects around the tensors is enough.
-    own = copy.copy(cache)
-    own.layers = [copy.copy(layer) for layer in cache.layers]
-    return own
+    def _masks(self, length: int) -> dict[str, torch.Tensor | None]:
+        """Masks by kind of layer: sliding layers keep less of a long prompt than the others."""
+        text = self._model.config.text_config
+        added = self._model.dtype if self._model.config._attn_implementation == "eager" else None  # noqa: SLF001
+        return {
+            kind: mask(self._widths[text.layer_types.index(kind)], length, self._model.device, added)
+            for kind in set(text.layer_types)
+        }
