@@ -1,4 +1,4 @@
-"""`python -m inlay_model`: draft, infill, replay, bench, eval and train. The help is written to be learnt from."""
+"""`python -m inlay_model` and its commands, from draft to fetch. The help is written to be learnt from."""
 
 import argparse
 import importlib
@@ -30,12 +30,16 @@ write down how a text came about, and make it again:
 how fast is it here, and how good:
   python -m inlay_model bench
   python -m inlay_model eval --suite phantom --seed 1 --limit 64 --json
+  python -m inlay_model eval --suite infill --sibling SIBLING_FOLDER --limit 64
 """
 # These have arguments of their own and a main(argv) in the module named.
 _ELSEWHERE = {
-    "bench": ("inlay_model.bench", "measure drafts and infills against transformers' own generate"),
-    "eval": ("inlay_model.evaluate", "measure how right drafts and infills are"),
-    "train": ("inlay_model.train", "train a checkpoint on synthetic phantoms"),
+    "bench": ("inlay_model.evaluation.bench", "measure drafts and infills against transformers' own generate"),
+    "eval": ("inlay_model.evaluation.command", "measure how right drafts, infills and answers are, and how fast"),
+    "phantoms": ("inlay_model.phantom.command", "write questions about phantoms, for training and evaluation"),
+    "train": ("inlay_model.training.command", "train a checkpoint or an adapter"),
+    "merge": ("inlay_model.merge", "add an adapter to a checkpoint's weights for good"),
+    "fetch": ("inlay_model.fetch", "bring a checkpoint from the hub, pinned and with digests"),
 }
 
 
@@ -86,6 +90,7 @@ def _shared() -> argparse.ArgumentParser:
     shared.add_argument("--image", type=Path, action="append", help="DICOM or picture file, frontal view first")
     shared.add_argument("--model", help="checkpoint folder or hub id (default: the demonstration checkpoint)")
     shared.add_argument("--revision", help="commit hash, needed with a hub id")
+    shared.add_argument("--adapter", type=Path, help="folder of a PEFT adapter made for that checkpoint")
     shared.add_argument("--style", help="site style that the checkpoint knows")
     shared.add_argument("--steps", type=int, default=16, help="denoising steps at most (default: %(default)s)")
     shared.add_argument("--seed", type=int, default=0, help="same seed, same text (default: %(default)s)")

@@ -61,9 +61,12 @@ class Engine:
         revision: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        *,
+        precision: str | None = None,
+        accelerate: bool | None = None,
     ) -> "Engine":
         """Engine with the checkpoint of this folder or hub id (the latter with its commit hash as `revision`)."""
-        return cls(load(path_or_hub_id, revision, device, dtype))
+        return cls(load(path_or_hub_id, revision, device, dtype, precision=precision, accelerate=accelerate))
 
     @property
     def is_demonstration(self) -> bool:
@@ -89,6 +92,10 @@ class Engine:
     def checkpoint(self) -> Checkpoint:
         """Model, tokenizer and image processor, for training and evaluation."""
         return self._checkpoint
+
+    def use_adapter(self, name: str | None) -> None:
+        """Make one of the adapters it was loaded with the active one, None for the bare checkpoint."""
+        self._checkpoint.use_adapter(name)
 
     @property
     def prefixes(self) -> Prefixes:
@@ -162,6 +169,8 @@ class Engine:
         """
         if record.model_digest != self.digest:
             raise ReplayMismatch("the checkpoint")
+        if record.adapter_digest != self._checkpoint.adapter_digest:
+            raise ReplayMismatch("the adapter")
         shots = list(images or ())
         if tuple(image_digest(shot) for shot in shots) != tuple(record.image_digests):
             raise ReplayMismatch("an image")

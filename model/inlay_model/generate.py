@@ -25,6 +25,7 @@ from inlay_model.step import (
     self_conditioning,
     unsettled_tail,
 )
+from inlay_model.stride import Stride
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,27 +89,40 @@ def denoising(
     canvas_BL = noise(fixed, vocabulary, generator)
     argmax_BL, accepted_BL = canvas_BL, torch.zeros_like(free_BL)
     doubt_B = torch.zeros(free_BL.shape[0], device=free_BL.device)
-    if not free_BL.any():
+    free = int(free_BL.sum())
+    if not free:
         return Denoised(argmax_BL, accepted_BL, doubt_B, 0)
-    certain_BLV = certain_logits(fixed, vocabulary, dtype)
+    certain_BLV: torch.Tensor | None = None
+    # What the next step is told: logits, or what a reader that takes the steps itself makes of them.
     conditioning_BLV: torch.Tensor | None = None
+    told_BLH: torch.Tensor | None = None
     done_B = torch.zeros(free_BL.shape[0], dtype=torch.bool, device=free_BL.device)
     same_B = [0] * free_BL.shape[0]
     taken = 0
     for left in range(sampler.steps, 0, -1):
         if cancelled is not None and cancelled():
             raise Cancelled("The request was cancelled.")
-        logits_NV = yield View(impose(canvas_BL, fixed), free_BL, conditioning_BLV)
-        step = denoise(
-            logits_NV,
-            canvas_BL,
-            fixed,
-            temperature=temperature(left, sampler),
-            entropy_bound=sampler.entropy_bound,
-            generator=generator,
-            banned_V=banned_V,
-            draw=draw,
+        heat = temperature(left, sampler)
+        # A reader that takes the step itself takes it as `denoise` does, and draws as it does.
+        stride = Stride(fixed, free, heat, sampler.entropy_bound, generator, banned_V, told_BLH)
+        logits_NV = yield View(
+            impose(canvas_BL, fixed), free_BL, conditioning_BLV, stride=stride if draw is draw_by_inverse else None
         )
+        step, told_BLH, conditioning_BLV = stride.taken, stride.told_BLH, None
+        if step is None:
+            step = denoise(
+                logits_NV,
+                canvas_BL,
+                fixed,
+                temperature=heat,
+                entropy_bound=sampler.entropy_bound,
+                generator=generator,
+                banned_V=banned_V,
+                draw=draw,
+            )
+            if certain_BLV is None:
+                certain_BLV = certain_logits(fixed, vocabulary, dtype)
+            conditioning_BLV = self_conditioning(certain_BLV, fixed, step.logits_NV)
         taken += 1
         stays_B1 = done_B.unsqueeze(-1)
         new_BL = torch.where(stays_B1, argmax_BL, step.argmax_BL)
@@ -117,7 +131,6 @@ def denoising(
         same_B = [count + 1 if same else 0 for count, same in zip(same_B, unchanged_B, strict=True)]
         argmax_BL, accepted_BL = new_BL, step.accepted_BL
         canvas_BL = torch.where(stays_B1, canvas_BL, step.canvas_BL)
-        conditioning_BLV = self_conditioning(certain_BLV, fixed, step.logits_NV)
         if on_step is not None:
             on_step(taken, step)
         doubt_B = mean_free_entropy(step, fixed)
@@ -128,7 +141,7 @@ def denoising(
             tail_BL = unsettled_tail(step.entropy_BL, free_BL, sampler.entropy_bound) & ~done_B.unsqueeze(-1)
             canvas_BL = torch.where(tail_BL, noise(fixed, vocabulary, generator), argmax_BL)
             # As in the first step: what was foretold of the tail is what is to be forgotten.
-            conditioning_BLV = None
+            conditioning_BLV, told_BLH = None, None
     return Denoised(argmax_BL, accepted_BL, doubt_B, taken)
 
 

@@ -8,11 +8,12 @@ Shapes: B canvases, L positions, V vocabulary, N = all wanted positions of the b
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 
 from inlay_model.prefix import Prefix
+from inlay_model.stride import Stride
 
 T = TypeVar("T")
 
@@ -22,13 +23,15 @@ class View:
     """What the model is to be shown in one pass, and at which positions its logits are wanted.
 
     `conditioning_BLV` are the logits of the step before. `prefixes` are the encoded prompts of the rows, one each;
-    empty while the work leaves that to whoever drives it.
+    empty while the work leaves that to whoever drives it. `stride` says how the step is taken that the logits are for,
+    where they are for one.
     """
 
     canvas_BL: torch.Tensor
     wanted_BL: torch.Tensor
     conditioning_BLV: torch.Tensor | None = None
     prefixes: tuple[Prefix, ...] = ()
+    stride: Stride | None = None
 
     @property
     def rows(self) -> int:
@@ -49,12 +52,36 @@ class Reader(Protocol):
         """Logits N x V at the wanted positions."""
 
 
+@runtime_checkable
+class Stepper(Protocol):
+    """A reader that can take whole steps itself, on the device: `prefix.Decoder` where its model is accelerated."""
+
+    def steps_itself(self, free: int) -> bool:
+        """Whether it takes steps with so many free positions."""
+
+    def step(self, canvas_BL: torch.Tensor, strides: Sequence[Stride]) -> torch.Tensor:
+        """Take these steps, which have the rows of the canvases between them, and leave each in its stride."""
+
+
+def takes_step(view: View, read: object) -> bool:
+    """Whether this reader itself takes the step that the view is for: it goes on to once it has begun to."""
+    stride = view.stride
+    if stride is None or view.conditioning_BLV is not None or not isinstance(read, Stepper):
+        return False
+    return stride.told_BLH is not None or read.steps_itself(stride.free)
+
+
 def driven(passes: Passes[T], read: Reader) -> T:
     """The result of the work, every pass of it done by this reader."""
     try:
         view = next(passes)
         while True:
-            view = passes.send(read(view.canvas_BL, view.wanted_BL, view.conditioning_BLV))
+            if takes_step(view, read):
+                assert isinstance(read, Stepper)
+                assert view.stride is not None
+                view = passes.send(read.step(view.canvas_BL, [view.stride]))
+            else:
+                view = passes.send(read(view.canvas_BL, view.wanted_BL, view.conditioning_BLV))
     except StopIteration as ended:
         result: T = ended.value
         return result

@@ -4,15 +4,21 @@ Encoded studies are kept under a byte budget, so that an infill on a study alrea
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers.cache_utils import DynamicCache
 
+from inlay_model.accelerator.ask import Ask
+from inlay_model.accelerator.attached import attached
 from inlay_model.errors import PromptTooLong
 from inlay_model.rows import joined, mask, own_copy
+from inlay_model.step import Fixed, Step
+from inlay_model.stride import Stride
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +110,15 @@ def encode(
 ) -> Prefix:
     """Encode these tokens (with the images among them), continuing `after` where given, which stays as it is."""
     device = model.device
-    cache = DynamicCache(config=model.config.get_text_config()) if after is None else own_copy(after.cache)
     begin = 0 if after is None else after.length
     end = begin + len(ids)
     if end + model.config.canvas_length > model.config.text_config.max_position_embeddings:
         raise PromptTooLong(f"The prompt has {end} tokens; with a canvas that is more than the model has positions.")
+    fast = attached(model)
+    found: Prefix | None = None if fast is None else fast.encode(ids, mm_token_type_ids, pixels, after)
+    if found is not None:
+        return found
+    cache = DynamicCache(config=model.config.get_text_config()) if after is None else own_copy(after.cache)
     ids_BT = torch.tensor([ids], device=device)
     types_BT = torch.tensor([mm_token_type_ids], device=device)
     model.model.encoder(
@@ -130,8 +140,10 @@ class Decoder:
     def __init__(self, model: Any, prefix: Prefix | Sequence[Prefix], batch: int = 1) -> None:
         prefixes = [prefix] * batch if isinstance(prefix, Prefix) else list(prefix)
         self._model = model
-        self._cache, self._widths = joined([row.cache for row in prefixes])
-        self._from_B1 = torch.tensor([[row.length] for row in prefixes], device=model.device)
+        self._prefixes = tuple(prefixes)
+        self._fast = attached(model)
+        self._plain: tuple[Any, list[list[int]], torch.Tensor] | None = None
+        self._locks: tuple[tuple[Fixed, ...], torch.Tensor, torch.Tensor] | None = None
         self.passes = 0
 
     def __call__(
@@ -147,25 +159,105 @@ class Decoder:
         `conditioned_B` is false are in their first step, and theirs are not looked at.
         """
         self.passes += 1
+        # The accelerated path knows no rows in their first step beside rows that are not.
+        if self._fast is not None and conditioned_B is None:
+            found: torch.Tensor | None = self._fast.read(self._prefixes, canvas_BL, wanted_BL, conditioning_BLV)
+            if found is not None:
+                return found
+        if self._plain is None:
+            starts_B1 = torch.tensor([[row.length] for row in self._prefixes], device=self._model.device)
+            self._plain = *joined([row.cache for row in self._prefixes]), starts_B1
+        cache, widths, starts_B1 = self._plain
         length = canvas_BL.shape[1]
         out = self._model.model(
-            past_key_values=self._cache,
+            past_key_values=cache,
             decoder_input_ids=canvas_BL,
             self_conditioning_logits=conditioning_BLV,
             self_conditioning_mask=conditioned_B,
-            decoder_attention_mask=self._masks(length),
-            decoder_position_ids=self._from_B1 + torch.arange(length, device=canvas_BL.device),
+            decoder_attention_mask=self._masks(widths, length),
+            decoder_position_ids=starts_B1 + torch.arange(length, device=canvas_BL.device),
         )
         logits_NV: torch.Tensor = self._model.lm_head(out.last_hidden_state[wanted_BL]).float()
         cap = self._model.final_logit_softcapping
         capped_NV: torch.Tensor = torch.tanh(logits_NV / cap) * cap
         return capped_NV
 
-    def _masks(self, length: int) -> dict[str, torch.Tensor | None]:
+    def steps_itself(self, free: int) -> bool:
+        """Whether `step` may be used with so many free positions: where the model has an accelerated path."""
+        return self._fast is not None and self._fast.takes(self._prefixes, free)
+
+    def step(self, canvas_BL: torch.Tensor, strides: Sequence[Stride]) -> torch.Tensor:
+        """Take these steps, which have the rows of the canvases between them, all of it on the device.
+
+        What `step.denoise` makes of this reader's logits is left in each stride. The logits stay where they are: none
+        are returned.
+        """
+        assert self._fast is not None
+        self.passes += 1
+        vocabulary = self._model.config.text_config.vocab_size
+        rows = [len(stride.fixed.ids_BL) for stride in strides]
+        ids_BL, locked_BL = self._joined_locks(tuple(stride.fixed for stride in strides))
+        drawn = [stride.drawn(vocabulary) for stride in strides]
+
+        def each(values: Iterable[T]) -> tuple[T, ...]:
+            return tuple(value for value, many in zip(values, rows, strict=True) for _ in range(many))
+
+        taken = self._fast.step(
+            Ask(
+                prefixes=self._prefixes,
+                canvas_BL=torch.where(locked_BL, ids_BL, canvas_BL),
+                ids_BL=ids_BL,
+                locked_BL=locked_BL,
+                told_BLH=_joined_told([stride.told_BLH for stride in strides], rows),
+                temperature=each(stride.temperature for stride in strides),
+                bound=each(stride.entropy_bound for stride in strides),
+                uniform_N=torch.cat([uniform_N for uniform_N, _ in drawn]),
+                renoise_BL=torch.cat([renoise_BL for _, renoise_BL in drawn]),
+                banned_V=next((stride.banned_V for stride in strides if stride.banned_V is not None), None),
+                uses_ban=each(stride.banned_V is not None for stride in strides),
+            )
+        )
+        none_NV = torch.empty(0, vocabulary, device=canvas_BL.device)
+        begin = 0
+        for stride, many in zip(strides, rows, strict=True):
+            own = slice(begin, begin + many)
+            stride.taken = Step(
+                taken.canvas_BL[own], taken.argmax_BL[own], taken.accepted_BL[own], taken.entropy_BL[own], none_NV
+            )
+            stride.told_BLH = taken.told_BLH[own]
+            begin += many
+        return none_NV
+
+    def _joined_locks(self, locks: tuple[Fixed, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        # The same tensors step after step, so that the accelerated path looks for the free positions once.
+        kept = self._locks
+        if kept is None or len(kept[0]) != len(locks) or any(a is not b for a, b in zip(kept[0], locks, strict=True)):
+            kept = (
+                locks,
+                torch.cat([fixed.ids_BL for fixed in locks]) if len(locks) > 1 else locks[0].ids_BL,
+                torch.cat([fixed.locked_BL for fixed in locks]) if len(locks) > 1 else locks[0].locked_BL,
+            )
+            self._locks = kept
+        return kept[1], kept[2]
+
+    def _masks(self, widths: list[list[int]], length: int) -> dict[str, torch.Tensor | None]:
         """Masks by kind of layer: sliding layers keep less of a long prompt than the others."""
         text = self._model.config.text_config
         added = self._model.dtype if self._model.config._attn_implementation == "eager" else None  # noqa: SLF001
         return {
-            kind: mask(self._widths[text.layer_types.index(kind)], length, self._model.device, added)
+            kind: mask(widths[text.layer_types.index(kind)], length, self._model.device, added)
             for kind in set(text.layer_types)
         }
+
+
+def _joined_told(told: Sequence[torch.Tensor | None], rows: Sequence[int]) -> torch.Tensor | None:
+    """What each piece of work was told, as one; zeros for those that were told nothing, as the model reads that."""
+    given = next((told_BLH for told_BLH in told if told_BLH is not None), None)
+    if given is None or len(told) == 1:
+        return given
+    return torch.cat(
+        [
+            given.new_zeros(many, *given.shape[1:]) if told_BLH is None else told_BLH
+            for told_BLH, many in zip(told, rows, strict=True)
+        ]
+    )

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from inlay_model.passes import Passes, View
+from inlay_model.passes import Passes, Stepper, View, takes_step
 from inlay_model.prefix import Decoder, Prefix
 
 T = TypeVar("T")
@@ -54,11 +54,20 @@ class Readers:
 
     def __call__(self, views: Sequence[View]) -> list[torch.Tensor]:
         """The logits of each view, all of them read in one pass."""
+        strides = [view.stride for view in views if view.stride is not None and self.are_steps(view)]
         view, conditioned_B = merged(views)
-        logits_NV = self._reader(view.prefixes)(view.canvas_BL, view.wanted_BL, view.conditioning_BLV, conditioned_B)
+        reader = self._reader(view.prefixes)
+        if len(strides) == len(views):
+            assert isinstance(reader, Stepper)
+            return [reader.step(view.canvas_BL, strides)] * len(views)
+        logits_NV = reader(view.canvas_BL, view.wanted_BL, view.conditioning_BLV, conditioned_B)
         if len(views) == 1:
             return [logits_NV]
         return list(logits_NV.split([int(view.wanted_BL.sum()) for view in views]))
+
+    def are_steps(self, view: View) -> bool:
+        """Whether this view is answered by a step that the model takes itself; others must not be read with it."""
+        return takes_step(view, self._make(self._model, view.prefixes))
 
     def forget(self) -> None:
         """Give the memory of all readers back, to the device too."""
@@ -136,7 +145,7 @@ def together(
     for number in range(len(works)):
         go_on(number, None)
     while waiting:
-        for group in _groups(waiting, most_rows):
+        for group in _groups(waiting, most_rows, readers.are_steps):
             views = [waiting.pop(number) for number in group]
             for _, tally in (works[number] for number in group):
                 tally.passes += 1
@@ -146,17 +155,19 @@ def together(
     return [results[number] for number in range(len(works))]
 
 
-def _groups(waiting: dict[int, View], most_rows: int) -> list[list[int]]:
-    """Numbers of views that are read in one pass: each goes into the first pass that has room for it."""
+def _groups(waiting: dict[int, View], most_rows: int, kind: Callable[[View], bool]) -> list[list[int]]:
+    """Numbers of views that are read in one pass: each goes into the first pass of its kind that has room for it."""
     groups: list[list[int]] = []
-    rows: list[int] = []
+    taken: list[tuple[bool, int]] = []
     for number, view in sorted(waiting.items()):
-        found = next((at for at, taken in enumerate(rows) if taken + view.rows <= most_rows), len(groups))
+        its = kind(view)
+        fits = (at for at, (kept, rows) in enumerate(taken) if kept == its and rows + view.rows <= most_rows)
+        found = next(fits, len(groups))
         if found == len(groups):
             groups.append([])
-            rows.append(0)
+            taken.append((its, 0))
         groups[found].append(number)
-        rows[found] += view.rows
+        taken[found] = its, taken[found][1] + view.rows
     return groups
 
 

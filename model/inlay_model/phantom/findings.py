@@ -121,6 +121,15 @@ def draw_findings(count: int, rng: np.random.Generator) -> IntArray:
     return drawn
 
 
+def can_stand_together(findings: Findings) -> bool:
+    """Whether an image can show all of these at once: none hides another, and only a nodule has a size."""
+    drawn = findings.indices()[None]
+    kept = drawn.copy()
+    _remove_hidden(kept)
+    has_nodule, has_size = (findings[name] != "none" for name in ("nodule", "nodule size"))
+    return bool((kept == drawn).all()) and has_nodule == has_size
+
+
 def _remove_hidden(drawn: IntArray) -> None:
     """Make normal, in place, whatever another finding of the same phantom would hide."""
 

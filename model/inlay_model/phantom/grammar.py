@@ -248,6 +248,16 @@ def read_sentences(sentences: Sequence[str]) -> Reading:
     return Reading(frozenset(stated), tuple(s for s in sentences if s.strip() not in known))
 
 
+def other_phrasings(sentence: str) -> list[str]:
+    """The other sentences of Findings, of any style, that state exactly what this one states, sorted."""
+    stated = _every_sentence().get(sentence.strip())
+    if stated is None:
+        return []
+    same = frozenset(stated)
+    known = _sentences(impression=False).items()
+    return sorted(text for text, says in known if frozenset(says) == same and text != sentence.strip())
+
+
 def split_sentences(text: str) -> list[str]:
     """Sentences of a text, without the blanks between them."""
     return [sentence for sentence in re.split(r"(?<=[.!?])\s+", text.strip()) if sentence]
@@ -405,13 +415,18 @@ def _every_statement() -> Iterator[Statement]:
         yield from (_sided(topic, slot, side) for side in ("right", "left"))
 
 
-@cache
 def _every_sentence() -> Mapping[str, tuple[tuple[str, str], ...]]:
     """Every sentence of the grammar with what it states."""
+    return _sentences(impression=True)
+
+
+@cache
+def _sentences(*, impression: bool) -> Mapping[str, tuple[tuple[str, str], ...]]:
+    sections = (_STATEMENTS, _IMPRESSIONS) if impression else (_STATEMENTS,)
     every: dict[str, tuple[tuple[str, str], ...]] = {}
     all_terms = [dict(zip(_TERMS, choice, strict=True)) for choice in product(*_TERMS.values())]
     for statement in _every_statement():
-        for phrasings in (_STATEMENTS, _IMPRESSIONS):
+        for phrasings in sections:
             for choices in phrasings.get(statement.topic, {}).values():
                 for variant, terms in product(range(len(choices)), all_terms):
                     every[_phrase(choices, variant, statement, terms)] = statement.stated

@@ -70,6 +70,10 @@ class Model(Protocol):
         """Answer several requests together; `finished` hears of each, by its place, as soon as it has ended."""
         ...
 
+    def use_adapter(self, name: str | None) -> None:
+        """Make one of the adapters it was loaded with the active one, None for the bare checkpoint."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -86,9 +90,18 @@ class Generation:
 
     `steps` is the site's number of denoising steps; `style` the one that it reports in, None for the model's first;
     `demo_on_any_study` lifts rule 9: that the demonstration model is refused on studies that are no phantoms.
+    `adapter_of` says which adapter a job wants; without it the model's own one stays.
     """
 
-    def __init__(self, model: Model, *, steps: int, style: str | None = None, demo_on_any_study: bool = False) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        steps: int,
+        style: str | None = None,
+        demo_on_any_study: bool = False,
+        adapter_of: Callable[[Claimed], str | None] | None = None,
+    ) -> None:
         if style is not None and style not in model.styles:
             known = ", ".join(model.styles) or "none"
             raise Invalid("unknown-style", f"The model was trained to write in: {known}.", "INLAY_REPORT_STYLE")
@@ -96,6 +109,7 @@ class Generation:
         self._steps = steps
         self._style = style or next(iter(model.styles), None)
         self._demo_on_any_study = demo_on_any_study
+        self._adapter_of = adapter_of
 
     def check(self, job: Job, study: Study | None) -> None:
         """Refuse what must not be generated, before anything is: Forbidden not-a-phantom, Invalid images-missing."""
@@ -111,14 +125,27 @@ class Generation:
 
         `inlay_model.Cancelled` stands for a job that was stopped between two steps.
         """
+        for adapter, places in self._by_adapter(asked).items():
+            if self._adapter_of is not None:
+                self._model.use_adapter(adapter)
+            self._batch({place: asked[place] for place in places}, ended)
 
-        def finished(place: int, answer: Filled | Exception) -> None:
-            if isinstance(answer, Filled):
-                ended(place, _generated(asked[place].claimed, answer))
-            else:
-                ended(place, answer)
+    def _batch(self, asked: dict[int, Asked], ended: Callable[[int, Generated | Exception], None]) -> None:
+        places = list(asked)
 
-        self._model.batch([self._request(one) for one in asked], finished)
+        def finished(at: int, answer: Filled | Exception) -> None:
+            place = places[at]
+            ended(place, _generated(asked[place].claimed, answer) if isinstance(answer, Filled) else answer)
+
+        self._model.batch([self._request(one) for one in asked.values()], finished)
+
+    def _by_adapter(self, asked: Sequence[Asked]) -> dict[str | None, list[int]]:
+        """Places of the jobs by the adapter that they want: only one is active in a pass."""
+        places: dict[str | None, list[int]] = {}
+        for place, one in enumerate(asked):
+            wanted = None if self._adapter_of is None else self._adapter_of(one.claimed)
+            places.setdefault(wanted, []).append(place)
+        return places
 
     def _request(self, asked: Asked) -> DraftRequest | InfillRequest:
         job, study = asked.claimed.job, asked.study

@@ -73,6 +73,7 @@ class FakeModel:
         self.before_step = before_step or (lambda _: None)
         self.asked: list[dict[str, Any]] = []
         self.batches: list[int] = []
+        self.adapted: list[str | None] = []
         self.prefixes = NoPrefixes()
 
     def batch(
@@ -115,6 +116,10 @@ class FakeModel:
     def styles(self) -> tuple[str, ...]:
         """It writes in one style only, and says so."""
         return ("plain",)
+
+    def use_adapter(self, name: str | None) -> None:
+        """It has none, and keeps what it was told in `adapted`."""
+        self.adapted.append(name)
 
     def _denoise(self, *, on_step: Any = None, cancelled: Any = None, **_: Any) -> None:
         for step in range(1, self.steps + 1):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inlay_model import Gap, Lock
-from inlay_model.bench import Timing, main, summary, with_one_gap
+from inlay_model.evaluation.bench import Timing, main, summary, with_one_gap
 
 
 def test_one_sentence_of_a_draft_becomes_the_gap(engine: Any, image: np.ndarray) -> None:

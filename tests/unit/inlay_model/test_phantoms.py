@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inlay_model.evaluate import interval, token_f1
+from inlay_model.evaluation.overlap import token_f1
 from inlay_model.phantom.findings import COLUMN, MOST_ABNORMAL, NAMES, SLOTS, Findings, draw_findings
 from inlay_model.phantom.grammar import STYLES, corpus, read_sentences, split_sentences, write_report
 from inlay_model.phantom.render import SIZE, phantom
@@ -98,11 +98,3 @@ def test_token_f1_counts_words_and_ignores_their_order() -> None:
     assert token_f1("The heart is normal.", "the HEART is normal.") == 1.0
     assert token_f1("No effusion.", "") == 0.0
     assert token_f1("a b", "b c") == pytest.approx(0.5)
-
-
-def test_wilsons_interval_holds_the_share_and_narrows_with_n() -> None:
-    """The interval lies within 0..1, contains the share, and is tighter for more cases."""
-    low, high = interval(0.97, 512)
-    wide_low, wide_high = interval(0.97, 64)
-    assert 0 < low < 0.97 < high < 1
-    assert wide_high - wide_low > high - low

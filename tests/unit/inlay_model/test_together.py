@@ -24,6 +24,7 @@ from inlay_model import (
     PromptContext,
     Section,
 )
+from inlay_model.accelerator.accelerated import attach, detach
 from inlay_model.loading import default_checkpoint
 from inlay_model.passes import Passes, View
 from inlay_model.phantom.grammar import STYLES, write_report
@@ -84,6 +85,25 @@ def test_an_answer_does_not_depend_on_its_neighbours_or_its_place(engine: Any, i
         for batch, at in (([probe, *asked[5:8]], 0), ([*asked[9:14], probe], 5), ([probe, probe], 1))
     }
     assert len(texts) == 1
+
+
+def test_an_accelerated_model_takes_the_steps_of_a_batch_together(engine: Any, image: np.ndarray) -> None:
+    """With steps taken on the device the texts are those of the plain passes, alone and in a batch of mixed kinds."""
+    asked = mixed_requests(image)[:9]
+    plain = [alone(engine, request) for request in asked]
+    path = attach(engine.checkpoint.model)
+    assert path is not None
+    try:
+        singles = [alone(engine, request) for request in asked]
+        steps = path.counts["step.fast"]
+        answers = engine.batch(asked)
+        shared = path.counts["step.fast"] - steps
+    finally:
+        detach(engine.checkpoint.model)
+    assert [answer.text for answer in singles] == [answer.text for answer in plain]
+    assert [answer.text for answer in answers] == [answer.text for answer in plain]
+    assert 0 < shared < steps / 2
+    assert path.counts["step.plain"] == 0
 
 
 def test_the_shipped_checkpoint_answers_batches_as_it_answers_single_requests() -> None:

@@ -16,6 +16,7 @@ from inlay_testkit.core import RADIOLOGIST
 from inlay_testkit.engine import FakeModel
 from inlay_testkit.hospital import Hospital, raising, ticking
 from inlay_testkit.peers import free_port
+from inlay_worker.generation import Generation
 from inlay_worker.metrics import registry_of, serve
 
 
@@ -54,6 +55,20 @@ def test_drafts_and_infills_share_a_batch() -> None:
     assert hospital.model.batches == [1, 2]
     assert hospital.ward.report(first.id).sections[0].text == "The findings are normal. No effusion. "
     assert hospital.ward.report(second.id).status is Status.DRAFTED
+
+
+def test_jobs_of_a_batch_want_the_same_adapter() -> None:
+    """Four waiting jobs for two adapters are two batches, each with its adapter active; all are answered."""
+    hospital = four_at_once()
+    reports = [hospital.order(str(number)) for number in range(4)]
+    odd = {hospital.jobs(report)[0].id for report in reports[1::2]}
+    hospital.worker.generation = Generation(
+        hospital.model, steps=2, adapter_of=lambda claimed: "/a/odd" if claimed.job.id in odd else None
+    )
+    assert hospital.worker.work_off() == 4
+    assert hospital.model.batches == [2, 2]
+    assert sorted(map(str, hospital.model.adapted)) == ["/a/odd", "None"]
+    assert all(hospital.ward.report(report.id).status is Status.DRAFTED for report in reports)
 
 
 def test_a_poison_job_does_not_take_its_neighbours_down() -> None:

@@ -1,0 +1,121 @@
+"""`inlay model eval`: one command per table of the paper, on phantoms or on a local folder of published data."""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from inlay_model.loading import DEMONSTRATION
+
+_SUITES = ("phantom", "infill", "vqa", "speed")
+_ABOUT = """\
+Measures models, and prints a Markdown table (or --json).
+
+phantom  drafts, gaps, locks and disputes on phantoms whose findings are known
+infill   what the text right of a gap is worth: {both sides, left only} x {diffusion, sibling}, with tests (Table 3)
+vqa      questions about images, a column per candidate, with McNemar's test of every pair (Table 1)
+speed    latency of drafts, prefill and steps or tokens apart (Table 2)
+"""
+_EXAMPLES = """\
+examples:
+  inlay model eval --suite phantom --seed 1 --limit 64 --json
+  inlay model eval --suite infill --sibling SIBLING --limit 64 --plot infill.svg
+  inlay model eval --suite vqa --candidate base=FOLDER --candidate finetuned=FOLDER
+  inlay model eval --suite vqa --set vqa-rad=FOLDER --set slake=FOLDER --endpoints judges.toml --candidate ours=FOLDER
+  inlay model eval --suite infill --set mimic-cxr=FOLDER --model FOLDER --sibling FOLDER --limit 249
+  inlay model eval --suite speed --sibling SIBLING
+"""
+# How many cases where --limit says nothing; None is all that there are.
+_LIMITS = {"phantom": 512, "infill": 256, "vqa": None, "speed": 8}
+_SETS = {
+    "phantom": ("phantom",),
+    "infill": ("phantom", "mimic-cxr", "iu-xray"),
+    "vqa": ("phantom", "vqa-rad", "slake", "vqa-med-2019", "jsonl"),
+    "speed": ("phantom",),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one suite; returns 0."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    limit = _LIMITS[arguments.suite] if arguments.limit is None else arguments.limit
+    if min(arguments.processes, arguments.seed, arguments.steps or 1, 1 if limit is None else limit) < 1:
+        parser.error("--seed, --limit, --steps and --processes must be at least 1")
+    arguments.limit = limit
+    sets = arguments.set = arguments.set or [("phantom", None)]
+    if any(name not in _SETS[arguments.suite] for name, _ in sets) or (arguments.suite != "vqa" and len(sets) > 1):
+        parser.error(f"--suite {arguments.suite} takes --set {' or '.join(_SETS[arguments.suite])}")
+    if arguments.plot:
+        from inlay_model.evaluation.plots import check
+
+        check(arguments.plot)
+    # Loaded here: --help and a mistyped option need no torch.
+    getattr(importlib.import_module("inlay_model.evaluation.suites"), arguments.suite)(arguments)
+    return 0
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise argparse.ArgumentTypeError("is written NAME=FOLDER")
+    return name, value
+
+
+def _set(text: str) -> tuple[str, Path | None]:
+    name, _, place = text.partition("=")
+    if not any(name in sets for sets in _SETS.values()):
+        raise argparse.ArgumentTypeError(f"knows {', '.join(_SETS['vqa'])} and {', '.join(_SETS['infill'])}")
+    if (name == "phantom") != (not place):
+        raise argparse.ArgumentTypeError("is phantom, or written SET=FOLDER")
+    return name, Path(place) if place else None
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="inlay model eval", description=_ABOUT, epilog=_EXAMPLES, formatter_class=layout
+    )
+    add = parser.add_argument
+    add("--suite", choices=_SUITES, default="phantom", help="what to measure (default: %(default)s)")
+    add("--model", default=str(DEMONSTRATION), help="diffusion checkpoint (default: the demonstration one)")
+    add("--sibling", help="autoregressive checkpoint (default: the demonstration's sibling, where it is there)")
+    add("--seed", type=int, default=1, help="which phantoms; none of any seed was used in training (default: 1)")
+    add("--limit", type=int, help="how many cases (default: phantom 512, infill 256, vqa all or 360, speed 8 rounds)")
+    add("--steps", type=int, help="denoising steps (default: 16; speed: 16, 32 and 48)")
+    add("--processes", type=int, default=2, help="processes, one thread each; 1 is this one, with all its threads")
+    add("--device", help="speed: cpu, cuda ... (default: the first GPU, else the CPU)")
+    add("--json", action="store_true", help="print the figures as one JSON object")
+    add("--out", type=Path, help="also write every case, one JSON object a line: reference, answers, verdicts")
+    add("--table", type=Path, help="also write the table to this file")
+    add("--plot", type=Path, help="also draw the figures, as .svg or .png (needs matplotlib)")
+    add(
+        "--set",
+        type=_set,
+        action="append",
+        metavar="SET[=FOLDER]",
+        help="the data (default: phantom); vqa: vqa-rad, slake, vqa-med-2019, jsonl (a file), repeat for more; "
+        "infill: mimic-cxr, iu-xray",
+    )
+    add("--split", choices=["train", "validate", "test"], default="test", help="of a published set (default: test)")
+    add(
+        "--candidate",
+        type=_named,
+        action="append",
+        metavar="NAME=FOLDER",
+        help="vqa: a checkpoint of either kind as a column; repeat for more (default: --model and --sibling)",
+    )
+    add("--endpoints", type=Path, metavar="FILE.toml", help="OpenAI-compatible judges and candidates")
+    cache = Path.home() / ".cache" / "inlay" / "endpoints"
+    add("--cache", type=Path, default=cache, help="where their answers are kept (default: %(default)s)")
+    add(
+        "--controls",
+        type=int,
+        default=64,
+        help="vqa: wrong answers of the same length given to the judges (default: 64)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

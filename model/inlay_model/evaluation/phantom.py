@@ -1,0 +1,236 @@
+"""The suite `phantom`: how right drafts and infills are, judged exactly against findings that are known.
+
+For every phantom of a seed range: a draft from the image; a sentence of its reference report masked and filled with a
+gap of unknown length between the locked rest; the same sentence written from its left side only; a lock that says the
+wrong side; and, where the engine reports what it disputes, a lock that is false and a true one in other words.
+The reference reports are the grammar's, and the grammar reads what the model wrote.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from inlay_model.backend import Backend
+from inlay_model.evaluation.disputes import contradicting, is_disputed, reworded, swapped_side
+from inlay_model.evaluation.known_findings import inventions, slots_right
+from inlay_model.evaluation.overlap import first_sentence, token_f1, whole_sentences
+from inlay_model.evaluation.statistics import wilson
+from inlay_model.phantom.grammar import STYLES, PhantomReport, read_sentences, split_sentences, write_report
+from inlay_model.phantom.render import Phantom, phantom
+from inlay_model.request import Filled, Gap, GenerationSettings, Lock, PromptContext, Section
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found for one phantom; scores are shares or F1 values of 0..1.
+
+    `disputed_true` is whether a lock that contradicts the image (in the way of `false_kind`) was disputed,
+    `disputed_false` whether a true one was; None where that was not tried.
+    """
+
+    seed: int
+    style: str
+    exact: bool
+    well_formed: bool
+    slots: float
+    without_invention: bool
+    f1_both: float
+    f1_left: float
+    gap_sentences: bool
+    gap_finding: bool
+    gap_without_invention: bool
+    lock_kept: bool | None
+    disputed_true: bool | None
+    disputed_false: bool | None
+    false_kind: str | None
+    draft: str
+    masked: str
+    filled: str
+    filled_left: str
+
+
+def judged(model: str, steps: int, seeds: Sequence[int]) -> Iterator[Verdict]:
+    """Verdicts on the phantoms of these seeds, in order, with the diffusion checkpoint of a folder or hub id."""
+    from inlay_model.engine import Engine
+
+    engine = Engine.load(model)
+    for seed in seeds:
+        yield judge(engine, seed, steps)
+
+
+def judge(engine: Backend, seed: int, steps: int) -> Verdict:
+    """Draft, fill and contradict one phantom."""
+    shown = phantom(seed)
+    rng = np.random.default_rng([seed, 1])
+    style = STYLES[seed % len(STYLES)]
+    # No style is named where text is locked: the locked text shows it, on whichever side of the gap it stands.
+    reference = write_report(shown.findings, style, rng)
+    sentences = dict(reference.sections)["findings"]
+    masked = int(rng.integers(len(sentences)))
+    settings = GenerationSettings(steps=steps, seed=seed)
+
+    drafted = engine.draft([shown.image], settings=settings, context=PromptContext(style=style))
+    body, conclusion = (read_sentences(split_sentences(section.text)) for section in drafted.sections)
+    stated = body.findings()
+    both = engine.infill([shown.image], masked_request(reference, masked), settings=settings)
+    filled = fill_of(both)
+    left = " ".join(sentences[:masked])
+    continued = engine.draft([shown.image], begin=left, settings=settings)
+    first = first_sentence(continued.sections[0].text, left)
+    filled_reading, masked_reading = read_sentences(split_sentences(filled)), read_sentences([sentences[masked]])
+    disputed_true, disputed_false, false_kind = _disputed(engine, shown, reference, settings, both)
+    return Verdict(
+        seed=seed,
+        style=style,
+        exact=stated == shown.findings and not body.unknown,
+        well_formed=not body.unknown and not conclusion.unknown,
+        slots=slots_right(stated, shown.findings),
+        without_invention=not inventions(body, shown.findings) and not inventions(conclusion, shown.findings),
+        f1_both=token_f1(sentences[masked], filled),
+        f1_left=token_f1(sentences[masked], first),
+        gap_sentences=whole_sentences(filled),
+        gap_finding=masked_reading.stated <= filled_reading.stated,
+        gap_without_invention=not inventions(filled_reading, shown.findings),
+        lock_kept=_contradicted(engine, shown, reference, masked, settings),
+        disputed_true=disputed_true,
+        disputed_false=disputed_false,
+        false_kind=false_kind,
+        draft=drafted.text,
+        masked=sentences[masked],
+        filled=filled,
+        filled_left=first,
+    )
+
+
+def masked_request(report: PhantomReport, masked: int) -> tuple[Section, ...]:
+    """The report as an infill request in which one sentence of Findings is a gap of unknown length."""
+    sentences = dict(report.sections)["findings"]
+    before, after = " ".join(sentences[:masked]), " ".join(sentences[masked + 1 :])
+    around = [Lock(before) if before else None, Gap(), Lock(after) if after else None]
+    items = tuple(item for item in around if item is not None)
+    return Section("findings", items), Section("impression", (Lock(report.text("impression")),))
+
+
+def fill_of(answer: Filled) -> str:
+    """What was written into the gaps of an answer."""
+    return "".join(
+        piece.text for section in answer.sections for piece in section.pieces if piece.kind == "fill"
+    ).strip()
+
+
+def _contradicted(
+    engine: Backend, shown: Phantom, report: PhantomReport, masked: int, settings: GenerationSettings
+) -> bool | None:
+    """Whether a lock that names the wrong side is kept, byte for byte; None where no sentence names a side."""
+    sentences = list(dict(report.sections)["findings"])
+    sided = [n for n, text in enumerate(sentences) if n != masked and re.search(r"\b(right|left)\b", text.lower())]
+    if not sided:
+        return None
+    false = swapped_side(sentences[sided[0]])
+    items = [Gap() if n == masked else Lock(false if n == sided[0] else text) for n, text in enumerate(sentences)]
+    answer = engine.infill(
+        [shown.image], (Section("findings", tuple(items)), Section("impression", (Gap(),))), settings=settings
+    )
+    kept = [piece.text for piece in answer.sections[0].pieces if piece.item == sided[0]]
+    return kept == [false] and false in answer.sections[0].text
+
+
+def _disputed(
+    engine: Backend, shown: Phantom, report: PhantomReport, settings: GenerationSettings, answered: Filled
+) -> tuple[bool | None, bool | None, str | None]:
+    """Whether a false lock is disputed, whether a true one is, and what is wrong with the false one."""
+    if not hasattr(answered, "disputes"):
+        return None, None, None
+    # A generator of its own, so that the other verdicts do not depend on whether this was tried.
+    rng = np.random.default_rng([shown.seed, 4])
+    false, true = contradicting(shown.findings, report.style, rng), reworded(report, rng)
+    answers = [
+        None if trial is None else is_disputed(engine.infill([shown.image], trial.sections, settings=settings), trial)
+        for trial in (false, true)
+    ]
+    return answers[0], answers[1], false.kind if false else None
+
+
+def summary(verdicts: Sequence[Verdict], seed: int, steps: int) -> dict[str, float | int]:
+    """The figures of a run, rounded to four places; those of disputes only where the engine reports them."""
+    contradicted = [verdict.lock_kept for verdict in verdicts if verdict.lock_kept is not None]
+    disputed = [verdict.disputed_true for verdict in verdicts if verdict.disputed_true is not None]
+    undisputed = [verdict.disputed_false for verdict in verdicts if verdict.disputed_false is not None]
+    figures: dict[str, float | int] = {
+        "n": len(verdicts),
+        "seed": seed,
+        "steps": steps,
+        "reports_exact": _mean(v.exact for v in verdicts),
+        "reports_well_formed": _mean(v.well_formed for v in verdicts),
+        "slots_mean": _mean(v.slots for v in verdicts),
+        "reports_without_invention": _mean(v.without_invention for v in verdicts),
+        "infill_f1_both": _mean(v.f1_both for v in verdicts),
+        "infill_f1_left": _mean(v.f1_left for v in verdicts),
+        "gap_sentence_rate": _mean(v.gap_sentences for v in verdicts),
+        "gap_finding_right": _mean(v.gap_finding for v in verdicts),
+        "gap_without_invention": _mean(v.gap_without_invention for v in verdicts),
+        "locks_kept": _mean(contradicted),
+        "locks_contradicted": len(contradicted),
+    }
+    if disputed and undisputed:
+        figures |= {
+            "dispute_true_rate": _mean(disputed),
+            "dispute_true_n": len(disputed),
+            "dispute_false_rate": _mean(undisputed),
+            "dispute_false_n": len(undisputed),
+        }
+    return figures
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = [float(value) for value in values]
+    return round(sum(numbers) / len(numbers), 4) if numbers else math.nan
+
+
+_TITLES = {
+    "reports_exact": "reports with every finding slot right",
+    "reports_well_formed": "reports without a garbled sentence",
+    "slots_mean": "finding slots right",
+    "reports_without_invention": "reports without an invented finding",
+    "infill_f1_both": "token-F1 of a masked sentence, both sides",
+    "infill_f1_left": "token-F1 of a masked sentence, left side only",
+    "gap_sentence_rate": "gaps of unknown length filled with whole sentences",
+    "gap_finding_right": "gaps that state the masked finding rightly",
+    "gap_without_invention": "gaps without an invented finding",
+    "locks_kept": "locks that contradict the image, kept",
+    "dispute_true_rate": "locks that contradict the image, disputed",
+    "dispute_false_rate": "true locks in another phrasing, disputed",
+}
+# Shares of something else than of all phantoms: of how many is said by these keys.
+_OF = {
+    "locks_kept": "locks_contradicted",
+    "dispute_true_rate": "dispute_true_n",
+    "dispute_false_rate": "dispute_false_n",
+}
+# A mean of F1 values or of slots is no share of cases, so it has no interval of Wilson's.
+_MEANS = ("infill_f1_both", "infill_f1_left", "slots_mean")
+
+
+def rows(figures: Mapping[str, float | int]) -> list[tuple[str, float, tuple[float, float] | None]]:
+    """Title and value of each figure that there is, with Wilson's 95 % interval where it is a share of cases."""
+    found = []
+    for name, title in _TITLES.items():
+        n = int(figures.get(_OF.get(name, "n"), 0))
+        if name in figures and n:
+            value = float(figures[name])
+            found.append((title, value, None if name in _MEANS else wilson(value, n)))
+    return found
+
+
+def table(figures: Mapping[str, float | int]) -> str:
+    """The figures as a Markdown table."""
+    lines = [
+        f"| {figures['n']} phantoms, seed {figures['seed']}, {figures['steps']} steps | value | 95 % |",
+        "|---|---|---|",
+    ]
+    for title, value, span in rows(figures):
+        lines.append(f"| {title} | {value:.4f} | {f'{span[0]:.3f} to {span[1]:.3f}' if span else ''} |")
+    return "\n".join(lines)

@@ -1,0 +1,465 @@
+"""The sibling: an autoregressive Gemma 4 behind the same port as the diffusion engine, for comparison.
+
+It writes from left to right, so a draft goes on from its beginning, and a gap is filled by prompting with the text on
+both sides (arXiv 2607.01436). Encoded studies are kept as the engine keeps them; a token costs one pass.
+"""
+
+import copy
+import importlib.metadata
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicCache
+
+from inlay_model.answer import draft_request, open_ended, spliced
+from inlay_model.autoregression import Limits, Written, write
+from inlay_model.backend import Asked, Tell
+from inlay_model.canvas import encode_fragment, encode_header, header
+from inlay_model.engine import RadiographLike, as_picture, image_digest
+from inlay_model.errors import BadRequest, CheckpointProblem, PromptTooLong
+from inlay_model.gap_prompt import gap_question
+from inlay_model.loading import Checkpoint, default_checkpoint, find_folder, read_about, soft_tokens
+from inlay_model.prefix import Prefix, Prefixes
+from inlay_model.prompt import Prompt, build_prompt, instruction
+from inlay_model.provenance import (
+    RunRecord,
+    digest_of_folder,
+    digest_of_ids,
+    digest_of_request,
+    digest_of_text,
+    sha256_of,
+)
+from inlay_model.request import (
+    Filled,
+    FilledSection,
+    Gap,
+    GenerationSettings,
+    PromptContext,
+    Section,
+    StepEvent,
+    check_sections,
+)
+from inlay_model.tokens import control_tokens, encode_plain
+from inlay_model.transcript import decode, ends_sentence, fill_text, parse_draft, whole_sentences
+
+# As much as one canvas of the 26B diffusion model holds; the longest phantom report has 104 tokens.
+MOST_TOKENS = 256
+_PREFIX_BUDGET = 512 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request: its settings, its generator, whom to tell of each token and whom to ask whether to go on."""
+
+    kind: str
+    sections: tuple[Section, ...]
+    settings: GenerationSettings
+    context: PromptContext
+    generator: torch.Generator
+    on_step: Tell | None
+    cancelled: Asked | None
+    began: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Study:
+    """A prompt with its images: encoded as far as it does not depend on what is locked, and what comes after that."""
+
+    prefix: Prefix
+    prompt: Prompt
+    image_digests: tuple[str, ...]
+
+    @property
+    def closing(self) -> tuple[int, ...]:
+        """Tokens between the shared part and the model's turn."""
+        return self.prompt.ids[self.prompt.shared :]
+
+
+class Sibling:
+    """Drafts and infills with one autoregressive checkpoint. Not for use by several threads at once.
+
+    It takes the most likely token, unless the settings give a temperature (`t_max`), at which tokens are then drawn
+    with the request's own generator. The other numbers of the settings are the diffusion sampler's and do nothing here.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, most_tokens: int = MOST_TOKENS) -> None:
+        self._checkpoint = checkpoint
+        self._most = most_tokens
+        self._prefixes = Prefixes(_PREFIX_BUDGET)
+        self._ends = _ends_of_turn(checkpoint)
+        self._banned_V = _outside_text(checkpoint, self._ends, lines=False)
+        self._banned_in_gap_V = _outside_text(checkpoint, self._ends, lines=True)
+
+    @classmethod
+    def load(
+        cls,
+        path_or_hub_id: str | Path,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+    ) -> "Sibling":
+        """Sibling with the checkpoint of this folder or hub id (the latter with its commit hash as `revision`)."""
+        return cls(load_sibling(path_or_hub_id, revision, device, dtype))
+
+    @property
+    def name(self) -> str:
+        """Name of the checkpoint."""
+        return self._checkpoint.about.name
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the checkpoint's files."""
+        return self._checkpoint.digest
+
+    @property
+    def is_demonstration(self) -> bool:
+        """Whether this checkpoint knows synthetic phantoms only."""
+        return self._checkpoint.about.demonstration
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """Site styles that the checkpoint was trained to write in."""
+        return self._checkpoint.about.styles
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Model, tokenizer and image processor."""
+        return self._checkpoint
+
+    @property
+    def prefixes(self) -> Prefixes:
+        """The encoded studies that are kept."""
+        return self._prefixes
+
+    def draft(
+        self,
+        images: Sequence[RadiographLike],
+        *,
+        sections: Sequence[str] = ("findings", "impression"),
+        begin: str = "",
+        settings: GenerationSettings | None = None,
+        context: PromptContext | None = None,
+        on_step: Tell | None = None,
+        cancelled: Asked | None = None,
+    ) -> Filled:
+        """Write a report about these images, from the first section's header on, or from `begin` after it.
+
+        Raises `Cancelled` between two tokens once `cancelled()` is true. Notes: `headers-missing` as in the engine,
+        `unfinished` where the model had not ended its turn within the tokens that it has.
+        """
+        if not images:
+            raise BadRequest("A draft needs an image.")
+        asked = draft_request(sections, begin)
+        call = self._call("draft", asked, settings, context, on_step, cancelled)
+        tokenizer = self._checkpoint.tokenizer
+        head = encode_header(tokenizer, 0, sections[0]) if begin or call.settings.lock_first_header else []
+        with torch.inference_mode():
+            study = self._study(images, instruction(sections, call.context.style))
+            forced = [*study.closing, *head, *encode_fragment(tokenizer, begin)]
+            written = self._write(study.prefix, forced, call, banned_V=self._banned_V)
+        text = (header(0, sections[0]) if head else "") + decode(tokenizer, written.ids)
+        texts, complete = parse_draft(text, sections)
+        filled = spliced(asked, texts)
+        record = self._record(call, study, filled, [written], gap_lengths=())
+        found = {"headers-missing": not complete, "unfinished": not written.ended}
+        return Filled(filled, record, tuple(note for note, holds in found.items() if holds))
+
+    def infill(
+        self,
+        images: Sequence[RadiographLike] | None,
+        sections: Sequence[Section],
+        *,
+        settings: GenerationSettings | None = None,
+        context: PromptContext | None = None,
+        on_step: Tell | None = None,
+        cancelled: Asked | None = None,
+    ) -> Filled:
+        """Fill the gaps in reading order, each by prompting with what stands before and after it.
+
+        Locks come back byte for byte because the answer is spliced from them, not because the model keeps them. The
+        note `unfinished-sentence` says that a gap does not end with a sentence.
+        """
+        call = self._call("infill", tuple(sections), settings, context, on_step, cancelled)
+        done: list[Written] = []
+        texts: list[str] = []
+        whole = True
+        with torch.inference_mode():
+            names = [section.name for section in call.sections]
+            study = self._study(images or (), instruction(names, call.context.style))
+            for (hole, gap), runs_on in zip(_gaps(call.sections), open_ended(call.sections), strict=True):
+                question = gap_question(call.sections, hole, texts)
+                forced = [*encode_plain(self._checkpoint.tokenizer, question), *study.closing]
+                done.append(self._write(study.prefix, forced, call, banned_V=self._banned_in_gap_V, gap=gap))
+                raw = fill_text(self._checkpoint.tokenizer, done[-1].ids)
+                texts.append(raw if runs_on else (whole_sentences(raw) or raw))
+                whole = whole and (runs_on or ends_sentence(texts[-1]))
+        filled = spliced(call.sections, texts)
+        lengths = tuple(len(written.ids) for written in done)
+        record = self._record(call, study, filled, done, gap_lengths=lengths)
+        return Filled(filled, record, () if whole else ("unfinished-sentence",))
+
+    def answer(
+        self, images: Sequence[RadiographLike], question: str, *, settings: GenerationSettings | None = None
+    ) -> str:
+        """The answer to a question about these images."""
+        call = self._call("answer", draft_request(["answer"], ""), settings, None, None, None)
+        with torch.inference_mode():
+            study = self._study(images, question)
+            written = self._write(study.prefix, study.closing, call, banned_V=self._banned_V)
+        return fill_text(self._checkpoint.tokenizer, written.ids)
+
+    # ── one request ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _call(
+        self,
+        kind: str,
+        sections: tuple[Section, ...],
+        settings: GenerationSettings | None,
+        context: PromptContext | None,
+        on_step: Tell | None,
+        cancelled: Asked | None,
+    ) -> _Call:
+        check_sections(sections)
+        chosen, said = settings or GenerationSettings(), context or PromptContext()
+        if said.style is not None and said.style not in self.styles:
+            raise BadRequest(f"This checkpoint knows the styles: {', '.join(self.styles) or 'none'}.")
+        generator = torch.Generator(self._checkpoint.model.device)
+        generator.manual_seed(chosen.seed)
+        return _Call(kind, sections, chosen, said, generator, on_step, cancelled, time.perf_counter())
+
+    def _study(self, images: Sequence[RadiographLike], text: str) -> _Study:
+        checkpoint = self._checkpoint
+        pictures = [as_picture(image) for image in images]
+        digests = tuple(image_digest(picture) for picture in pictures)
+        counts = [soft_tokens(checkpoint.image_processor, *picture.size) for picture in pictures]
+        prompt = build_prompt(checkpoint.tokenizer, counts, text)
+        shared = prompt.ids[: prompt.shared]
+        key = sha256_of(digest_of_ids(shared).encode(), *(digest.encode() for digest in digests))
+        prefix = self._prefixes.get(key)
+        if prefix is None:
+            pixels: dict[str, torch.Tensor] = {}
+            if pictures:
+                batch = checkpoint.image_processor(images=pictures, return_tensors="pt")
+                model = checkpoint.model
+                pixels = {
+                    "pixel_values": batch["pixel_values"].to(model.device, model.dtype),
+                    "image_position_ids": batch["image_position_ids"].to(model.device),
+                }
+            prefix = self._encoded(shared, prompt.mm_token_type_ids[: prompt.shared], pixels)
+            self._prefixes.put(key, prefix)
+        return _Study(prefix, prompt, digests)
+
+    def _encoded(self, ids: Sequence[int], types: Sequence[int], pixels: dict[str, torch.Tensor]) -> Prefix:
+        model = self._checkpoint.model
+        cache = DynamicCache(config=model.config.get_text_config())
+        model.model(
+            input_ids=torch.tensor([list(ids)], device=model.device),
+            mm_token_type_ids=torch.tensor([list(types)], device=model.device),
+            past_key_values=cache,
+            use_cache=True,
+            **pixels,
+        )
+        return Prefix(cache, len(ids))
+
+    def _write(
+        self,
+        prefix: Prefix,
+        forced: Sequence[int],
+        call: _Call,
+        *,
+        banned_V: torch.Tensor,
+        gap: Gap | None = None,
+    ) -> Written:
+        least = gap.min_tokens if gap else 0
+        most = self._most if gap is None or gap.max_tokens is None else min(self._most, gap.max_tokens)
+        self._check_room(prefix.length + len(forced) + most)
+        cache = _own_copy(prefix.cache)
+
+        def read(ids: Sequence[int]) -> torch.Tensor:
+            return self._read(ids, cache)
+
+        return write(
+            read,
+            forced,
+            Limits(least, most, self._ends, banned_V),
+            temperature=call.settings.t_max or 0.0,
+            generator=call.generator,
+            on_token=self._teller(call, most),
+            cancelled=call.cancelled,
+        )
+
+    def _teller(self, call: _Call, most: int) -> Callable[[Sequence[int]], None] | None:
+        tell = call.on_step
+        if tell is None:
+            return None
+
+        def told(ids: Sequence[int]) -> None:
+            text = decode(self._checkpoint.tokenizer, ids)
+            tell(StepEvent(len(ids), most, text, ((0, len(text)),), most - len(ids)))
+
+        return told
+
+    def _check_room(self, tokens: int) -> None:
+        positions = self._checkpoint.model.config.get_text_config().max_position_embeddings
+        if tokens > positions:
+            raise PromptTooLong(f"Prompt and answer need {tokens} tokens; the model has {positions} positions.")
+
+    def _read(self, ids: Sequence[int], cache: Any) -> torch.Tensor:
+        """Logits (float32, V) after these tokens, whose keys and values join the cache."""
+        model = self._checkpoint.model
+        out = model(
+            input_ids=torch.tensor([list(ids)], device=model.device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits_V: torch.Tensor = out.logits[0, -1].float()
+        return logits_V
+
+    def _record(
+        self,
+        call: _Call,
+        study: _Study,
+        filled: Sequence[FilledSection],
+        done: Sequence[Written],
+        gap_lengths: tuple[int, ...],
+    ) -> RunRecord:
+        checkpoint = self._checkpoint
+        return RunRecord(
+            kind=call.kind,
+            model=checkpoint.about.name,
+            model_digest=checkpoint.digest,
+            revision=checkpoint.revision,
+            adapter_digest=None,
+            demonstration=checkpoint.about.demonstration,
+            seed=call.settings.seed,
+            settings=asdict(call.settings),
+            context=asdict(call.context),
+            steps_taken=sum(len(written.ids) for written in done),
+            forward_passes=sum(written.passes for written in done),
+            gap_lengths=gap_lengths,
+            prompt_digest=digest_of_ids(study.prompt.ids),
+            image_digests=study.image_digests,
+            request_digest=digest_of_request(call.sections),
+            text_digest=digest_of_text(filled),
+            canvas_length=self._most,
+            batch=1,
+            device=_device_name(checkpoint.model.device),
+            dtype=str(checkpoint.model.dtype).removeprefix("torch."),
+            threads=torch.get_num_threads(),
+            versions=_versions(),
+            seconds=round(time.perf_counter() - call.began, 4),
+        )
+
+
+def default_sibling() -> Path | None:
+    """Folder of the demonstration's sibling, beside the demonstration checkpoint; None where it is not there."""
+    folder = default_checkpoint().parent / "phantom-sibling"
+    return folder if folder.is_dir() else None
+
+
+def load_sibling(
+    path_or_hub_id: str | Path, revision: str | None = None, device: str | None = None, dtype: str | None = None
+) -> Checkpoint:
+    """A Gemma-4 checkpoint on the device (first GPU, else CPU) in bfloat16 there and float32 on a CPU.
+
+    Raises `CheckpointProblem` with the missing or unfit part.
+    """
+    from transformers import AutoTokenizer
+    from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+    from transformers.models.gemma4.modeling_gemma4 import Gemma4ForConditionalGeneration
+    from transformers.utils import logging
+
+    folder = find_folder(path_or_hub_id, revision)
+    _check_kind(folder)
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    kind = getattr(torch, dtype) if dtype else (torch.float32 if target.type == "cpu" else torch.bfloat16)
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        image_processor = Gemma4ImageProcessorPil.from_pretrained(folder)
+        model: Any = Gemma4ForConditionalGeneration.from_pretrained(folder, dtype=kind)
+    except (OSError, ValueError, KeyError) as problem:
+        raise CheckpointProblem(f"The checkpoint {folder} cannot be loaded ({type(problem).__name__}).") from problem
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    return Checkpoint(
+        model=model.to(target).eval().requires_grad_(False),
+        tokenizer=tokenizer,
+        image_processor=image_processor,
+        control=control_tokens(tokenizer),
+        about=read_about(folder, str(path_or_hub_id)),
+        digest=digest_of_folder(folder),
+        revision=revision,
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    """The device as run records name it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what the numerics depend on."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "transformers": importlib.metadata.version("transformers"),
+        "tokenizers": importlib.metadata.version("tokenizers"),
+    }
+
+
+def _check_kind(folder: Path) -> None:
+    config = folder / "config.json"
+    if not config.is_file():
+        raise CheckpointProblem(f"The checkpoint {folder} has no config.json.")
+    try:
+        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError) as problem:
+        raise CheckpointProblem(f"{config} is no JSON object.") from problem
+    if kind != "gemma4":
+        raise CheckpointProblem(f"{folder} holds a {kind} model; the sibling is a gemma4 checkpoint.")
+
+
+def _own_copy(cache: Any) -> Any:
+    # Layers replace their tensors when they grow, so copying the objects around the tensors is enough.
+    own = copy.copy(cache)
+    own.layers = [copy.copy(layer) for layer in cache.layers]
+    return own
+
+
+def _gaps(sections: Sequence[Section]) -> list[tuple[tuple[int, int], Gap]]:
+    return [
+        ((number, at), item)
+        for number, section in enumerate(sections)
+        for at, item in enumerate(section.items)
+        if isinstance(item, Gap)
+    ]
+
+
+def _ends_of_turn(checkpoint: Checkpoint) -> frozenset[int]:
+    control = checkpoint.control
+    said = checkpoint.model.generation_config.eos_token_id
+    named = said if isinstance(said, list) else [] if said is None else [said]
+    return frozenset({control.end_of_turn, control.eos, control.pad, *named})
+
+
+def _outside_text(checkpoint: Checkpoint, ends: frozenset[int], *, lines: bool) -> torch.Tensor:
+    """True for control tokens that end nothing, and with `lines` for everything that breaks the line."""
+    tokenizer: Any = checkpoint.tokenizer
+    size = checkpoint.vocabulary
+    banned_V = torch.zeros(size, dtype=torch.bool)
+    banned_V[[index for index in tokenizer.all_special_ids if index < size and index not in ends]] = True
+    if lines:
+        for token, index in tokenizer.get_vocab().items():
+            if index < size and ("\n" in token or "\r" in token or token in {"<0x0A>", "<0x0D>"}):
+                banned_V[index] = True
+    return banned_V.to(checkpoint.model.device)

@@ -1,0 +1,251 @@
+"""The phantom suite: verdicts of the offline judge, disputed locks, and the figures made of them."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inlay_model import Filled, FilledSection, Lock, Piece, Section
+from inlay_model.answer import spliced
+from inlay_model.evaluation.disputes import contradicting, is_disputed, reworded, swapped_side
+from inlay_model.evaluation.known_findings import contradicts, inventions, read, says_the_same, slots_right
+from inlay_model.evaluation.overlap import first_sentence, whole_sentences
+from inlay_model.evaluation.phantom import Verdict, judge, rows, summary, table
+from inlay_model.phantom.findings import Findings, can_stand_together, draw_findings
+from inlay_model.phantom.grammar import STYLES, other_phrasings, read_sentences, write_report
+from inlay_model.phantom.render import phantom
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def drawn(seed: int) -> Findings:
+    """Findings of a seed."""
+    return Findings.from_indices(draw_findings(1, np.random.default_rng(seed))[0])
+
+
+# ── the offline judge ───────────────────────────────────────────────────────────────────────────────────────────────
+
+SOME = Findings.normal(left_effusion="small", consolidation="right lower lobe")
+
+
+@pytest.mark.parametrize(
+    ("written", "right"),
+    [
+        ("There is a small left pleural effusion.", True),
+        ("Small left collection.", True),
+        ("There is a small left pleural effusion. The heart is normal in size.", True),
+        ("There is a large left pleural effusion.", False),
+        ("There is a small right pleural effusion.", False),
+        ("There is a small left pleural effusion. Large right pneumothorax.", False),
+        ("Small left fluid.", False),
+        ("", False),
+    ],
+)
+def test_a_gap_is_right_if_it_says_what_is_missing_and_nothing_false(written: str, *, right: bool) -> None:
+    """Other words are as good, more truth does no harm; wrong size, side or a further invention does."""
+    assert says_the_same("There is a small left pleural effusion.", written, SOME) is right
+
+
+def test_inventions_are_found_in_garbled_sentences_too() -> None:
+    """A wrong degree is no invention; an absent finding or another side is, even in text that the grammar knows not."""
+    assert not inventions(read("There is a large left pleural effusion."), SOME)
+    assert inventions(read("There is a small right pneumothorax."), SOME)
+    assert inventions(read("Small right left pneumothorax is."), SOME)
+    assert not inventions(read("No pneumothorax whatever."), SOME)
+    assert contradicts(read("The lungs are clear."), SOME)
+    assert slots_right(None, SOME) == 0.0
+    assert slots_right(SOME, SOME) == 1.0
+
+
+def test_whole_sentences_and_the_first_of_them() -> None:
+    """What a gap should hold is recognised, and what follows a given beginning is cut at its first full stop."""
+    assert whole_sentences("The heart is large. No effusion.")
+    assert not whole_sentences("the heart is large.")
+    assert not whole_sentences("The heart is large")
+    assert first_sentence("A b. C d. E.", after="A b.") == "C d."
+    assert first_sentence("A b.", after="A b.") == ""
+
+
+# ── disputes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def locks_of(sections: Sequence[Section]) -> list[str]:
+    """The locked sentences of the first section."""
+    return [item.text for item in sections[0].items if isinstance(item, Lock)]
+
+
+@given(seed=seeds, style=st.sampled_from(STYLES))
+def test_exactly_the_sentence_under_test_contradicts_the_image(*, seed: int, style: str) -> None:
+    """All other locks of a false section are true, so a dispute of one of them would be wrong."""
+    truth = drawn(seed)
+    trial = contradicting(truth, style, np.random.default_rng(seed))
+    assert trial is not None
+    false = [n for n, text in enumerate(locks_of(trial.sections)) if contradicts(read_sentences([text]), truth)]
+    assert false == [trial.item]
+    assert trial.kind in {"side", "degree", "denied", "invented"}
+
+
+@given(seed=seeds, style=st.sampled_from(STYLES))
+def test_a_reworded_lock_states_the_same_in_other_words(*, seed: int, style: str) -> None:
+    """One sentence differs from the reference report, and what is stated does not."""
+    truth = drawn(seed)
+    report = write_report(truth, style, np.random.default_rng(seed))
+    trial = reworded(report, np.random.default_rng(seed))
+    before, after = dict(report.sections)["findings"], locks_of(trial.sections)
+    assert [n for n, (a, b) in enumerate(zip(before, after, strict=True)) if a != b] == [trial.item]
+    assert read_sentences(before).stated == read_sentences(after).stated
+
+
+def test_every_sentence_of_findings_has_another_phrasing() -> None:
+    """So a true lock in other words can be made of any, and it states the same."""
+    reports = [write_report(drawn(seed), STYLES[seed % 3], np.random.default_rng(seed)) for seed in range(200)]
+    for text in {sentence for report in reports for sentence in dict(report.sections)["findings"]}:
+        others = other_phrasings(text)
+        assert others
+        assert text not in others
+        assert all(read_sentences([other]).stated == read_sentences([text]).stated for other in others)
+    assert other_phrasings("Somebody else's sentence.") == []
+
+
+def test_findings_that_hide_each_other_cannot_stand_together() -> None:
+    """A false lock about something that could not be seen anyway would be no contradiction of the image."""
+    assert can_stand_together(drawn(3))
+    assert not can_stand_together(Findings.normal(nodule="left lower zone", nodule_size="10 mm", left_effusion="large"))
+    assert not can_stand_together(Findings.normal(nodule="left lower zone"))
+
+
+def test_sides_are_swapped_in_whole_words() -> None:
+    """Right becomes left and left right, and the case is kept."""
+    assert swapped_side("Right effusion, left bright.") == "Left effusion, right bright."
+
+
+# ── the suite ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """A dispute as an engine reports it."""
+
+    section: str
+    item: int
+
+
+@dataclass(frozen=True)
+class FilledWithDisputes:
+    """An answer of an engine that reports disputes."""
+
+    sections: tuple[FilledSection, ...]
+    disputes: tuple[Dispute, ...]
+    run: Any = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The sections' text."""
+        return " ".join(section.text for section in self.sections)
+
+
+class KnowsAll:
+    """A model that knows the findings of the phantom it is shown: it drafts them, fills gaps and disputes rightly."""
+
+    name = digest = "all"
+    is_demonstration = True
+    styles = STYLES
+
+    def __init__(self, seed: int, *, disputes: bool) -> None:
+        self.seed, self.disputes = seed, disputes
+        self.truth = phantom(seed).findings
+
+    def draft(
+        self,
+        images: Any,  # noqa: ARG002 (the port names it)
+        *,
+        sections: Sequence[str] = ("findings", "impression"),
+        begin: str = "",
+        **_: Any,
+    ) -> Any:
+        """The reference report, or what follows in it."""
+        report = write_report(self.truth, STYLES[self.seed % len(STYLES)], np.random.default_rng([self.seed, 1]))
+        assert report.text("findings").startswith(begin)
+        return Filled(
+            tuple(FilledSection(name, (Piece(report.text(name), "fill", 0),)) for name in sections),
+            run=None,  # type: ignore[arg-type]
+        )
+
+    def infill(self, images: Any, sections: Sequence[Section], **_: Any) -> Any:  # noqa: ARG002
+        """The sentences of the reference report that are not there, and a dispute for every false lock."""
+        report = write_report(self.truth, STYLES[self.seed % len(STYLES)], np.random.default_rng([self.seed, 1]))
+        locked = " ".join(item.text for item in sections[0].items if isinstance(item, Lock))
+        missing = " ".join(text for text in dict(report.sections)["findings"] if text not in locked)
+        gaps = sum(not isinstance(item, Lock) for section in sections for item in section.items)
+        filled = spliced(sections, [missing, *[""] * gaps][:gaps])
+        if not self.disputes:
+            return Filled(filled, run=None)  # type: ignore[arg-type]
+        found = [
+            Dispute(section.name, at)
+            for section in sections
+            for at, item in enumerate(section.items)
+            if isinstance(item, Lock) and contradicts(read(item.text), self.truth)
+        ]
+        return FilledWithDisputes(filled, tuple(found))
+
+
+def test_a_model_that_knows_all_is_right_in_everything() -> None:
+    """The suite gives full marks where they are due; without disputes in the answers their keys are absent."""
+    verdicts = [judge(KnowsAll(seed, disputes=False), seed, steps=1) for seed in range(1_000_000, 1_000_003)]
+    figures = summary(verdicts, seed=1, steps=1)
+    for name in ("reports_exact", "slots_mean", "reports_without_invention", "infill_f1_both", "infill_f1_left"):
+        assert figures[name] == 1.0, name
+    for name in ("gap_sentence_rate", "gap_finding_right", "locks_kept", "gap_without_invention"):
+        assert figures[name] == 1.0, name
+    assert not [name for name in figures if "dispute" in name]
+    assert "disputed" not in table(figures)
+
+
+def test_disputes_are_counted_where_the_engine_reports_them() -> None:
+    """A model that disputes exactly what is false has a true rate of one and a false rate of zero."""
+    verdicts = [judge(KnowsAll(seed, disputes=True), seed, steps=1) for seed in range(1_000_000, 1_000_003)]
+    figures = summary(verdicts, seed=1, steps=1)
+    assert (figures["dispute_true_rate"], figures["dispute_false_rate"]) == (1.0, 0.0)
+    assert figures["dispute_true_n"] == figures["dispute_false_n"] == 3
+    assert "locks that contradict the image, disputed | 1.0000" in table(figures)
+
+
+def test_a_dispute_counts_only_on_the_sentence_under_test() -> None:
+    """Disputing a true neighbour is no credit, and an engine that reports none is not measured."""
+    trial = contradicting(SOME, "standard", np.random.default_rng(0))
+    assert trial is not None
+    filled = spliced(trial.sections, [""])
+    other = Dispute("findings", trial.item + 1)
+    assert is_disputed(FilledWithDisputes(filled, (other,)), trial) is False  # type: ignore[arg-type]
+    assert is_disputed(FilledWithDisputes(filled, (other, Dispute("findings", trial.item))), trial) is True  # type: ignore[arg-type]
+    assert is_disputed(Filled(filled, run=None), trial) in {None, False}  # type: ignore[arg-type]
+
+
+def test_the_figures_keep_their_names_and_means_have_no_interval() -> None:
+    """What other tools read of the JSON stays: the keys. Rows of the table have Wilson's interval for shares only."""
+    verdict = dataclasses.replace(judge(KnowsAll(1_000_000, disputes=False), 1_000_000, steps=1), lock_kept=True)
+    worse = dataclasses.replace(verdict, exact=False, slots=0.5, lock_kept=None)
+    figures = summary([verdict, worse], seed=1, steps=1)
+    assert set(figures) == {
+        "n", "seed", "steps", "reports_exact", "reports_well_formed", "slots_mean", "reports_without_invention",
+        "infill_f1_both", "infill_f1_left", "gap_sentence_rate", "gap_finding_right", "gap_without_invention",
+        "locks_kept", "locks_contradicted",
+    }  # fmt: skip
+    assert (figures["reports_exact"], figures["slots_mean"], figures["locks_contradicted"]) == (0.5, 0.75, 1)
+    spans = {title: span for title, _, span in rows(figures)}
+    assert spans["finding slots right"] is None
+    assert spans["reports with every finding slot right"] is not None
+    assert math.isnan(float(summary([worse], seed=1, steps=1)["locks_kept"]))
+
+
+def test_verdicts_have_what_other_scorers_need() -> None:
+    """Reference and candidates are kept as text."""
+    names = {field.name for field in dataclasses.fields(Verdict)}
+    assert {"draft", "masked", "filled", "filled_left"} <= names
