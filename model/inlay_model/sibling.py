@@ -48,7 +48,7 @@ from inlay_model.request import (
 from inlay_model.tokens import control_tokens, encode_plain
 from inlay_model.transcript import decode, ends_sentence, fill_text, parse_draft, whole_sentences
 
-# As much as one canvas of the 26B diffusion model holds; the longest phantom report has 104 tokens.
+# Where neither caller nor checkpoint says how much may be written: what one canvas of the 26B diffusion model holds.
 MOST_TOKENS = 256
 _PREFIX_BUDGET = 512 * 2**20
 
@@ -88,9 +88,9 @@ class Sibling:
     with the request's own generator. The other numbers of the settings are the diffusion sampler's and do nothing here.
     """
 
-    def __init__(self, checkpoint: Checkpoint, most_tokens: int = MOST_TOKENS) -> None:
+    def __init__(self, checkpoint: Checkpoint, most_tokens: int | None = None) -> None:
         self._checkpoint = checkpoint
-        self._most = most_tokens
+        self._most = most_tokens or checkpoint.model.generation_config.max_new_tokens or MOST_TOKENS
         self._prefixes = Prefixes(_PREFIX_BUDGET)
         self._ends = _ends_of_turn(checkpoint)
         self._banned_V = _outside_text(checkpoint, self._ends, lines=False)

@@ -17,6 +17,7 @@ from inlay_model.backend import Backend
 from inlay_model.canvas import sentences
 from inlay_model.datasets.items import ReportedStudy
 from inlay_model.engine import Engine, RadiographLike
+from inlay_model.errors import CanvasOverflow, PromptTooLong
 from inlay_model.evaluation.known_findings import says_the_same
 from inlay_model.evaluation.overlap import first_sentence, token_f1
 from inlay_model.evaluation.phantom import fill_of
@@ -62,6 +63,14 @@ class Filling:
         scores = {f"f1_{model}_{side}": value for (model, side), value in self.f1.items()}
         verdicts = {f"right_{model}_{side}": value for (model, side), value in (self.right or {}).items()}
         return {"id": self.case.id, "reference": self.case.missing, **cells, **scores, **verdicts}
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A case that no model is compared on, because it does not fit one of them; `why` is the error's code."""
+
+    id: str
+    why: str
 
 
 def phantom_case(seed: int) -> Case:
@@ -119,6 +128,14 @@ def fill(backends: Mapping[str, Backend], image: RadiographLike, case: Case, ste
     return Filling(case, texts, f1, right)
 
 
+def fill_or_leave(backends: Mapping[str, Backend], image: RadiographLike, case: Case, steps: int) -> Filling | LeftOut:
+    """Fill a case, or leave it out for every model where it is too long for any of them."""
+    try:
+        return fill(backends, image, case, steps)
+    except (CanvasOverflow, PromptTooLong) as problem:
+        return LeftOut(case.id, problem.code)
+
+
 def load_backends(model: str, sibling: str | None, device: str | None = None) -> dict[str, Backend]:
     """The matched pair, or the diffusion model alone; locked text is not repeated in the diffusion model's prompt.
 
@@ -133,18 +150,17 @@ def load_backends(model: str, sibling: str | None, device: str | None = None) ->
     return backends
 
 
-def filled_phantoms(model: str, sibling: str | None, steps: int, seeds: Sequence[int]) -> Iterator[Filling]:
-    """The fillings of these phantoms, in order; each is shown whole to both models."""
+def filled_phantoms(model: str, sibling: str | None, steps: int, seeds: Sequence[int]) -> Iterator[Filling | LeftOut]:
+    """The fillings of these phantoms, in order."""
     backends = load_backends(model, sibling)
     for seed in seeds:
-        case = phantom_case(seed)
-        yield fill(backends, phantom(seed).image, case, steps)
+        yield fill_or_leave(backends, phantom(seed).image, phantom_case(seed), steps)
 
 
 def filled_studies(
     model: str, sibling: str | None, steps: int, cases: Sequence[tuple[Case, Path]]
-) -> Iterator[Filling]:
+) -> Iterator[Filling | LeftOut]:
     """The fillings of these studies of a data set, each with its frontal image."""
     backends = load_backends(model, sibling)
     for case, image in cases:
-        yield fill(backends, read_picture(image).image, case, steps)
+        yield fill_or_leave(backends, read_picture(image).image, case, steps)

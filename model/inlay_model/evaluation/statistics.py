@@ -1,7 +1,7 @@
 """Statistics of paired comparisons. Pure functions of numbers, exact where an exact form exists.
 
-They are written here because nothing that Inlay depends on brings a t distribution, and scipy would be its largest
-dependency but torch; the tests compare them with published tables and with a second way of computing each.
+They are written here because nothing that Inlay depends on brings a t distribution, and scipy would be a large
+package for this module alone; the tests compare them with published tables and with a second way of computing each.
 """
 
 import math

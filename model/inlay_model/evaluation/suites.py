@@ -30,6 +30,8 @@ from inlay_model.provenance import digest_of_folder
 from inlay_model.sibling import Sibling, default_sibling
 
 _STEPS = 16
+# A paired test needs two cases; fewer fit where reports are too long for a canvas.
+_FEWEST = 2
 # Requests to one endpoint under way at once.
 _AT_ONCE = 8
 _STUDIES = {"mimic-cxr": mimic_cxr.studies, "iu-xray": iu_xray.studies}
@@ -51,7 +53,7 @@ def phantom(arguments: argparse.Namespace) -> None:
 def infill(arguments: argparse.Namespace) -> None:
     """The 2 x 2 design of sides and models."""
     sibling = _sibling(arguments)
-    fillings = _fillings(arguments, sibling)
+    fillings, left_out = _fillings(arguments, sibling)
     ((name, _),) = arguments.set
     figures: dict[str, Any] = {
         "suite": "infill",
@@ -60,6 +62,7 @@ def infill(arguments: argparse.Namespace) -> None:
         "steps": arguments.steps or _STEPS,
         "diffusion": _identity(arguments.model),
         "autoregressive": _identity(sibling) if sibling else None,
+        "left_out": left_out,
         **infill_figures.summary(fillings),
     }
     figures["judge"] = "known findings" if "judged" in figures else None
@@ -72,7 +75,8 @@ def infill(arguments: argparse.Namespace) -> None:
     _show(arguments, figures, infill_figures.table(figures))
 
 
-def _fillings(arguments: argparse.Namespace, sibling: str | None) -> list[gaps.Filling]:
+def _fillings(arguments: argparse.Namespace, sibling: str | None) -> tuple[list[gaps.Filling], int]:
+    """The fillings in the order of their cases, and how many cases were too long for a model."""
     ((name, place),) = arguments.set
     steps = arguments.steps or _STEPS
     if name == answering.PHANTOM:
@@ -87,7 +91,10 @@ def _fillings(arguments: argparse.Namespace, sibling: str | None) -> list[gaps.F
         cases = cases[: arguments.limit]
         studied = partial(gaps.filled_studies, arguments.model, sibling, steps)
         found = list(_watched(spread(studied, cases, arguments.processes), len(cases), "study"))
-    return sorted(found, key=lambda filling: filling.case.id)
+    fillings = [filling for filling in found if isinstance(filling, gaps.Filling)]
+    if len(fillings) < _FEWEST:
+        raise DatasetProblem(f"{len(fillings)} of {len(found)} cases fit the models; a comparison needs {_FEWEST}.")
+    return sorted(fillings, key=lambda filling: filling.case.id), len(found) - len(fillings)
 
 
 def _judged_infill(fillings: Sequence[gaps.Filling], chats: Sequence[Chat]) -> dict[str, Any]:
