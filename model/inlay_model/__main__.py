@@ -1,4 +1,4 @@
-"""`python -m inlay_model`: draft, infill, replay, bench, eval, phantoms, train. The help is there to be learnt from."""
+"""`python -m inlay_model` and its commands, from draft to fetch. The help is written to be learnt from."""
 
 import argparse
 import importlib
@@ -37,7 +37,9 @@ _ELSEWHERE = {
     "bench": ("inlay_model.evaluation.bench", "measure drafts and infills against transformers' own generate"),
     "eval": ("inlay_model.evaluation.command", "measure how right drafts, infills and answers are, and how fast"),
     "phantoms": ("inlay_model.phantom.command", "write questions about phantoms, for training and evaluation"),
-    "train": ("inlay_model.train", "train a checkpoint on synthetic phantoms"),
+    "train": ("inlay_model.training.command", "train a checkpoint or an adapter"),
+    "merge": ("inlay_model.merge", "add an adapter to a checkpoint's weights for good"),
+    "fetch": ("inlay_model.fetch", "bring a checkpoint from the hub, pinned and with digests"),
 }
 
 
@@ -88,6 +90,7 @@ def _shared() -> argparse.ArgumentParser:
     shared.add_argument("--image", type=Path, action="append", help="DICOM or picture file, frontal view first")
     shared.add_argument("--model", help="checkpoint folder or hub id (default: the demonstration checkpoint)")
     shared.add_argument("--revision", help="commit hash, needed with a hub id")
+    shared.add_argument("--adapter", type=Path, help="folder of a PEFT adapter made for that checkpoint")
     shared.add_argument("--style", help="site style that the checkpoint knows")
     shared.add_argument("--steps", type=int, default=16, help="denoising steps at most (default: %(default)s)")
     shared.add_argument("--seed", type=int, default=0, help="same seed, same text (default: %(default)s)")

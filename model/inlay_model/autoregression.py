@@ -15,7 +15,7 @@ from inlay_model.errors import Cancelled, NotANumber
 class NextToken(Protocol):
     """What the loop asks of the model, which remembers what it was shown before."""
 
-    def __call__(self, ids: Sequence[int]) -> torch.Tensor:
+    def __call__(self, ids: Sequence[int], /) -> torch.Tensor:
         """Logits (V) of the token after these."""
 
 

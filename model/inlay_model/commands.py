@@ -106,10 +106,12 @@ def _engine(arguments: argparse.Namespace) -> "Engine":
     import torch
 
     from inlay_model.engine import Engine
+    from inlay_model.loading import load
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    return Engine.load(arguments.model or default_checkpoint(), arguments.revision, arguments.device)
+    model = arguments.model or default_checkpoint()
+    return Engine(load(model, arguments.revision, arguments.device, adapter=arguments.adapter))
 
 
 def _images(arguments: argparse.Namespace, engine: "Engine") -> list[Any]:

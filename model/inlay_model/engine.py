@@ -121,9 +121,12 @@ class Engine:
         revision: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        *,
+        precision: str | None = None,
+        accelerate: bool | None = None,
     ) -> "Engine":
         """Engine with the checkpoint of this folder or hub id (the latter with its commit hash as `revision`)."""
-        return cls(load(path_or_hub_id, revision, device, dtype))
+        return cls(load(path_or_hub_id, revision, device, dtype, precision=precision, accelerate=accelerate))
 
     @property
     def is_demonstration(self) -> bool:
@@ -149,6 +152,10 @@ class Engine:
     def checkpoint(self) -> Checkpoint:
         """Model, tokenizer and image processor, for training and evaluation."""
         return self._checkpoint
+
+    def use_adapter(self, name: str | None) -> None:
+        """Make one of the adapters it was loaded with the active one, None for the bare checkpoint."""
+        self._checkpoint.use_adapter(name)
 
     @property
     def prefixes(self) -> Prefixes:
@@ -231,6 +238,8 @@ class Engine:
         """
         if record.model_digest != self.digest:
             raise ReplayMismatch("the checkpoint")
+        if record.adapter_digest != self._checkpoint.adapter_digest:
+            raise ReplayMismatch("the adapter")
         shots = list(images or ())
         if tuple(image_digest(shot) for shot in shots) != tuple(record.image_digests):
             raise ReplayMismatch("an image")
@@ -291,7 +300,8 @@ class Engine:
         prompt = build_prompt(checkpoint.tokenizer, counts, text, listed)
         # Checkpoints that are told about locks share the encoding up to there; the others share all of it.
         shared = prompt.shared if checkpoint.about.locked_in_prompt else len(prompt.ids)
-        key = sha256_of(digest_of_ids(prompt.ids[:shared]).encode(), *(digest.encode() for digest in digests))
+        adapter = (checkpoint.adapter_digest or "").encode()
+        key = sha256_of(adapter, digest_of_ids(prompt.ids[:shared]).encode(), *(digest.encode() for digest in digests))
         prefix = self._prefixes.get(key)
         if prefix is None:
             pixels = self._pixels(pictures) if pictures else None
@@ -474,7 +484,7 @@ class Engine:
             model=checkpoint.about.name,
             model_digest=checkpoint.digest,
             revision=checkpoint.revision,
-            adapter_digest=None,
+            adapter_digest=checkpoint.adapter_digest,
             demonstration=checkpoint.about.demonstration,
             seed=call.settings.seed,
             settings=asdict(call.settings),

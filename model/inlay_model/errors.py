@@ -1,5 +1,7 @@
 """The named errors of the model package: each has a code that a caller may branch on, and says what to do about it."""
 
+from collections.abc import Sequence
+
 
 class ModelError(Exception):
     """Any error that this package raises on purpose; `code` is stable, the message is for people.
@@ -60,6 +62,34 @@ class UnpinnedRevision(CheckpointProblem):
     code = "unpinned-revision"
 
 
+class AdapterProblem(CheckpointProblem):
+    """An adapter that cannot be used: missing file, made for another base, or of a kind that cannot be merged."""
+
+    code = "adapter-problem"
+
+
+class FetchProblem(ModelError):
+    """A checkpoint could not be fetched whole: hub unreachable, no such revision, a file unlike the hub's."""
+
+    code = "fetch-problem"
+
+
+class BadRecipe(ModelError):
+    """A training recipe that cannot be followed; the message names table and key."""
+
+    code = "bad-recipe"
+
+
+class BadData(ModelError):
+    """Training data with lines that cannot be used; `problems` names file, line, field and remedy of each."""
+
+    code = "bad-data"
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__("\n".join([message, *problems]))
+        self.problems = tuple(problems)
+
+
 class NotAPhantom(ModelError):
     """The demonstration checkpoint was asked about a study that is no synthetic phantom."""
 
@@ -80,3 +110,20 @@ class NotANumber(ModelError):
     """The model produced NaN logits; the run is stopped rather than sampled from garbage."""
 
     code = "nan-logits"
+
+
+class NotEnoughMemory(ModelError):
+    """The device has less free memory than a model or a request needs; counts are bytes, `needed` None if unknown."""
+
+    code = "not-enough-memory"
+
+    def __init__(self, needed: int | None, free: int, precision: str | None) -> None:
+        lower = {"bf16": "fp8 or 4bit", "fp32": "bf16, fp8 or 4bit", "fp8": "4bit"}.get(precision or "")
+        what = f"The model needs {needed / 2**30:.1f} GiB" if needed is not None else "The device ran out of memory"
+        remedy = f"Choose the precision {lower}, a" if lower else "Choose a"
+        super().__init__(
+            f"{what}; {free / 2**30:.1f} GiB are free. {remedy} device with more free memory, "
+            "or several of them (device map auto)."
+        )
+        self.needed = needed
+        self.free = free

@@ -6,7 +6,7 @@ The loop of transformers' `generate` keeps nothing of a given canvas. This one i
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -34,6 +34,27 @@ class Reader(Protocol):
         self, canvas_BL: torch.Tensor, wanted_BL: torch.Tensor, conditioning_BLV: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Logits N x V at the wanted positions."""
+
+
+@runtime_checkable
+class Stepper(Protocol):
+    """A reader that can take whole steps itself, on the device: `prefix.Decoder` where its model is accelerated."""
+
+    def steps_itself(self, free: int) -> bool:
+        """Whether it takes steps with so many free positions."""
+
+    def step(
+        self,
+        canvas_BL: torch.Tensor,
+        fixed: Fixed,
+        told_BLH: torch.Tensor | None,
+        *,
+        temperature: float,
+        entropy_bound: float,
+        generator: torch.Generator,
+        banned_V: torch.Tensor | None = None,
+    ) -> tuple[Step, torch.Tensor]:
+        """The step, and what the next one is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +93,40 @@ def run(
     doubt_B = torch.zeros(free_BL.shape[0], device=free_BL.device)
     if not free_BL.any():
         return Denoised(argmax_BL, accepted_BL, doubt_B, 0)
-    certain_BLV = certain_logits(fixed, vocabulary, dtype)
-    conditioning_BLV: torch.Tensor | None = None
+    # Logits B x L x V, or what an accelerated reader tells the next step in their place.
+    told: torch.Tensor | None = None
+    quick = read if isinstance(read, Stepper) and draw is draw_by_inverse else None
+    if quick is not None and not quick.steps_itself(int(free_BL.sum())):
+        quick = None
+    certain_BLV = certain_logits(fixed, vocabulary, dtype) if quick is None else torch.empty(0)
     done_B = torch.zeros(free_BL.shape[0], dtype=torch.bool, device=free_BL.device)
     same_B = [0] * free_BL.shape[0]
     taken = 0
     for left in range(sampler.steps, 0, -1):
         if cancelled is not None and cancelled():
             raise Cancelled("The request was cancelled.")
-        step = denoise(
-            read(impose(canvas_BL, fixed), free_BL, conditioning_BLV),
-            canvas_BL,
-            fixed,
-            temperature=temperature(left, sampler),
-            entropy_bound=sampler.entropy_bound,
-            generator=generator,
-            banned_V=banned_V,
-            draw=draw,
-        )
+        if quick is not None:
+            step, told = quick.step(
+                canvas_BL,
+                fixed,
+                told,
+                temperature=temperature(left, sampler),
+                entropy_bound=sampler.entropy_bound,
+                generator=generator,
+                banned_V=banned_V,
+            )
+        else:
+            step = denoise(
+                read(impose(canvas_BL, fixed), free_BL, told),
+                canvas_BL,
+                fixed,
+                temperature=temperature(left, sampler),
+                entropy_bound=sampler.entropy_bound,
+                generator=generator,
+                banned_V=banned_V,
+                draw=draw,
+            )
+            told = self_conditioning(certain_BLV, fixed, step.logits_NV)
         taken += 1
         stays_B1 = done_B.unsqueeze(-1)
         new_BL = torch.where(stays_B1, argmax_BL, step.argmax_BL)
@@ -98,7 +135,6 @@ def run(
         same_B = [count + 1 if same else 0 for count, same in zip(same_B, unchanged_B, strict=True)]
         argmax_BL, accepted_BL = new_BL, step.accepted_BL
         canvas_BL = torch.where(stays_B1, canvas_BL, step.canvas_BL)
-        conditioning_BLV = self_conditioning(certain_BLV, fixed, step.logits_NV)
         if on_step is not None:
             on_step(taken, step)
         doubt_B = mean_free_entropy(step, fixed)
@@ -109,7 +145,7 @@ def run(
             tail_BL = unsettled_tail(step.entropy_BL, free_BL, sampler.entropy_bound) & ~done_B.unsqueeze(-1)
             canvas_BL = torch.where(tail_BL, noise(fixed, vocabulary, generator), argmax_BL)
             # As in the first step: what was foretold of the tail is what is to be forgotten.
-            conditioning_BLV = None
+            told = None
     return Denoised(argmax_BL, accepted_BL, doubt_B, taken)
 
 

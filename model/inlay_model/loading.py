@@ -5,16 +5,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from inlay_model.errors import CheckpointProblem, UnpinnedRevision
-from inlay_model.provenance import digest_of_folder
+from inlay_model.errors import AdapterProblem, CheckpointProblem, UnpinnedRevision
+from inlay_model.provenance import digest_of_folder, fetched
 from inlay_model.schedule import Sampler
 from inlay_model.tokens import Control, Tokenizer, control_tokens
+
+if TYPE_CHECKING:
+    from inlay_model.adapters import Added
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _NEEDED = ("config.json", "tokenizer.json")
+# What a checkpoint's configuration calls the two kinds of model.
+_MODEL_TYPES = {"diffusion_gemma": "diffusion", "gemma4": "autoregressive"}
 # What transformers' generate uses where the checkpoint says nothing, and so do we.
 _DEFAULTS = {"t_min": 0.4, "t_max": 0.8, "stability_threshold": 1, "confidence_threshold": 0.005}
 _DEFAULT_ENTROPY_BOUND = 0.1
@@ -24,11 +29,13 @@ _DEFAULT_ENTROPY_BOUND = 0.1
 class About:
     """What a checkpoint says of itself in `inlay.json`; the defaults hold for checkpoints without that file.
 
-    `locked_in_prompt`: locked fragments are listed in the prompt too. `foretells_length`: it was trained on misplaced
-    text and says at every position what belongs there, so that few lengths of a gap need to be tried.
+    `kind` is `diffusion` or `autoregressive`. `locked_in_prompt`: locked fragments are listed in the prompt too.
+    `foretells_length`: it was trained on misplaced text and says at every position what belongs there, so that few
+    lengths of a gap need to be tried.
     """
 
     name: str
+    kind: str = "diffusion"
     demonstration: bool = False
     locked_in_prompt: bool = True
     foretells_length: bool = False
@@ -46,10 +53,23 @@ class Checkpoint:
     about: About
     digest: str
     revision: str | None
+    adapters: "Added | None" = None
+
+    @property
+    def adapter_digest(self) -> str | None:
+        """Digest of the adapter that is active now: part of run records and of the keys of whatever was computed."""
+        return None if self.adapters is None else self.adapters.digest
+
+    def use_adapter(self, name: str | None) -> None:
+        """Make an adapter active by the name it was loaded under, None for the bare base; raises `AdapterProblem`."""
+        if self.adapters is not None:
+            self.adapters.use(name)
+        elif name is not None:
+            raise AdapterProblem(f"No adapter {name} was loaded with this checkpoint.")
 
     @property
     def canvas_length(self) -> int:
-        """Tokens of one canvas."""
+        """Tokens of one canvas of a diffusion model."""
         return int(self.model.config.canvas_length)
 
     @property
@@ -113,40 +133,81 @@ def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path
 
 
 def load(
-    path_or_hub_id: str | Path, revision: str | None = None, device: str | None = None, dtype: str | None = None
+    path_or_hub_id: str | Path,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    *,
+    adapter: str | Path | Mapping[str, str | Path] | None = None,
+    kind: str = "diffusion",
+    precision: str | None = None,
+    accelerate: bool | None = None,
 ) -> Checkpoint:
     """A checkpoint, loaded onto the device (the first GPU, else the CPU) in bfloat16 there and float32 on a CPU.
 
-    bfloat16 weights are widened on a CPU because most CPUs compute it slower than float32.
-    Raises `CheckpointProblem` with the missing or unfit part.
+    bfloat16 weights are widened on a CPU because most CPUs compute it slower than float32. The device `auto` spreads
+    the layers over all GPUs.
+    `adapter` is the folder of a PEFT adapter, which is added to the weights, or several by name, of which
+    `Checkpoint.use_adapter` chooses one (at first none). `kind` is what the caller can work with.
+    `precision` packs the experts (bf16, fp8, 4bit: accelerator/precision.py); `accelerate` says whether graphs and own
+    kernels are used, by default on a GPU for a diffusion model without adapters.
+    Raises `CheckpointProblem` with the missing or unfit part, `AdapterProblem` for an adapter of another base, and
+    `NotEnoughMemory` before anything is read.
     """
     import torch
 
+    from inlay_model.accelerator.loader import place
+
     folder = find_folder(path_or_hub_id, revision)
-    _check_files(folder)
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    kind = getattr(torch, dtype) if dtype else (torch.float32 if target.type == "cpu" else torch.bfloat16)
+    _check_files(folder, kind)
+    record = fetched(folder)
+    adapters = _read_adapters(adapter)
+    spread = device == "auto"
+    target = torch.device(device if device and not spread else "cuda" if torch.cuda.is_available() else "cpu")
+    numbers = getattr(torch, dtype) if dtype else (torch.float32 if target.type == "cpu" else torch.bfloat16)
     about = read_about(folder, str(path_or_hub_id))
-    model, tokenizer, image_processor = _load_parts(folder, target, kind)
+    digest = digest_of_folder(folder)
+    _check_bases(adapters, about.name, digest)
+    if kind == "autoregressive":
+        model, tokenizer, image_processor = _load_parts(folder, kind, numbers)
+        model = model.to(target)
+    else:
+        # The kernels read the base's weights and know of no adapter.
+        faster = False if adapters else accelerate
+        with place(folder, target, numbers, precision or "bf16", spread=spread, accelerate=faster) as put:
+            model, tokenizer, image_processor = _load_parts(folder, kind, numbers)
+            model = put(model)
     return Checkpoint(
         model=model,
         tokenizer=tokenizer,
         image_processor=image_processor,
         control=control_tokens(tokenizer),
         about=about,
-        digest=digest_of_folder(folder),
-        revision=revision,
+        digest=digest,
+        revision=revision or record.get("revision"),
+        adapters=_added(model, adapters),
     )
+
+
+def kind_of(folder: Path) -> str:
+    """Which kind of model lies in this folder: `diffusion` or `autoregressive`; raises `CheckpointProblem`."""
+    if not (folder / "config.json").is_file():
+        raise CheckpointProblem(f"The checkpoint {folder} has no config.json.")
+    found = _json(folder / "config.json").get("model_type")
+    if found not in _MODEL_TYPES:
+        raise CheckpointProblem(f"{folder} holds a {found} model; one of {', '.join(_MODEL_TYPES)} is needed.")
+    return _MODEL_TYPES[found]
 
 
 def read_about(folder: Path, name: str) -> About:
     """The checkpoint's `inlay.json`, or what holds without one."""
     file = folder / "inlay.json"
     if not file.is_file():
-        return About(name=name)
+        return About(name=name, kind=kind_of(folder))
     said = _json(file)
     return About(
         name=str(said.get("name", folder.name)),
+        kind=kind_of(folder),
         demonstration=bool(said.get("demonstration", False)),
         locked_in_prompt=bool(said.get("locked_in_prompt", True)),
         foretells_length=bool(said.get("foretells_length", False)),
@@ -183,15 +244,36 @@ def make_sampler(
     )
 
 
-def _check_files(folder: Path) -> None:
+def _check_files(folder: Path, kind: str) -> None:
     for name in _NEEDED:
         if not (folder / name).is_file():
             raise CheckpointProblem(f"The checkpoint {folder} has no {name}.")
-    kind = _json(folder / "config.json").get("model_type")
-    if kind != "diffusion_gemma":
-        raise CheckpointProblem(f"{folder} holds a {kind} model; a diffusion_gemma checkpoint is needed.")
+    found = _json(folder / "config.json").get("model_type")
+    if _MODEL_TYPES.get(str(found)) != kind:
+        needed = next(name for name, value in _MODEL_TYPES.items() if value == kind)
+        raise CheckpointProblem(f"{folder} holds a {found} model; a {needed} checkpoint is needed.")
     if not any(folder.glob("*.safetensors")):
         raise CheckpointProblem(f"The checkpoint {folder} has no *.safetensors files.")
+
+
+def _read_adapters(given: str | Path | Mapping[str, str | Path] | None) -> dict[str, Any]:
+    from inlay_model.adapters import read_adapter
+
+    named = {} if given is None else given if isinstance(given, Mapping) else {Path(given).name: given}
+    return {name: read_adapter(folder) for name, folder in named.items()}
+
+
+def _check_bases(adapters: Mapping[str, Any], name: str, digest: str) -> None:
+    from inlay_model.adapters import check_base
+
+    for adapter in adapters.values():
+        check_base(adapter, name, digest)
+
+
+def _added(model: Any, adapters: Mapping[str, Any]) -> "Added | None":
+    from inlay_model.adapters import Added
+
+    return Added(model, adapters) if adapters else None
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -204,21 +286,24 @@ def _json(file: Path) -> dict[str, Any]:
     return said
 
 
-def _load_parts(folder: Path, device: Any, dtype: Any) -> tuple[Any, Tokenizer, Any]:
-    from transformers import AutoTokenizer
-    from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
+def _load_parts(folder: Path, kind: str, dtype: Any) -> tuple[Any, Tokenizer, Any]:
+    from transformers import AutoTokenizer, DiffusionGemmaForBlockDiffusion, Gemma4ForConditionalGeneration
     from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
     from transformers.utils import logging
 
+    classes: dict[str, Any] = {
+        "diffusion": DiffusionGemmaForBlockDiffusion,
+        "autoregressive": Gemma4ForConditionalGeneration,
+    }
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         image_processor = Gemma4ImageProcessorPil.from_pretrained(folder)
-        model = DiffusionGemmaForBlockDiffusion.from_pretrained(folder, dtype=dtype)
+        model: Any = classes[kind].from_pretrained(folder, dtype=dtype)
     except (OSError, ValueError, KeyError) as problem:
         raise CheckpointProblem(f"The checkpoint {folder} cannot be loaded ({type(problem).__name__}).") from problem
     finally:
         if bars:
             logging.enable_progress_bar()
-    return model.to(device).eval().requires_grad_(False), tokenizer, image_processor
+    return model.eval().requires_grad_(False), tokenizer, image_processor

@@ -11,7 +11,10 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache
 
+from inlay_model.accelerator.ask import Ask
+from inlay_model.accelerator.attached import attached
 from inlay_model.errors import PromptTooLong
+from inlay_model.step import Fixed, Step, impose
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +106,15 @@ def encode(
 ) -> Prefix:
     """Encode these tokens (with the images among them), continuing `after` where given, which stays as it is."""
     device = model.device
-    cache = DynamicCache(config=model.config.get_text_config()) if after is None else _own_copy(after.cache)
     begin = 0 if after is None else after.length
     end = begin + len(ids)
     if end + model.config.canvas_length > model.config.text_config.max_position_embeddings:
         raise PromptTooLong(f"The prompt has {end} tokens; with a canvas that is more than the model has positions.")
+    fast = attached(model)
+    found: Prefix | None = None if fast is None else fast.encode(ids, mm_token_type_ids, pixels, after)
+    if found is not None:
+        return found
+    cache = DynamicCache(config=model.config.get_text_config()) if after is None else _own_copy(after.cache)
     ids_BT = torch.tensor([ids], device=device)
     types_BT = torch.tensor([mm_token_type_ids], device=device)
     model.model.encoder(
@@ -130,6 +137,9 @@ class Decoder:
             self._cache = _own_copy(prefix.cache)
             self._cache.batch_repeat_interleave(batch)
         self._from = prefix.length
+        self._prefixes = (prefix,) * batch
+        self._fast = attached(model)
+        self._free: tuple[Fixed, int] | None = None
         self.passes = 0
 
     def __call__(
@@ -140,6 +150,10 @@ class Decoder:
         The head is computed there only. `conditioning_BLV` are the logits of the step before.
         """
         self.passes += 1
+        if self._fast is not None:
+            found: torch.Tensor | None = self._fast.read(self._prefixes, canvas_BL, wanted_BL, conditioning_BLV)
+            if found is not None:
+                return found
         length = canvas_BL.shape[1]
         positions_1L = torch.arange(self._from, self._from + length, device=canvas_BL.device).unsqueeze(0)
         out = self._model.model(
@@ -152,6 +166,53 @@ class Decoder:
         cap = self._model.final_logit_softcapping
         capped_NV: torch.Tensor = torch.tanh(logits_NV / cap) * cap
         return capped_NV
+
+    def steps_itself(self, free: int) -> bool:
+        """Whether `step` may be used with so many free positions: where the model has an accelerated path."""
+        return self._fast is not None and self._fast.takes(self._prefixes, free)
+
+    def step(
+        self,
+        canvas_BL: torch.Tensor,
+        fixed: Fixed,
+        told_BLH: torch.Tensor | None,
+        *,
+        temperature: float,
+        entropy_bound: float,
+        generator: torch.Generator,
+        banned_V: torch.Tensor | None = None,
+    ) -> tuple[Step, torch.Tensor]:
+        """What `step.denoise` makes of this reader's logits, all of it on the device, and what the next step is told.
+
+        The same random numbers in the same order. The logits stay where they are: the step has none.
+        """
+        assert self._fast is not None
+        self.passes += 1
+        rows = len(canvas_BL)
+        free = int(fixed.free_BL.sum()) if self._free is None or self._free[0] is not fixed else self._free[1]
+        self._free = (fixed, free)
+        device = canvas_BL.device
+        uniform_N = torch.rand((free, 1), generator=generator, device=device).squeeze(-1)
+        vocabulary = self._model.config.text_config.vocab_size
+        renoise_BL = torch.randint(
+            vocabulary, canvas_BL.shape, generator=generator, device=device, dtype=canvas_BL.dtype
+        )
+        taken = self._fast.step(
+            Ask(
+                prefixes=self._prefixes,
+                canvas_BL=impose(canvas_BL, fixed),
+                ids_BL=fixed.ids_BL,
+                locked_BL=fixed.locked_BL,
+                told_BLH=told_BLH,
+                temperature=(temperature,) * rows,
+                bound=(entropy_bound,) * rows,
+                uniform_N=uniform_N,
+                renoise_BL=renoise_BL,
+                banned_V=banned_V,
+            )
+        )
+        none_NV = torch.empty(0, vocabulary, device=device)
+        return Step(taken.canvas_BL, taken.argmax_BL, taken.accepted_BL, taken.entropy_BL, none_NV), taken.told_BLH
 
 
 def _own_copy(cache: Any) -> Any:

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inlay_model.errors import CheckpointProblem
 from inlay_model.request import Filled, GenerationSettings, Lock, PromptContext, Section
+
+# What `inlay model fetch` leaves in a folder: where it came from, and its digest.
+FETCHED = ".inlay-fetch.json"
 
 # Digests of files already read, by path, size and modification time: a checkpoint is hashed once per process.
 _SEEN: dict[tuple[str, int, int], str] = {}
@@ -127,3 +131,24 @@ def digest_of_file(path: Path) -> str:
         with path.open("rb") as file:
             _SEEN[key] = hashlib.file_digest(file, "sha256").hexdigest()
     return _SEEN[key]
+
+
+def fetched(folder: Path) -> Mapping[str, Any]:
+    """What was written down when this folder was fetched from a hub; empty where it was not.
+
+    Raises `CheckpointProblem` where the folder's files are not those that were fetched.
+    """
+    file = folder / FETCHED
+    if not file.is_file():
+        return {}
+    try:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        known = str(record["digest"])
+    except (ValueError, KeyError, TypeError) as problem:
+        raise CheckpointProblem(f"{file} is no record of a fetch; fetch the folder again.") from problem
+    if known != digest_of_folder(folder):
+        raise CheckpointProblem(
+            f"The files of {folder} have changed since they were fetched (wrong digest). Fetch them again, or delete "
+            f"{FETCHED} if the change is wanted."
+        )
+    return record

@@ -16,11 +16,13 @@ from inlay_core.domain.job import JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.settings import Settings
 from inlay_model import RunRecord
+from inlay_model.adapters import digest_of_adapter
 from inlay_model.loading import default_checkpoint
 from inlay_testkit.core import RADIOLOGIST
 from inlay_testkit.dicom import PHANTOM_TAGS
 from inlay_testkit.installation import Installation
 from inlay_testkit.tiny_diffusion import save_tiny
+from inlay_testkit.tiny_training import save_tiny_adapter
 from inlay_worker.generation import Model
 from inlay_worker.wiring import load_model, make_worker
 from inlay_worker.work import Worker
@@ -191,3 +193,39 @@ def _hurried() -> Any:
         return now[0]
 
     return read
+
+
+def test_one_adapter_for_all_is_part_of_the_run_record(tmp_path: Path, tiny: Path) -> None:
+    """With INLAY_ADAPTER every text is written with it, and its record says so."""
+    adapter = save_tiny_adapter(tiny, tmp_path / "adapter")
+    site = Site(tmp_path, tiny, adapter=str(adapter))
+    report = site.order()
+    site.worker.work_off()
+    (job,) = site.jobs(report)
+    assert job.run_record is not None
+    assert job.run_record["adapter_digest"] == digest_of_adapter(adapter)
+
+
+def test_the_sender_of_an_order_chooses_the_adapter(tmp_path: Path, tiny: Path) -> None:
+    """With INLAY_ADAPTERS a site's orders are written with its adapter, and the same study encoded anew for another."""
+    ours, others = (save_tiny_adapter(tiny, tmp_path / name, seed) for name, seed in (("ours", 1), ("others", 2)))
+    rules = tmp_path / "adapters.toml"
+    found = []
+    for sender in ("RIS", "ELSEWHERE"):
+        rules.write_text(f'[[adapter]]\nfolder = "{ours}"\nsite = "{sender}"\n')
+        site = Site(tmp_path / sender, tiny, adapter=str(others), adapters=str(rules))
+        report = site.order()
+        site.worker.work_off()
+        (job,) = site.jobs(report)
+        assert job.run_record is not None
+        found.append(job.run_record["adapter_digest"])
+    assert found == [digest_of_adapter(ours), digest_of_adapter(others)]
+
+
+def test_an_adapter_that_does_not_fit_is_known_at_the_start(tmp_path: Path, tiny: Path, tiny_demo: Path) -> None:
+    """An adapter of another checkpoint, and a folder that is none: the setting is named before a job is taken."""
+    adapter = save_tiny_adapter(tiny, tmp_path / "adapter")
+    for model, folder in ((tiny_demo, adapter), (tiny, tmp_path)):
+        with pytest.raises(Unavailable) as refused:
+            load_model(Settings(home=tmp_path, model=str(model), device="cpu", adapter=str(folder)))
+        assert (refused.value.code, refused.value.place) == ("adapter-problem", "INLAY_ADAPTER")

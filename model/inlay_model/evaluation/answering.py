@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from pathlib import Path
 from typing import Protocol
 
@@ -11,11 +10,10 @@ from PIL import Image
 
 from inlay_model.canvas import lay_out_draft
 from inlay_model.engine import Engine, RadiographLike, as_picture
-from inlay_model.errors import CheckpointProblem
 from inlay_model.evaluation.endpoints import Chat
 from inlay_model.gaps import as_fixed
 from inlay_model.generate import run
-from inlay_model.loading import find_folder, make_sampler, sampler_defaults, soft_tokens
+from inlay_model.loading import find_folder, kind_of, load, make_sampler, sampler_defaults, soft_tokens
 from inlay_model.prefix import Decoder, encode
 from inlay_model.prompt import build_prompt
 from inlay_model.request import GenerationSettings
@@ -94,21 +92,27 @@ class EndpointCandidate:
         return self._chat.ask([{"role": "system", "content": _SHORTLY}, {"role": "user", "content": content}])
 
 
-def load_candidate(path_or_hub_id: str, steps: int, device: str | None = None) -> Candidate:
-    """The candidate of a checkpoint folder, whichever of the two kinds it is; raises `CheckpointProblem` for others."""
-    folder = find_folder(path_or_hub_id)
-    kind = kind_of(folder)
-    if kind == "gemma4":
-        return SiblingCandidate(Sibling.load(folder, device=device))
-    return DiffusionCandidate(Engine.load(folder, device=device), steps)
+def load_candidate(named: str, steps: int, device: str | None = None) -> Candidate:
+    """The candidate of a checkpoint folder, whichever of the two kinds it is, or of `folder+adapter folder`.
+
+    Raises `CheckpointProblem` for what is neither.
+    """
+    path, adapter = parts_of(named)
+    folder = find_folder(path)
+    if kind_of(folder) == "autoregressive":
+        return SiblingCandidate(Sibling.load(folder, device=device, adapter=adapter))
+    return DiffusionCandidate(Engine(load(folder, device=device, adapter=adapter)), steps)
 
 
-def kind_of(folder: Path) -> str:
-    """The model type that a checkpoint's configuration names."""
-    try:
-        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise CheckpointProblem(f"The checkpoint {folder} has no config.json that names a model_type.") from problem
+def parts_of(named: str) -> tuple[str, str | None]:
+    """Checkpoint folder and adapter folder (or None) of a candidate as it is named on the command line.
+
+    A folder whose own name holds a plus sign is taken as it stands.
+    """
+    if Path(named).is_dir():
+        return named, None
+    folder, plus, adapter = named.rpartition("+")
+    return (folder, adapter) if plus else (named, None)
 
 
 def as_png(picture: Image.Image) -> bytes:

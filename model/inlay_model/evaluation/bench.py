@@ -39,7 +39,14 @@ class Timing:
 
 def main(argv: list[str]) -> int:
     """Measure and print; `--json` prints one object."""
+    if "speed26b" in argv:
+        from inlay_model.accelerator.speed26b import main as speed26b
+
+        return speed26b(argv)
     parser = argparse.ArgumentParser(prog="inlay_model bench", description=__doc__)
+    parser.add_argument(
+        "--suite", choices=["draft", "speed26b"], default="draft", help="what to measure (speed26b: GPU)"
+    )
     parser.add_argument("--model", default=None, help="checkpoint folder (default: the demonstration checkpoint)")
     parser.add_argument("--rounds", type=int, default=12, help="pairs to measure (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=16, help="denoising steps at most (default: %(default)s)")

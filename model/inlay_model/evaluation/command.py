@@ -20,7 +20,7 @@ _EXAMPLES = """\
 examples:
   inlay model eval --suite phantom --seed 1 --limit 64 --json
   inlay model eval --suite infill --sibling SIBLING --limit 64 --plot infill.svg
-  inlay model eval --suite vqa --candidate base=FOLDER --candidate finetuned=FOLDER
+  inlay model eval --suite vqa --candidate base=FOLDER --candidate finetuned=FOLDER+ADAPTER
   inlay model eval --suite vqa --set vqa-rad=FOLDER --set slake=FOLDER --endpoints judges.toml --candidate ours=FOLDER
   inlay model eval --suite infill --set mimic-cxr=FOLDER --model FOLDER --sibling FOLDER --limit 249
   inlay model eval --suite speed --sibling SIBLING
@@ -102,8 +102,9 @@ def _parser() -> argparse.ArgumentParser:
         "--candidate",
         type=_named,
         action="append",
-        metavar="NAME=FOLDER",
-        help="vqa: a checkpoint of either kind as a column; repeat for more (default: --model and --sibling)",
+        metavar="NAME=FOLDER[+ADAPTER]",
+        help="vqa: a checkpoint of either kind, with an adapter's folder if it has one, as a column; repeat for more "
+        "(default: --model and --sibling)",
     )
     add("--endpoints", type=Path, metavar="FILE.toml", help="OpenAI-compatible judges and candidates")
     cache = Path.home() / ".cache" / "inlay" / "endpoints"

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from inlay_model.adapters import read_adapter
 from inlay_model.datasets import iu_xray, mimic_cxr
 from inlay_model.datasets.items import DatasetProblem, Question
 from inlay_model.engine import Engine
@@ -20,7 +21,7 @@ from inlay_model.evaluation import infill_figures, plots, vqa_figures
 from inlay_model.evaluation import phantom as phantoms
 from inlay_model.evaluation import speed as latency
 from inlay_model.evaluation import vqa as answering
-from inlay_model.evaluation.answering import EndpointCandidate
+from inlay_model.evaluation.answering import EndpointCandidate, parts_of
 from inlay_model.evaluation.endpoints import Chat, Kept, read_endpoints
 from inlay_model.evaluation.judge import Task, agreement, judge_all
 from inlay_model.evaluation.workers import spread
@@ -193,9 +194,11 @@ def _candidates(arguments: argparse.Namespace) -> list[tuple[str, str]]:
 
 
 def _identity(model: str) -> dict[str, str]:
-    """Which checkpoint it was: its name and digest, no path of this machine."""
-    folder = find_folder(model)
-    return {"name": read_about(folder, folder.name).name, "digest": digest_of_folder(folder)}
+    """Which checkpoint it was: name and digest, those of its adapter, no path of this machine."""
+    path, adapter = parts_of(model)
+    folder = find_folder(path)
+    found = {"name": read_about(folder, folder.name).name, "digest": digest_of_folder(folder)}
+    return found | ({"adapter_digest": read_adapter(adapter).digest} if adapter else {})
 
 
 def _chats(arguments: argparse.Namespace, role: str) -> list[Chat]:

@@ -48,7 +48,13 @@ class Settings:
     images_folder: str = _setting("", "Watched folder of DICOM files. Empty: images in INLAY_HOME.")
     model: str = _setting("", "Checkpoint: a folder or a hub id. Empty: the demonstration checkpoint that is shipped.")
     model_revision: str = _setting("", "Pinned revision of a hub checkpoint.")
-    device: str = _setting("", "Torch device of the worker. Empty: the first GPU, else the CPU.")
+    adapter: str = _setting("", "Folder of a PEFT adapter (LoRA) that is added to the checkpoint. Empty: none.")
+    adapters: str = _setting("", "TOML file: adapters by sending site and modality. Empty: INLAY_ADAPTER for all.")
+    device: str = _setting(
+        "", "Torch device of the worker; auto spreads the model over all GPUs. Empty: the first GPU, else the CPU."
+    )
+    precision: str = _setting("bf16", "Precision of the model's experts: bf16, fp8 or 4bit.")
+    accelerate: bool = _setting(False, "On a GPU, run the model as captured graphs with own kernels.")
     demo_model_on_any_study: bool = _setting(
         False, "Let the demonstration model read studies that are no phantoms. Its words say nothing about them."
     )
@@ -106,6 +112,7 @@ class Settings:
 
 
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "precision": ("bf16", "fp8", "4bit"),
     "fhir_draft_status": ("partial", "preliminary"),
     "auth": ("embedded", "jwt"),
     "log_level": ("debug", "info", "warning", "error"),

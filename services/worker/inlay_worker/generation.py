@@ -63,16 +63,28 @@ class Model(Protocol):
         """Report styles that the model was trained to write in; empty where it does not say."""
         ...
 
+    def use_adapter(self, name: str | None) -> None:
+        """Make one of the adapters it was loaded with the active one, None for the bare checkpoint."""
+        ...
+
 
 class Generation:
     """Runs one job at a time on a model.
 
     `steps` is the site's number of denoising steps; `style` the one that it reports in, None for the model's first;
-    `demo_on_any_study` lifts rule 9: that the demonstration model is
-    refused on studies that are no phantoms.
+    `demo_on_any_study` lifts rule 9: that the demonstration model is refused on studies that are no phantoms. `adapt`
+    makes the adapter of a job the model's active one.
     """
 
-    def __init__(self, model: Model, *, steps: int, style: str | None = None, demo_on_any_study: bool = False) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        steps: int,
+        style: str | None = None,
+        demo_on_any_study: bool = False,
+        adapt: Callable[[Claimed], None] | None = None,
+    ) -> None:
         if style is not None and style not in model.styles:
             known = ", ".join(model.styles) or "none"
             raise Invalid("unknown-style", f"The model was trained to write in: {known}.", "INLAY_REPORT_STYLE")
@@ -80,6 +92,7 @@ class Generation:
         self._steps = steps
         self._style = style or next(iter(model.styles), None)
         self._demo_on_any_study = demo_on_any_study
+        self._adapt = adapt or (lambda _: None)
 
     def check(self, job: Job, study: Study | None) -> None:
         """Refuse what must not be generated, before anything is: Forbidden not-a-phantom, Invalid images-missing."""
@@ -94,6 +107,7 @@ class Generation:
         """The model's answer to the job. Raises `inlay_model.Cancelled` between two steps, and what `check` raises."""
         self.check(claimed.job, study)
         settings = settings_of(claimed.job, self._steps)
+        self._adapt(claimed)
         if claimed.job.kind is JobKind.DRAFT:
             assert study is not None
             # A draft is in one style from the start; an infill reads the style off the locked text.

@@ -9,6 +9,7 @@ from inlay_core.logs import get_logger
 from inlay_core.settings import Settings
 from inlay_dicom.mapping import FolderImages
 from inlay_model import ModelError
+from inlay_worker.adapters import read_choice, to_load
 from inlay_worker.generation import Generation, Model
 from inlay_worker.images import Studies
 from inlay_worker.work import Worker
@@ -33,28 +34,41 @@ def make_worker(settings: Settings, model: Model) -> Worker:
             steps=settings.steps,
             style=settings.report_style or None,
             demo_on_any_study=settings.demo_model_on_any_study,
+            adapt=read_choice(settings.adapter, settings.adapters).made(model.use_adapter),
         ),
     )
 
 
 def load_model(settings: Settings) -> Model:
-    """The checkpoint that the settings name, else the demonstration checkpoint that is shipped.
+    """The checkpoint that the settings name, else the demonstration checkpoint that is shipped, with its adapters.
 
-    Raises Unavailable (code of the model's error) for a checkpoint that cannot be used.
+    Raises Unavailable (code of the model's error) for a checkpoint or an adapter that cannot be used.
     """
     from inlay_model import Engine
-    from inlay_model.loading import default_checkpoint
+    from inlay_model.errors import AdapterProblem
+    from inlay_model.loading import default_checkpoint, load
 
     began = time.monotonic()
     try:
-        engine = Engine.load(
+        checkpoint = load(
             _checkpoint(settings.model) or default_checkpoint(),
             revision=settings.model_revision or None,
             device=settings.device or None,
+            adapter=to_load(read_choice(settings.adapter, settings.adapters)),
+            precision=settings.precision,
+            accelerate=settings.accelerate,
         )
     except ModelError as error:
-        raise Unavailable(error.code, str(error), "INLAY_MODEL") from None
-    _log.info("model.loaded", model=engine.name, digest=engine.digest, seconds=round(time.monotonic() - began, 1))
+        setting = "INLAY_ADAPTER" if isinstance(error, AdapterProblem) else "INLAY_MODEL"
+        raise Unavailable(error.code, str(error), setting) from None
+    engine = Engine(checkpoint)
+    _log.info(
+        "model.loaded",
+        model=engine.name,
+        digest=engine.digest,
+        adapter=checkpoint.adapter_digest,
+        seconds=round(time.monotonic() - began, 1),
+    )
     return engine
 
 

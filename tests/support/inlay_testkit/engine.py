@@ -50,6 +50,7 @@ class FakeModel:
         self.steps = steps
         self.before_step = before_step or (lambda _: None)
         self.asked: list[dict[str, Any]] = []
+        self.adapted: list[str | None] = []
 
     def draft(self, images: Sequence[Any], *, sections: Sequence[str] = (), **options: Any) -> Filled:
         """A report with one sentence per section."""
@@ -68,6 +69,10 @@ class FakeModel:
     def styles(self) -> tuple[str, ...]:
         """It writes in one style only, and says so."""
         return ("plain",)
+
+    def use_adapter(self, name: str | None) -> None:
+        """It has none, and keeps what it was told in `adapted`."""
+        self.adapted.append(name)
 
     def _denoise(self, *, on_step: Any = None, cancelled: Any = None, **_: Any) -> None:
         for step in range(1, self.steps + 1):

@@ -36,7 +36,7 @@ def job(job_id: str, *, demonstration: bool) -> Job:
         (Status.SIGNED, True, PHANTOMS_ONLY),
     ],
 )
-def test_the_banner_of_machine_made_text(status: Status, demonstration: bool, says: str) -> None:  # noqa: FBT001
+def test_the_banner_of_machine_made_text(status: Status, demonstration: bool, says: str) -> None:
     """Unsigned words of the model are called a draft, and a signature does not end what is said of phantoms."""
     jobs = [job("j1", demonstration=demonstration), job("j2", demonstration=True)]
     assert banner(report(status, Origin.MODEL), jobs) == says

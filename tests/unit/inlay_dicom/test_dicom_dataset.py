@@ -64,7 +64,7 @@ def test_absent_values_are_empty_not_errors(tmp_path: Path) -> None:
         ({"PatientID": "12345"}, True),
     ],
 )
-def test_phantom_needs_model_name_and_image_type(tags: dict[str, Any], phantom: bool) -> None:  # noqa: FBT001
+def test_phantom_needs_model_name_and_image_type(tags: dict[str, Any], phantom: bool) -> None:
     """A study is a phantom only if model name and image type both say so; the patient id alone says nothing."""
     assert header_of(radiograph(PIXELS, **(PHANTOM_TAGS | tags))).is_phantom is phantom
 

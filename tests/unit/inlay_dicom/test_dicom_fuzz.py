@@ -62,7 +62,7 @@ def swallow(data: bytes) -> None:
 
 @settings(deadline=None)
 @given(st.binary(max_size=400), st.booleans())
-def test_garbage_is_invalid(data: bytes, marked: bool) -> None:  # noqa: FBT001
+def test_garbage_is_invalid(data: bytes, marked: bool) -> None:
     """Random bytes, with or without the mark of Part 10, give InvalidDicom and nothing else."""
     with pytest.raises(InvalidDicom):
         grey8(read(bytes(128) + b"DICM" + data if marked else data, LIMITS))

@@ -183,7 +183,7 @@ class BrokenStore(QueryStore):
 
 
 @pytest.mark.parametrize("in_record", [False, True])
-def test_a_fault_says_nothing_of_anybody(desk: Desk, in_record: bool) -> None:  # noqa: FBT001
+def test_a_fault_says_nothing_of_anybody(desk: Desk, in_record: bool) -> None:
     """A defect is a 500 with an OperationOutcome; neither it nor the log repeats the error's words."""
     desk.client.router = FhirRouter(BrokenStore(desk.ward, ValueError("Testperson, Tina"), in_record=in_record))
     with capture_logs() as logs:

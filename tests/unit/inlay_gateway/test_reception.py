@@ -172,7 +172,7 @@ def broken(error: Exception) -> NewUnitOfWork:
 
 @pytest.mark.parametrize("error", [Unavailable("database-unavailable", "x"), Fault("bad", "x"), ValueError("Doe")])
 @pytest.mark.parametrize("enhanced", [False, True])
-def test_a_failure_of_storage_is_never_positive(error: Exception, enhanced: bool) -> None:  # noqa: FBT001
+def test_a_failure_of_storage_is_never_positive(error: Exception, enhanced: bool) -> None:
     """Whatever goes wrong with the database, the answer is negative, says 207 and quotes nothing."""
     reception = Reception(broken(error), StillClock(), counting_ids(), Senders())
     payload = order().replace(b"||||UNICODE", b"|AL|NE||UNICODE") if enhanced else order()

@@ -213,7 +213,7 @@ def test_our_answers_can_be_read_by_our_client(version: str) -> None:
         (b"MSH|^~\\&|A\rMSA|AE|1\rERR|PID^1^3^101\r", False, True),
     ],
 )
-def test_what_may_be_sent_again(payload: bytes, positive: bool, lasting: bool) -> None:  # noqa: FBT001
+def test_what_may_be_sent_again(payload: bytes, positive: bool, lasting: bool) -> None:
     """Only a condition about the message itself is lasting; everything else may be sent again."""
     read = read_acknowledgement(payload)
     assert read is not None

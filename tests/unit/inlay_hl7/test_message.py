@@ -27,7 +27,7 @@ def failure(raw: bytes, fallback: str | None = None) -> MessageError:
 
 @pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n"])
 @pytest.mark.parametrize("last", [True, False])
-def test_every_kind_of_segment_end_is_read_the_same(end: bytes, last: bool) -> None:  # noqa: FBT001
+def test_every_kind_of_segment_end_is_read_the_same(end: bytes, last: bool) -> None:
     """CR, LF and CRLF give the same segments, with and without one after the last segment."""
     raw = ORDER.replace(b"\r", end)
     message = read(raw if last else raw[: -len(end)])

@@ -244,7 +244,7 @@ def test_iu_xray_gives_every_complete_study_in_one_split(tmp_path: Path) -> None
             picture(tmp_path / "NLMCXR_png" / f"{name}.png")
         iu_report(reports, number, "The lungs are clear.", names)
     iu_report(reports, 31, "No image.", ["CXR31_IM-0001-3001"])
-    found = {split: list(iu_xray.studies(tmp_path, split)) for split in ("train", "validate", "test")}  # type: ignore[arg-type]
+    found = {split: list(iu_xray.studies(tmp_path, split)) for split in ("train", "validate", "test")}
     ids = [study.id for studies in found.values() for study in studies]
     assert sorted(ids) == sorted(f"CXR{number}" for number in range(1, 31))
     assert len(found["train"]) > len(found["test"]) > 0

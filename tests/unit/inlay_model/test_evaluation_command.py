@@ -1,16 +1,16 @@
 """`inlay model eval`: options, output, and the suites from end to end on tiny models."""
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from inlay_model import BadRequest
 from inlay_model.__main__ import main
 from inlay_model.evaluation.speed import Timing, contestants, summary, table
-from inlay_model.evaluation.workers import spread
+from inlay_model.evaluation.workers import ProcessDied, spread
 from inlay_testkit.chat_server import chat_server
 from inlay_testkit.tiny_diffusion import save_tiny
 from inlay_testkit.tiny_sibling import save_tiny_sibling
@@ -188,26 +188,20 @@ def test_the_help_shows_a_command_per_table(capsys: pytest.CaptureFixture[str]) 
 # ── processes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def squares(numbers: Sequence[int]) -> Iterator[int]:
-    """A job: one result a case."""
-    for number in numbers:
-        yield number * number
-
-
-def failing(numbers: Sequence[int]) -> Iterator[int]:
-    """A job that fails at its first case."""
-    for _ in numbers:
-        raise BadRequest("no")
-        yield 0
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_cases_are_spread_over_processes(processes: int) -> None:
     """Every case has one result, in whatever order; an error of a process is raised here."""
-    assert sorted(spread(squares, range(5), processes)) == [0, 1, 4, 9, 16]
-    with pytest.raises(BadRequest):
-        list(spread(failing, range(3), processes))
+    assert sorted(spread(partial(map, abs), range(-4, 1), processes)) == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(spread(partial(map, int), ["1", "2", "no number"], processes))
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_run() -> None:
+    """Nobody waits for ever for results that cannot come, and the message says how it ended."""
+    with pytest.raises(ProcessDied, match="status 3"):
+        list(spread(partial(map, os._exit), [3, 3], processes=2))
 
 
 def test_one_image_is_enough_for_a_round(checkpoint_folder: Path) -> None:

@@ -24,20 +24,20 @@ class Listener:
 
     name = digest = "listener"
     is_demonstration = False
-    styles = ()
+    styles: tuple[str, ...] = ()
 
     def __init__(self, says: str) -> None:
         self.says = says
         self.drafts: list[dict[str, Any]] = []
         self.infills: list[Sequence[Section]] = []
 
-    def draft(self, _images: Any, **said: Any) -> Any:
+    def draft(self, images: Any, **said: Any) -> Any:  # noqa: ARG002 (the port names it)
         """The beginning, its sentence, and another one."""
         self.drafts.append(said)
         text = f"{said['begin']} {self.says} And more."
         return Filled((FilledSection("findings", (Piece(text, "fill", 0),)),), run=None)  # type: ignore[arg-type]
 
-    def infill(self, _images: Any, sections: Sequence[Section], **_: Any) -> Any:
+    def infill(self, images: Any, sections: Sequence[Section], **_: Any) -> Any:  # noqa: ARG002
         """Its sentence in the gap."""
         self.infills.append(sections)
         return Filled(spliced(sections, [self.says]), run=None)  # type: ignore[arg-type]
@@ -135,7 +135,8 @@ def design(gain_one: float, gain_other: float, n: int = 60) -> list[dict[tuple[s
     rng = np.random.default_rng(5)
 
     def noisy(mean: float) -> list[float]:
-        return rng.normal(mean, 0.05, n).tolist()
+        drawn: list[float] = rng.normal(mean, 0.05, n).tolist()
+        return drawn
 
     return rows_of(
         {

@@ -164,7 +164,7 @@ class KnowsAll:
 
     def draft(
         self,
-        _images: Any,
+        images: Any,  # noqa: ARG002 (the port names it)
         *,
         sections: Sequence[str] = ("findings", "impression"),
         begin: str = "",
@@ -178,7 +178,7 @@ class KnowsAll:
             run=None,  # type: ignore[arg-type]
         )
 
-    def infill(self, _images: Any, sections: Sequence[Section], **_: Any) -> Any:
+    def infill(self, images: Any, sections: Sequence[Section], **_: Any) -> Any:  # noqa: ARG002
         """The sentences of the reference report that are not there, and a dispute for every false lock."""
         report = write_report(self.truth, STYLES[self.seed % len(STYLES)], np.random.default_rng([self.seed, 1]))
         locked = " ".join(item.text for item in sections[0].items if isinstance(item, Lock))

@@ -13,7 +13,13 @@ from PIL import Image
 from inlay_model import CheckpointProblem, Engine
 from inlay_model.datasets.items import DatasetProblem, Question
 from inlay_model.evaluation.answer_rules import is_right, named
-from inlay_model.evaluation.answering import DiffusionCandidate, EndpointCandidate, SiblingCandidate, load_candidate
+from inlay_model.evaluation.answering import (
+    DiffusionCandidate,
+    EndpointCandidate,
+    SiblingCandidate,
+    load_candidate,
+    parts_of,
+)
 from inlay_model.evaluation.endpoints import Chat, Endpoint
 from inlay_model.evaluation.vqa import Answered, answers_of, by_judges, by_rule, image_of, load_set, phantoms
 from inlay_model.evaluation.vqa_figures import lines_of, summary, table
@@ -90,8 +96,18 @@ def test_checkpoints_of_both_kinds_are_candidates(checkpoint_folder: Path, tmp_p
     assert isinstance(autoregressive, SiblingCandidate)
     assert isinstance(diffusion(image, "Is there a nodule?"), str)
     (tmp_path / "other").mkdir()
-    with pytest.raises(CheckpointProblem, match="model_type"):
+    with pytest.raises(CheckpointProblem, match="no config"):
         load_candidate(str(tmp_path / "other"), 1)
+
+
+def test_a_candidate_may_have_an_adapter(tmp_path: Path) -> None:
+    """It is named after a plus sign; a folder whose own name has one is taken as it stands."""
+    assert parts_of("base") == ("base", None)
+    assert parts_of("owner/base+adapters/one") == ("owner/base", "adapters/one")
+    odd = tmp_path / "a+b"
+    odd.mkdir()
+    assert parts_of(str(odd)) == (str(odd), None)
+    assert parts_of(f"{odd}+c") == (str(odd), "c")
 
 
 def test_a_diffusion_answer_depends_on_question_and_seed_alone(engine: Engine, image: np.ndarray) -> None:

@@ -35,17 +35,17 @@ def shown(body: dict[str, Any]) -> tuple[list[str], str, bool]:
     return facts, answer, text.index("-----") < text.index("Reference facts:")
 
 
-def fair(fact: str, answer: str, _: bool) -> bool:  # noqa: FBT001 - a Mind
+def fair(fact: str, answer: str, _: bool) -> bool:
     """Right where every word of the fact is in the answer."""
     return set(tokens_of(fact)) <= set(tokens_of(answer))
 
 
-def likes_length(_fact: str, answer: str, _: bool) -> bool:  # noqa: FBT001 - a Mind
+def likes_length(_fact: str, answer: str, _: bool) -> bool:
     """Convinced by anything long."""
     return len(answer.split()) > 8
 
 
-def likes_what_comes_first(fact: str, answer: str, answer_first: bool) -> bool:  # noqa: FBT001 - a Mind
+def likes_what_comes_first(fact: str, answer: str, answer_first: bool) -> bool:
     """Agrees with whatever answer it reads before the facts."""
     return answer_first or fair(fact, answer, answer_first)
 

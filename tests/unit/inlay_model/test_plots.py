@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from inlay_model.evaluation import plots
 from inlay_model.evaluation.plots import Bar, NoPlot, check, draw, infill_bars, phantom_bars, speed_bars, vqa_bars
 
 BARS = [
@@ -41,7 +40,7 @@ def test_without_matplotlib_it_is_said_before_the_work(tmp_path: Path, monkeypat
     with pytest.raises(NoPlot, match=r"\.svg or \.png"):
         check(tmp_path / "plot.pdf")
     real = importlib.util.find_spec
-    monkeypatch.setattr(plots.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else real(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else real(name))
     with pytest.raises(NoPlot, match=r"inlay\[plots\]"):
         check(tmp_path / "plot.svg")
 

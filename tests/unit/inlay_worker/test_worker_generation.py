@@ -98,7 +98,7 @@ def test_a_site_reports_in_one_of_the_models_styles() -> None:
         (KeyError("name"), "worker-fault", True),
     ],
 )
-def test_errors_become_reasons(error: Exception, code: str, retry: bool) -> None:  # noqa: FBT001
+def test_errors_become_reasons(error: Exception, code: str, retry: bool) -> None:
     """Each kind of error has its code, and says whether trying again can help; foreign texts are not kept."""
     reason, again = reason_of(error)
     assert (reason.code, again) == (code, retry)

@@ -410,8 +410,8 @@ def _prepared(act: Act, job: Job) -> Claimed | None:
             _parked(act, job, report, Reason(error.code, error.message), Tag.WORKER_JOB_FAILED)
             return None
     act.record(Tag.WORKER_JOB_CLAIMED, job, detail={"fence": job.fence, "attempt": job.attempts})
-    reason = load_order(act.uow, report.order_id).reason if allowed_text else None
-    return Claimed(job, _wanted(act.uow, report), sections, reason)
+    order = load_order(act.uow, report.order_id)
+    return Claimed(job, _wanted(act.uow, report), sections, order.reason if allowed_text else None, order.assigner)
 
 
 def _held(uow: UnitOfWork, job_id: str, fence: int) -> Job:

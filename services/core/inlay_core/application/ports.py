@@ -214,6 +214,8 @@ class Claimed:
     sections: tuple[ResolvedSection, ...] = ()
     # The order's free text, only where the site lets it reach the model.
     reason: str | None = None
+    # Who assigned the order's number. It chooses an adapter and does not reach the model.
+    site: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,346 @@
+"""The kernels on a GPU: `Reference` with its methods replaced by Triton launches of the same meaning.
+
+Block shapes come from `Tuning`, one table per kind of device; they change the order of summation and so belong to
+what a text depends on (device and bucket), never to what a run measures on the fly.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from inlay_model.accelerator import triton_attention, triton_experts, triton_norms, triton_vocabulary
+from inlay_model.accelerator.packing import Experts
+from inlay_model.accelerator.reference import Drawn, Heads, Joint, Reference, Room
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Block shape of one expert matmul: channels and depth per step, pipeline stages, warps, and which side is first.
+
+    With `swap` the weights are the first operand, whose 64 rows Hopper's matrix unit needs; tokens are its columns.
+    """
+
+    block_n: int
+    block_k: int
+    stages: int
+    warps: int
+    swap: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Block shapes of one kind of device. Experts: by bits and by whether few or many rows meet an expert."""
+
+    few_rows: int = 32
+    many_rows: int = 64
+    # From so many pairs per expert on, blocks of `many_rows` are used.
+    many_from: int = 48
+    up: dict[tuple[int, bool], Tile] = field(
+        default_factory=lambda: {
+            (16, False): Tile(64, 128, 3, 4),
+            (16, True): Tile(64, 64, 4, 4),
+            (8, False): Tile(64, 128, 4, 4),
+            (8, True): Tile(64, 128, 3, 4),
+            (4, False): Tile(64, 128, 3, 4),
+            (4, True): Tile(64, 128, 3, 4),
+        }
+    )
+    down: dict[tuple[int, bool], Tile] = field(
+        default_factory=lambda: {
+            (16, False): Tile(128, 64, 4, 4),
+            (16, True): Tile(128, 64, 4, 4),
+            (8, False): Tile(128, 64, 4, 4),
+            (8, True): Tile(128, 64, 4, 4),
+            (4, False): Tile(128, 64, 4, 4),
+            (4, True): Tile(128, 64, 4, 4),
+        }
+    )
+    # (queries, keys, stages, warps) of attention by head width up to.
+    attention: dict[int, tuple[int, int, int, int]] = field(
+        default_factory=lambda: {256: (32, 32, 3, 4), 512: (16, 32, 2, 4)}
+    )
+    vocabulary_block: int = 8192
+
+
+def tuning_of(found: Mapping[str, Any]) -> Tuning:
+    """The tuning with tiles put in place that were found by name: side.bits.few or side.bits.many."""
+    tuning = Tuning()
+    for key, tile in found.items():
+        side, _, rest = key.partition(".")
+        if side in {"up", "down"} and tile:
+            bits, _, many = rest.partition(".")
+            getattr(tuning, side)[int(bits), many == "many"] = Tile(**tile)
+    return tuning
+
+
+class Fused(Reference):
+    """Triton kernels; the names in `without` stay with PyTorch operations."""
+
+    name = "triton"
+
+    def __init__(self, tuning: Tuning | None = None, without: Collection[str] = ()) -> None:
+        self.tuning = tuning or Tuning()
+        for name in without:
+            if name not in vars(Reference):
+                raise ValueError(f"There is no kernel {name}.")
+            setattr(self, name, getattr(Reference(), name))
+
+    def rms_norm(self, x_TH: Tensor, weight_H: Tensor | None, eps: float) -> Tensor:
+        """See `Reference`."""
+        width = x_TH.shape[-1]
+        out_TH = torch.empty_like(x_TH)
+        triton_norms.rms_norm_kernel[(x_TH.numel() // width,)](
+            x_TH, weight_H, out_TH, eps, width, triton.next_power_of_2(width), weight_H is not None
+        )
+        return out_TH
+
+    def add_norm(self, x_TH: Tensor, y_TH: Tensor, eps: float) -> Tensor:
+        """See `Reference`."""
+        out_TH = torch.empty_like(x_TH)
+        width = x_TH.shape[-1]
+        triton_norms.add_norm_kernel[(len(x_TH),)](x_TH, y_TH, out_TH, eps, width, triton.next_power_of_2(width))
+        return out_TH
+
+    def gate(self, gate_up_TI: Tensor) -> Tensor:
+        """See `Reference`."""
+        width = gate_up_TI.shape[-1] // 2
+        out_TI = gate_up_TI.new_empty((*gate_up_TI.shape[:-1], width))
+        size = out_TI.numel()
+        triton_norms.gate_kernel[(triton.cdiv(size, 1024),)](gate_up_TI, out_TI, size, width, 1024)
+        return out_TI
+
+    def heads(
+        self, projected_TD: Tensor, heads: Heads, turn: tuple[Tensor, Tensor], slots_T: Tensor, room: Room, eps: float
+    ) -> Tensor:
+        """See `Reference`."""
+        tokens, columns = projected_TD.shape
+        q_TAW = projected_TD.new_empty((tokens, heads.q_heads, heads.width))
+        triton_norms.heads_kernel[(tokens, columns // heads.width)](
+            projected_TD,
+            heads.q_norm,
+            heads.k_norm,
+            *turn,
+            slots_T,
+            q_TAW,
+            room.keys,
+            room.values,
+            eps,
+            tokens // len(room.keys),
+            room.keys.shape[2],
+            columns,
+            heads.q_heads,
+            heads.kv_heads,
+            heads.width,
+            triton.next_power_of_2(heads.width // 2),
+            heads.own_values,
+            num_warps=1,
+        )
+        return q_TAW
+
+    def attend(self, q_TAW: Tensor, room: Room, lengths_B: Tensor, mask_LS: Tensor | None = None) -> Tensor:
+        """See `Reference`."""
+        rows, kv_heads, slots, width = room.keys.shape
+        canvas = len(q_TAW) // rows
+        out_TAW = torch.empty_like(q_TAW)
+        shape = next(shape for most, shape in sorted(self.tuning.attention.items()) if width <= most)
+        block_m, block_n, stages, warps = shape
+        triton_attention.attend_kernel[(triton.cdiv(canvas, block_m), q_TAW.shape[1], rows)](
+            q_TAW,
+            room.keys,
+            room.values,
+            lengths_B,
+            mask_LS,
+            out_TAW,
+            canvas,
+            room.start,
+            slots,
+            q_TAW.shape[1],
+            kv_heads,
+            width,
+            block_m,
+            block_n,
+            mask_LS is not None,
+            num_stages=stages,
+            num_warps=warps,
+        )
+        return out_TAW.flatten(1)
+
+    def after_attention(
+        self,
+        attended_TH: Tensor,
+        residual_TH: Tensor,
+        norms: tuple[Tensor, Tensor, Tensor],
+        router_scale_H: Tensor,
+        eps: float,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See `Reference`."""
+        width = residual_TH.shape[-1]
+        made = [torch.empty_like(residual_TH) for _ in range(4)]
+        triton_norms.after_attention_kernel[(len(residual_TH),)](
+            attended_TH,
+            residual_TH,
+            *norms,
+            router_scale_H,
+            *made,
+            width**-0.5,
+            eps,
+            width,
+            triton.next_power_of_2(width),
+        )
+        return made[0], made[1], made[2], made[3]
+
+    def route(self, scores_TE: Tensor, expert_scale_E: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+        """See `Reference`."""
+        tokens, experts = scores_TE.shape
+        weights_TK = scores_TE.new_empty((tokens, top_k), dtype=torch.float32)
+        chosen_TK = scores_TE.new_empty((tokens, top_k), dtype=torch.int32)
+        triton_experts.route_kernel[(tokens,)](
+            scores_TE,
+            expert_scale_E,
+            weights_TK,
+            chosen_TK,
+            experts,
+            triton.next_power_of_2(experts),
+            top_k,
+            num_warps=1,
+        )
+        return weights_TK, chosen_TK
+
+    def grouped(self, chosen_TK: Tensor, experts: int, rows: int) -> tuple[Tensor, Tensor]:
+        """Pairs sorted into blocks of `rows` by expert, and the expert of each block (-1: unused)."""
+        pairs = chosen_TK.numel()
+        blocks = triton.cdiv(pairs, rows) + min(experts, pairs)
+        sorted_P = chosen_TK.new_empty(blocks * rows)
+        expert_P = chosen_TK.new_empty(blocks)
+        triton_experts.group_kernel[(experts,)](
+            chosen_TK,
+            sorted_P,
+            expert_P,
+            pairs,
+            blocks,
+            rows,
+            triton.next_power_of_2(experts),
+            min(2048, triton.next_power_of_2(pairs)),
+            64,
+        )
+        return sorted_P, expert_P
+
+    def experts(self, x_TH: Tensor, chosen_TK: Tensor, experts: Experts) -> Tensor:
+        """See `Reference`."""
+        pairs, top_k = chosen_TK.numel(), chosen_TK.shape[1]
+        many = pairs > self.tuning.many_from * experts.count
+        rows = self.tuning.many_rows if many else self.tuning.few_rows
+        sorted_P, expert_P = self.grouped(chosen_TK, experts.count, rows)
+        inner_PI = x_TH.new_empty((len(sorted_P), experts.inner))
+        made_SH = x_TH.new_empty((pairs, experts.hidden))
+        exact = x_TH.dtype == torch.float32
+        up, down = self.tuning.up[experts.bits, many], self.tuning.down[experts.bits, many]
+        triton_experts.experts_up_kernel[(len(expert_P) * triton.cdiv(experts.inner, up.block_n),)](
+            x_TH,
+            experts.gate_up,
+            experts.gate_up_scale,
+            sorted_P,
+            expert_P,
+            inner_PI,
+            pairs,
+            experts.hidden,
+            experts.inner,
+            top_k,
+            rows,
+            up.block_n,
+            up.block_k,
+            experts.bits,
+            up.swap,
+            exact,
+            **_launch(up),
+        )
+        triton_experts.experts_down_kernel[(len(expert_P) * triton.cdiv(experts.hidden, down.block_n),)](
+            inner_PI,
+            experts.down,
+            experts.down_scale,
+            sorted_P,
+            expert_P,
+            made_SH,
+            pairs,
+            experts.inner,
+            experts.hidden,
+            rows,
+            down.block_n,
+            down.block_k,
+            experts.bits,
+            down.swap,
+            exact,
+            **_launch(down),
+        )
+        return made_SH
+
+    def combine(
+        self, pairs_SH: Tensor, weights_TK: Tensor, mlp_TH: Tensor, residual_TH: Tensor, joint: Joint, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        """See `Reference`."""
+        width = residual_TH.shape[-1]
+        hidden_TH, next_TH = torch.empty_like(residual_TH), torch.empty_like(residual_TH)
+        triton_norms.combine_kernel[(len(residual_TH),)](
+            pairs_SH,
+            weights_TK,
+            mlp_TH,
+            residual_TH,
+            joint.mlp_H,
+            joint.experts_H,
+            joint.sum_H,
+            joint.scalar,
+            joint.next_H,
+            hidden_TH,
+            next_TH,
+            eps,
+            width,
+            triton.next_power_of_2(width),
+            weights_TK.shape[1],
+        )
+        return hidden_TH, next_TH
+
+    def draw(
+        self,
+        logits_NV: Tensor,
+        temperature_N: Tensor,
+        uniform_N: Tensor,
+        cap: float,
+        banned_V: Tensor,
+        uses_ban_N: Tensor,
+    ) -> Drawn:
+        """See `Reference`."""
+        rows, size = logits_NV.shape
+        block = min(self.tuning.vocabulary_block, triton.next_power_of_2(size))
+        chunks = triton.cdiv(size, block)
+        statistics = [logits_NV.new_empty((rows, chunks), dtype=torch.float32) for _ in range(3)]
+        best = logits_NV.new_empty((rows, chunks), dtype=torch.int32)
+        token_N, argmax_N = (logits_NV.new_empty(rows, dtype=torch.int64) for _ in range(2))
+        entropy_N, normaliser_N = (logits_NV.new_empty(rows, dtype=torch.float32) for _ in range(2))
+        given = (logits_NV, temperature_N, banned_V, uses_ban_N)
+        triton_vocabulary.chunk_kernel[(rows, chunks)](*given, *statistics, best, cap, size, chunks, block)
+        triton_vocabulary.decide_kernel[(rows,)](
+            *given,
+            *statistics,
+            best,
+            uniform_N,
+            token_N,
+            argmax_N,
+            entropy_N,
+            normaliser_N,
+            cap,
+            size,
+            chunks,
+            triton.next_power_of_2(chunks),
+            block,
+        )
+        p_NV = torch.empty_like(logits_NV)
+        triton_vocabulary.probabilities_kernel[(rows, chunks)](*given, normaliser_N, p_NV, cap, size, block)
+        return Drawn(token_N, argmax_N, entropy_N, p_NV)
+
+
+def _launch(tile: Tile) -> dict[str, Any]:
+    return {"num_stages": tile.stages, "num_warps": tile.warps}

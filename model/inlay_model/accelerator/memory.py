@@ -1,0 +1,117 @@
+"""How much memory a checkpoint needs on its device, said before it is loaded; and giving memory back.
+
+The need is computed from the configuration: weights in their precision, joined projections while they are made, the
+rooms for prefixes and canvases, and the largest intermediate of a step (logits and probabilities).
+"""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from inlay_model.errors import NotEnoughMemory
+
+GIB = 2**30
+# Code of libraries, graphs' bookkeeping, fragmentation: measured sizes are rounded up to it.
+_OVERHEAD = 1.5 * GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Bytes that a model needs, by what for."""
+
+    weights: int
+    rooms: int
+    step: int
+
+    @property
+    def total(self) -> int:
+        """All of it, with what libraries take for themselves."""
+        return round(self.weights + self.rooms + self.step + _OVERHEAD)
+
+
+def need_of(config: Any, precision: str = "bf16", *, rows: int = 1, slots: int = 1024, width: int = 2) -> Need:
+    """Need of a DiffusionGemma configuration with `rows` canvases at a time and prefixes of up to `slots` tokens.
+
+    `width` is the bytes of a number that is not packed (2: bfloat16, 4: float32).
+    """
+    text = config.get_text_config()
+    packed, plain = parameters_of(config)
+    bytes_packed = {"bf16": width, "fp32": width, "fp8": 1 + 4 / text.hidden_size, "4bit": 0.5 + 2 / 32}[precision]
+    tokens = rows * (slots + config.canvas_length)
+    kept = 0
+    for layer in range(text.num_hidden_layers):
+        own = text.per_layer_config[layer]
+        kept += 2 * own.num_key_value_heads * own.head_dim * width
+    logits = rows * config.canvas_length * text.vocab_size * width
+    return Need(weights=round(packed * bytes_packed) + plain * width, rooms=tokens * kept, step=2 * logits)
+
+
+def parameters_of(config: Any) -> tuple[int, int]:
+    """Parameters of the packed experts, and all others (vision included), counted on a model without weights."""
+    from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
+
+    text = config.get_text_config()
+    with torch.device("meta"):
+        model: Any = DiffusionGemmaForBlockDiffusion(_shortened(config))
+    short = model.config.get_text_config()
+    each = [sum(weight.numel() for weight in layer.parameters()) for layer in model.model.decoder.layers]
+    kinds = dict(zip(short.layer_types, each, strict=True))
+    outside = sum(weight.numel() for weight in model.parameters()) - sum(each)
+    layers = sum(kinds[kind] for kind in text.layer_types)
+    packed = text.num_hidden_layers * text.num_experts * 3 * text.moe_intermediate_size * text.hidden_size
+    return packed, outside + layers - packed
+
+
+def _shortened(config: Any) -> Any:
+    """The same configuration with one layer of each kind: layers of a kind are alike, and building all takes long."""
+    said = config.to_dict()
+    text = dict(said["text_config"])
+    full = config.get_text_config()
+    kinds = [kind for kind in ("sliding_attention", "full_attention") if kind in full.layer_types]
+    own = [full.per_layer_config[full.layer_types.index(kind)] for kind in kinds]
+    text.update(
+        num_hidden_layers=len(kinds),
+        layer_types=kinds,
+        per_layer_config={
+            at: {"head_dim": layer.head_dim, "num_key_value_heads": layer.num_key_value_heads}
+            for at, layer in enumerate(own)
+        },
+    )
+    said["text_config"] = text
+    return type(config).from_dict(said)
+
+
+def check_memory(need: Need, device: torch.device, precision: str, free: int | None = None) -> None:
+    """Raise `NotEnoughMemory`, with the remedy, where the device has less free memory than the need.
+
+    `free` is the free memory in bytes where it is known; else the GPU is asked. Other devices are not checked.
+    """
+    if free is None:
+        if device.type != "cuda":
+            return
+        free = torch.cuda.mem_get_info(device)[0]
+    if need.total > free:
+        raise NotEnoughMemory(need.total, free, precision)
+
+
+def give_back(device: torch.device) -> None:
+    """Free what failed work left behind: unreachable tensors, then the allocator's cache."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def named(device: torch.device) -> Iterator[None]:
+    """Turn a device's out-of-memory error into `NotEnoughMemory`, its memory given back."""
+    try:
+        yield
+    except torch.OutOfMemoryError as problem:
+        problem.__traceback__ = None
+        give_back(device)
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+        raise NotEnoughMemory(None, free, None) from None

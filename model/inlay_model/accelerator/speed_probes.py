@@ -1,0 +1,294 @@
+"""Parts of the speed suite to be looked at, not compared: floor, parity, block shapes, the anatomy of a step."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+
+from inlay_model.accelerator.accelerated import attach, detach
+from inlay_model.accelerator.memory import parameters_of
+from inlay_model.accelerator.packing import Experts, pack
+from inlay_model.accelerator.passes import decode_pass, logits_pass
+from inlay_model.accelerator.random_weights import diffusion_config
+from inlay_model.accelerator.record import Record, timed
+from inlay_model.accelerator.reference import Heads, Joint, Reference, Room
+from inlay_model.accelerator.speed_case import Case, fast_runtime, forget
+from inlay_model.accelerator.speed_ours import denoised
+from inlay_model.prefix import Decoder, encode
+
+# A kernel may differ from its plain twin by roundings of bfloat16; the whole model by what they do to routers' choices.
+KERNEL_TOLERANCE = 1e-2
+
+
+def floor(case: Case, record: Record) -> None:
+    """Copy bandwidth, and how long reading all weights that a step touches takes at it."""
+    size = 2**22 if case.toy else 2**32
+    source, target = (torch.empty(size, dtype=torch.uint8, device=case.device).random_(0, 255) for _ in range(2))
+    copied = timed(partial(target.copy_, source), 20, warm=3)
+    bandwidth = 2 * size / statistics.median(copied)
+    record.put("floor", "copy_tb_per_s", round(bandwidth / 1e12, 3))
+    del source, target
+    config = diffusion_config(**case.changes())
+    packed, rest = parameters_of(config)
+    vision = _vision(config)
+    # The embedding is read as the head and once more for self-conditioning.
+    twice = config.text_config.vocab_size * config.text_config.hidden_size
+    plain = rest - vision + twice
+    for name, width in (("floor_step_ms", 2.0), ("floor_step_fp8_ms", 1.0)):
+        touched = packed * width + plain * 2
+        record.put("floor", name.replace("_ms", "_gb"), round(touched / 1e9, 2))
+        record.put("", name, round(1000 * touched / bandwidth, 3))
+    forget()
+
+
+def parity(case: Case, record: Record) -> None:
+    """Kernels against their twins, whole passes against the library's, the same seed twice."""
+    kernels = case.kernels()
+    for name, work in _kernel_cases(case).items():
+
+        def compare(name: str = name, work: Callable[[Reference], Any] = work) -> None:
+            ours, plain = work(kernels), work(Reference())
+            error = max(_distance(a, b) for a, b in zip(_flat(ours), _flat(plain), strict=True))
+            record.put("parity", f"kernel_{name}", float(f"{error:.2e}"))
+            if not error < KERNEL_TOLERANCE:
+                raise RuntimeError(f"{name} differs by {error:.2e}")
+
+        record.attempt("parity", f"kernel_{name}", compare)
+    layers = Case(case.device, toy=case.toy, layers=None if case.toy else 6)
+    model = layers.diffusion()
+    ids = case.ids()
+    canvas_BL = torch.randint(0, model.config.text_config.vocab_size, (1, case.canvas), device=case.device)
+    eager = encode(model, ids, (0,) * len(ids), None)
+    expected_NV = Decoder(model, eager)(canvas_BL, canvas_BL >= 0)
+    # How far the library's own two ways of computing experts are from each other: the measure for ours.
+    text = model.config.text_config
+    kept, text._experts_implementation_internal = text._experts_implementation, "eager"  # noqa: SLF001
+    other_NV = Decoder(model, encode(model, ids, (0,) * len(ids), None))(canvas_BL, canvas_BL >= 0)
+    text._experts_implementation_internal = kept  # noqa: SLF001
+    record.put("parity", "library_with_itself", _agreement(other_NV, expected_NV))
+    path = attach(model, kernels)
+    assert path is not None
+    fast = encode(model, ids, (0,) * len(ids), None)
+    found_NV = Decoder(model, fast)(canvas_BL, canvas_BL >= 0)
+    record.put("parity", "ours_with_library", _agreement(found_NV, expected_NV))
+    texts = [denoised(layers, model, fast, 8).ids_BL.tolist() for _ in range(2)]
+    record.put("parity", "same_seed_same_text", texts[0] == texts[1])
+    record.put("parity", "passes", {**path.counts, "fast": path.fast is not None})
+    detach(model)
+    del model
+    forget()
+
+
+def tiles(case: Case, record: Record) -> None:
+    """Try block shapes for both expert matmuls with few and many rows; keep the fastest by name."""
+    if case.device.type != "cuda":
+        record.put("tiles", "skipped", "block shapes are those of a GPU")
+        return
+    from inlay_model.accelerator.fused import Fused, Tile, tuning_of
+
+    candidates = [
+        Tile(64, 64, 4, 4), Tile(64, 128, 3, 4), Tile(64, 128, 4, 4), Tile(128, 64, 3, 4), Tile(128, 64, 4, 8),
+        Tile(128, 128, 3, 8), Tile(64, 64, 6, 4), Tile(64, 256, 3, 4), Tile(64, 128, 3, 4, swap=False),
+        Tile(128, 64, 4, 4, swap=False),
+    ]  # fmt: skip
+    found: dict[str, Any] = record.figures.get("tiles", {})
+    for bits in (16, 8):
+        experts = _random_experts(case, bits)
+        for rows, many in ((1, False), (8, True)):
+            for side in ("up", "down"):
+                times: dict[str, float] = {}
+                for tile in candidates:
+                    key = f"{side}.{bits}.{'many' if many else 'few'}"
+                    tuning = tuning_of({**found, key: asdict(tile)})
+                    try:
+                        times[str(tuple(asdict(tile).values()))] = _expert_time(
+                            case, Fused(tuning), experts, rows * case.canvas
+                        )
+                    except Exception as problem:  # noqa: BLE001 - a shape that does not fit is not an answer
+                        print(f"{key} {tile}: {type(problem).__name__}", flush=True)
+                        continue
+                    if times[str(tuple(asdict(tile).values()))] <= min(times.values()):
+                        found[key] = asdict(tile)
+                record.put("tiles", key, found.get(key))
+                record.put("tiles_ms", key, {name: round(value, 4) for name, value in sorted(times.items())})
+        del experts
+        forget()
+
+
+def anatomy(case: Case, record: Record) -> None:
+    """Milliseconds of the parts of a step, each alone in a graph: experts, decoder, head, sampling, expectation."""
+    model = case.diffusion()
+    path = case.attached(model, record.figures.get("tiles"))
+    ids = case.ids()
+    prefix = encode(model, ids, (0,) * len(ids), None)
+    denoised(case, model, prefix, 2)
+    runtime = fast_runtime(path)
+    machine, weights = runtime.machine, runtime.weights
+    slate = next(iter(runtime._slates.values()))  # noqa: SLF001
+    free, rule = slate.narrowed(case.canvas)
+    normed_TH = torch.randn(case.canvas, weights.hidden, device=case.device).to(weights.dtype)
+    logits_NV = logits_pass(machine, normed_TH, free)
+    p_NV = torch.softmax(logits_NV.float(), -1).to(weights.dtype)
+    layer, room = weights.layers[0], slate.rooms[0]
+    uniform_N = torch.rand(case.canvas, device=case.device)
+    ones_N = torch.ones(case.canvas, device=case.device)
+    chosen_TK = _even_choice(case, weights.layers[0].experts.count, case.canvas, machine.weights.top_k)
+    linear = torch.nn.functional.linear
+    q_TAW = torch.randn(case.canvas, layer.heads.q_heads, layer.heads.width, device=case.device).to(weights.dtype)
+    parts: dict[str, Callable[[], Any]] = {
+        "decoder": lambda: decode_pass(machine, slate.canvas_BL, slate.told_BLH, slate.rooms, slate.places),
+        "head": lambda: logits_pass(machine, normed_TH, free),
+        "draw": lambda: machine.kernels.draw(
+            logits_NV, ones_N, uniform_N, weights.cap, rule.banned_V, torch.zeros_like(free.read_N, dtype=torch.uint8)
+        ),
+        "expectation_mm": lambda: p_NV @ weights.embedding,
+        "layer_experts": lambda: machine.kernels.experts(normed_TH, chosen_TK, layer.experts),
+        "layer_projection": lambda: linear(normed_TH, layer.projection),
+        "layer_attention": lambda: machine.kernels.attend(q_TAW, room, slate.lengths_B),
+        "layer_mlp": lambda: linear(machine.kernels.gate(linear(normed_TH, layer.mlp_up)), layer.mlp_down),
+        "layer_router": lambda: machine.kernels.route(
+            linear(normed_TH, layer.router), layer.expert_scale, weights.top_k
+        ),
+        "layer_out": lambda: linear(q_TAW.flatten(1), layer.out),
+    }
+    for slices in (8, 32):
+        if weights.vocabulary % slices == 0 and case.device.type == "cuda":
+            parts[f"expectation_{slices}_slices"] = partial(_sliced, p_NV, weights.embedding, slices)
+    for name, work in parts.items():
+
+        def measure(name: str = name, work: Callable[[], Any] = work) -> None:
+            replay = runtime.capture(work)
+            rounds = timed(lambda: [replay() for _ in range(10)], case.rounds)
+            record.measure("anatomy_ms", name, [100 * seconds for seconds in rounds], 4)
+
+        record.attempt("anatomy_ms", name, measure)
+    detach(model)
+    del model
+    forget()
+
+
+def _sliced(p_NV: torch.Tensor, embedding_VH: torch.Tensor, slices: int) -> torch.Tensor:
+    parts_SNV = p_NV.view(len(p_NV), slices, -1).transpose(0, 1)
+    whole = embedding_VH.view(slices, -1, embedding_VH.shape[1])
+    return torch.bmm(parts_SNV, whole, out_dtype=torch.float32).sum(0)
+
+
+def _expert_time(case: Case, kernels: Reference, experts: Experts, tokens: int) -> float:
+    from inlay_model.accelerator.graphs import Capturer
+
+    x_TH = torch.randn(tokens, experts.hidden, device=case.device).to(case.dtype)
+    chosen_TK = _even_choice(case, experts.count, tokens, 8)
+    replay = Capturer(case.device)(lambda: kernels.experts(x_TH, chosen_TK, experts))
+    return 100 * statistics.median(timed(lambda: [replay() for _ in range(10)], 3))
+
+
+def _even_choice(case: Case, experts: int, tokens: int, top_k: int) -> torch.Tensor:
+    """Experts as a random router chooses them."""
+    return torch.rand(tokens, experts, device=case.device).topk(min(top_k, experts), -1).indices.int()
+
+
+def _random_experts(case: Case, bits: int) -> Experts:
+    text = diffusion_config(**case.changes()).text_config
+    experts, inner, hidden = text.num_experts, text.moe_intermediate_size, text.hidden_size
+    gate_up = torch.empty(experts, 2 * inner, hidden, dtype=case.dtype, device=case.device).normal_(0, 0.02)
+    down = torch.empty(experts, hidden, inner, dtype=case.dtype, device=case.device).normal_(0, 0.02)
+    return pack(gate_up, down, bits)
+
+
+def _kernel_cases(case: Case) -> dict[str, Callable[[Reference], Any]]:
+    """Every kernel on random inputs of the real shapes."""
+    text = diffusion_config(**case.changes()).text_config
+    tokens, hidden, eps = case.canvas, text.hidden_size, 1e-6
+
+    def normal(*shape: int, scale: float = 1.0) -> torch.Tensor:
+        return (torch.randn(*shape, device=case.device) * scale).to(case.dtype)
+
+    x_TH, y_TH = normal(tokens, hidden), normal(tokens, hidden)
+    norms = [normal(hidden) for _ in range(5)]
+    joint = Joint(norms[0], norms[1], norms[2], normal(1), norms[4])
+    chosen_TK = _even_choice(case, text.num_experts, tokens, text.top_k_experts)
+    pairs_SH, weights_TK = normal(chosen_TK.numel(), hidden), torch.rand(chosen_TK.shape, device=case.device)
+    logits_NV = normal(tokens, text.vocab_size, scale=6.0)
+    banned_V = (torch.rand(text.vocab_size, device=case.device) < 0.1).to(torch.uint8)
+    uniform_N, warmth_N = torch.rand(tokens, device=case.device), torch.rand(tokens, device=case.device) * 0.4 + 0.4
+    bans_N = (torch.arange(tokens, device=case.device) % 2).to(torch.uint8)
+    lengths_B = torch.tensor([case.prompt], dtype=torch.int32, device=case.device)
+    cases: dict[str, Callable[[Reference], Any]] = {
+        "rms_norm": lambda kernels: kernels.rms_norm(x_TH, norms[0], eps),
+        "add_norm": lambda kernels: kernels.add_norm(x_TH, y_TH, eps),
+        "gate": lambda kernels: kernels.gate(x_TH),
+        "after_attention": lambda kernels: kernels.after_attention(
+            x_TH, y_TH, (norms[0], norms[1], norms[2]), norms[3], eps
+        ),
+        "combine": lambda kernels: kernels.combine(pairs_SH, weights_TK, x_TH, y_TH, joint, eps),
+        "route": lambda kernels: kernels.route(x_TH[:, : text.num_experts].contiguous(), norms[0][: text.num_experts],
+                                               text.top_k_experts)[0],
+        "draw": lambda kernels: _drawn(kernels, logits_NV, warmth_N, uniform_N, banned_V, bans_N),
+    }  # fmt: skip
+    for number, kind in enumerate(text.layer_types):
+        if kind in text.layer_types[:number]:
+            continue
+        own = text.per_layer_config[number]
+        heads = Heads(normal(own.head_dim), normal(own.head_dim), text.num_attention_heads, own.num_key_value_heads,
+                      own.head_dim, kind == "sliding_attention")  # fmt: skip
+        kept = [normal(1, heads.kv_heads, 512 + tokens, heads.width) for _ in range(2)]
+        room = Room(kept[0], kept[1], 512)
+        q_TAW = normal(tokens, heads.q_heads, heads.width, scale=0.2)
+        columns = (heads.q_heads + heads.kv_heads * (2 if heads.own_values else 1)) * heads.width
+        projected = normal(tokens, columns)
+        turn = (normal(tokens, heads.width), normal(tokens, heads.width))
+        slots_T = torch.arange(512, 512 + tokens, dtype=torch.int32, device=case.device)
+        cases[f"attend_{kind}"] = partial(_attended, (q_TAW, room, lengths_B))
+        cases[f"heads_{kind}"] = partial(_headed, (projected, heads, turn, slots_T, room, eps))
+    for bits in (16, 8, 4):
+        cases[f"experts_{bits}"] = partial(_experted, case, bits, x_TH, chosen_TK)
+    return cases
+
+
+def _attended(given: tuple[Any, ...], kernels: Reference) -> Any:
+    return kernels.attend(*given)
+
+
+def _headed(given: tuple[Any, ...], kernels: Reference) -> Any:
+    return kernels.heads(*given)
+
+
+def _experted(case: Case, bits: int, x_TH: torch.Tensor, chosen_TK: torch.Tensor, kernels: Reference) -> Any:
+    return kernels.experts(x_TH, chosen_TK, _seeded_experts(case, bits))
+
+
+def _seeded_experts(case: Case, bits: int) -> Experts:
+    torch.manual_seed(5)
+    return _random_experts(case, bits)
+
+
+def _drawn(kernels: Reference, logits_NV: torch.Tensor, warmth_N: torch.Tensor, uniform_N: torch.Tensor,
+           banned_V: torch.Tensor, bans_N: torch.Tensor) -> tuple[torch.Tensor, ...]:  # fmt: skip
+    drawn = kernels.draw(logits_NV, warmth_N, uniform_N, 30.0, banned_V, bans_N)
+    return drawn.entropy_N, drawn.p_NV, (drawn.argmax_N + 1).float(), (drawn.token_N + 1).float()
+
+
+def _agreement(found_NV: torch.Tensor, expected_NV: torch.Tensor) -> dict[str, float]:
+    """Relative distance of logits, and at how many positions the likeliest token is the same."""
+    same = float((found_NV.argmax(-1) == expected_NV.argmax(-1)).float().mean())
+    return {"distance": float(f"{_distance(found_NV, expected_NV):.2e}"), "same_argmax": round(same, 4)}
+
+
+def _distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found.float() - expected.float()).norm() / expected.float().norm())
+
+
+def _flat(found: Any) -> tuple[torch.Tensor, ...]:
+    return found if isinstance(found, tuple) else (found,)
+
+
+def _vision(config: Any) -> int:
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        tower: Any = AutoModel.from_config(config.vision_config)
+    projection = int(config.vision_config.hidden_size * config.text_config.hidden_size)
+    return projection + sum(int(weight.numel()) for weight in tower.parameters())

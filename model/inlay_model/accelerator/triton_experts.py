@@ -1,0 +1,270 @@
+"""The mixture of experts with few rows per expert: routing, grouping, and two matmuls that read every weight once.
+
+With 256 tokens and 8 of 128 experts each, an expert sees about 16 rows: the time is that of streaming its weights from
+memory. Rows are sorted by expert into blocks of `rows`; an expert with more rows than a block has several blocks, so no
+capacity is ever exceeded. Programs own their outputs: no atomics, the same result each time.
+Weights are bfloat16, float8 (e4m3, a scale per output channel) or 4 bits (two per byte, a scale per 32 inputs).
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def route_kernel(scores, expert_scale, weights, chosen, experts, block: tl.constexpr, top_k: tl.constexpr):
+    """Softmax over the experts' scores, the best k, their weights normalised and times each expert's own scale."""
+    token = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, block)
+    slot = tl.arange(0, top_k)
+    score = tl.load(scores + token * experts + at, at < experts, -float("inf")).to(tl.float32)
+    p = tl.exp(score - tl.max(score, 0))
+    p = tl.where(at < experts, p / tl.sum(p, 0), -1.0)
+    best = tl.zeros((top_k,), tl.float32)
+    who = tl.zeros((top_k,), tl.int32)
+    for k in tl.static_range(top_k):
+        top = tl.max(p, 0)
+        # The lowest number of equals, as a stable sort would have it.
+        index = tl.min(tl.where(p == top, at, block - 1), 0)
+        best = tl.where(slot == k, top, best)
+        who = tl.where(slot == k, index, who)
+        p = tl.where(at == index, -1.0, p)
+    best = best / tl.sum(best, 0) * tl.load(expert_scale + who).to(tl.float32)
+    tl.store(weights + token * top_k + slot, best)
+    tl.store(chosen + token * top_k + slot, who)
+
+
+@triton.jit
+def group_kernel(
+    chosen,
+    pairs,
+    block_expert,
+    count,
+    blocks,
+    rows: tl.constexpr,
+    experts: tl.constexpr,
+    chunk: tl.constexpr,
+    tail: tl.constexpr,
+):
+    """Sort token-expert pairs into blocks of `rows` by expert; program e writes the blocks of expert e.
+
+    `pairs` gets the number of each pair (token * k + slot), `count` where a block has no more of them; `block_expert`
+    the expert of each block, -1 after the last one. `experts` is the next power of two.
+    """
+    expert = tl.program_id(0)
+    numbers = tl.arange(0, experts)
+    sizes = tl.zeros((experts,), tl.int32)
+    for first in range(0, count, chunk):
+        at = first + tl.arange(0, chunk)
+        ids = tl.load(chosen + at, at < count, 0)
+        sizes += tl.histogram(ids, experts)
+        # Beyond the end of the list zeros were counted.
+        sizes -= tl.where(numbers == 0, tl.sum((at >= count).to(tl.int32), 0), 0)
+    needed = (sizes + rows - 1) // rows
+    begins = tl.cumsum(needed, 0) - needed
+    begin = tl.sum(tl.where(numbers == expert, begins, 0), 0)
+    size = tl.sum(tl.where(numbers == expert, sizes, 0), 0)
+    mine = tl.sum(tl.where(numbers == expert, needed, 0), 0)
+    running = 0
+    for first in range(0, count, chunk):
+        at = first + tl.arange(0, chunk)
+        hit = (tl.load(chosen + at, at < count, -1) == expert).to(tl.int32)
+        rank = running + tl.cumsum(hit, 0) - 1
+        tl.store(pairs + begin * rows + rank, at, hit != 0)
+        running += tl.sum(hit, 0)
+    rest = size + tl.arange(0, rows)
+    tl.store(pairs + begin * rows + rest, tl.full((rows,), 0, tl.int32) + count, rest < mine * rows)
+    for first in range(0, mine, tail):
+        at = first + tl.arange(0, tail)
+        tl.store(block_expert + begin + at, tl.full((tail,), 0, tl.int32) + expert, at < mine)
+    if expert == tl.num_programs(0) - 1:
+        for first in range(begin + mine, blocks, tail):
+            at = first + tl.arange(0, tail)
+            tl.store(block_expert + at, tl.full((tail,), -1, tl.int32), at < blocks)
+
+
+@triton.jit
+def _product(acc, a, w, swap: tl.constexpr, exact: tl.constexpr):
+    # Weights first: then they fill the 64 rows that Hopper's matrix unit asks for, and the few tokens are its columns.
+    precision: tl.constexpr = "ieee" if exact else "tf32"
+    if swap:
+        made = tl.dot(w, tl.trans(a), acc, input_precision=precision)
+    else:
+        made = tl.dot(a, tl.trans(w), acc, input_precision=precision)
+    return made
+
+
+@triton.jit
+def _weights_product(
+    acc,
+    source,
+    row_at,
+    row_ok,
+    weight,
+    scale,
+    channel,
+    channel_ok,
+    depth: tl.constexpr,
+    block_k: tl.constexpr,
+    bits: tl.constexpr,
+    swap: tl.constexpr,
+    exact: tl.constexpr,
+):
+    """Accumulate rows of `source` times channels of `weight` over the whole depth (four bits: scales applied here)."""
+    if bits == 4:
+        half: tl.constexpr = block_k // 2
+        within = tl.arange(0, half)
+        # Byte j of a group of 64 inputs holds input j below and input 32 + j above: both halves stay contiguous.
+        low_at = (within // 32) * 64 + within % 32
+        for first in range(0, depth, block_k):
+            bytes_at = channel[:, None] * (depth // 2) + first // 2 + within[None, :]
+            packed = tl.load(weight + bytes_at, channel_ok[:, None], 0)
+            scales_at = channel[:, None] * (depth // 32) + first // 32 + (within // 32 * 2)[None, :]
+            low_scale = tl.load(scale + scales_at, channel_ok[:, None], 0.0).to(tl.float32)
+            high_scale = tl.load(scale + scales_at + 1, channel_ok[:, None], 0.0).to(tl.float32)
+            rows_low = tl.load(source + row_at[:, None] + (first + low_at)[None, :], row_ok[:, None], 0.0)
+            rows_high = tl.load(source + row_at[:, None] + (first + low_at + 32)[None, :], row_ok[:, None], 0.0)
+            low = (((packed & 15).to(tl.float32) - 8.0) * low_scale).to(rows_low.dtype)
+            high = (((packed >> 4).to(tl.float32) - 8.0) * high_scale).to(rows_low.dtype)
+            acc = _product(acc, rows_low, low, swap, exact)
+            acc = _product(acc, rows_high, high, swap, exact)
+    else:
+        deep = tl.arange(0, block_k)
+        for first in range(0, depth, block_k):
+            rows = tl.load(source + row_at[:, None] + (first + deep)[None, :], row_ok[:, None], 0.0)
+            channels = tl.load(weight + channel[:, None] * depth + (first + deep)[None, :], channel_ok[:, None], 0.0)
+            acc = _product(acc, rows, channels.to(rows.dtype), swap, exact)
+    return acc
+
+
+@triton.jit
+def experts_up_kernel(
+    hidden,
+    gate_up,
+    scale,
+    pairs,
+    block_expert,
+    inner,
+    count,
+    depth: tl.constexpr,
+    width: tl.constexpr,
+    top_k: tl.constexpr,
+    rows: tl.constexpr,
+    block_n: tl.constexpr,
+    block_k: tl.constexpr,
+    bits: tl.constexpr,
+    swap: tl.constexpr,
+    exact: tl.constexpr,
+):
+    """Gate and up projection of one block of rows for `block_n` channels, gated at once; rows stay sorted by expert."""
+    kind = inner.dtype.element_ty
+    tiles: tl.constexpr = (width + block_n - 1) // block_n
+    block = tl.program_id(0) // tiles
+    expert = tl.load(block_expert + block).to(tl.int64)
+    if expert < 0:
+        return
+    slot = block * rows + tl.arange(0, rows)
+    pair = tl.load(pairs + slot)
+    row_ok = pair < count
+    row_at = (pair // top_k).to(tl.int64) * depth
+    channel = (tl.program_id(0) % tiles) * block_n + tl.arange(0, block_n)
+    channel_ok = channel < width
+    per: tl.constexpr = depth // 2 if bits == 4 else depth
+    groups: tl.constexpr = depth // 32 if bits == 4 else 1
+    gate_w = gate_up + expert * 2 * width * per
+    gate_s = scale + expert * 2 * width * groups
+    up_w = gate_w + width * per
+    up_s = gate_s + width * groups
+    if bits == 4:
+        gate = tl.zeros((block_n, rows) if swap else (rows, block_n), tl.float32)
+        up = tl.zeros((block_n, rows) if swap else (rows, block_n), tl.float32)
+        gate = _weights_product(
+            gate, hidden, row_at, row_ok, gate_w, gate_s, channel, channel_ok, depth, block_k, bits, swap, exact
+        )
+        up = _weights_product(
+            up, hidden, row_at, row_ok, up_w, up_s, channel, channel_ok, depth, block_k, bits, swap, exact
+        )
+    else:
+        # One loop for both, so that a block of rows is read once.
+        deep = tl.arange(0, block_k)
+        gate = tl.zeros((block_n, rows) if swap else (rows, block_n), tl.float32)
+        up = tl.zeros((block_n, rows) if swap else (rows, block_n), tl.float32)
+        weight_at = channel[:, None] * depth + deep[None, :]
+        for first in range(0, depth, block_k):
+            a = tl.load(hidden + row_at[:, None] + (first + deep)[None, :], row_ok[:, None], 0.0)
+            g = tl.load(gate_w + weight_at + first, channel_ok[:, None], 0.0)
+            u = tl.load(up_w + weight_at + first, channel_ok[:, None], 0.0)
+            gate = _product(gate, a, g.to(a.dtype), swap, exact)
+            up = _product(up, a, u.to(a.dtype), swap, exact)
+    if bits == 8:
+        gate_scale = tl.load(gate_s + channel, channel_ok, 0.0)
+        up_scale = tl.load(up_s + channel, channel_ok, 0.0)
+        gate *= gate_scale[:, None] if swap else gate_scale[None, :]
+        up *= up_scale[:, None] if swap else up_scale[None, :]
+    gate = gate.to(kind).to(tl.float32)
+    up = up.to(kind).to(tl.float32)
+    gate = gate * tl.sigmoid(1.5957691216057308 * (gate + 0.044715 * gate * gate * gate))
+    made = (gate.to(kind).to(tl.float32) * up).to(kind)
+    if swap:
+        tl.store(inner + slot[None, :].to(tl.int64) * width + channel[:, None], made, channel_ok[:, None])
+    else:
+        tl.store(inner + slot[:, None].to(tl.int64) * width + channel[None, :], made, channel_ok[None, :])
+
+
+@triton.jit
+def experts_down_kernel(
+    inner,
+    down,
+    scale,
+    pairs,
+    block_expert,
+    out,
+    count,
+    depth: tl.constexpr,
+    width: tl.constexpr,
+    rows: tl.constexpr,
+    block_n: tl.constexpr,
+    block_k: tl.constexpr,
+    bits: tl.constexpr,
+    swap: tl.constexpr,
+    exact: tl.constexpr,
+):
+    """Down projection of one block of rows for `block_n` channels, each row written to its token-expert pair."""
+    tiles: tl.constexpr = (width + block_n - 1) // block_n
+    block = tl.program_id(0) // tiles
+    expert = tl.load(block_expert + block).to(tl.int64)
+    if expert < 0:
+        return
+    slot = block * rows + tl.arange(0, rows)
+    pair = tl.load(pairs + slot)
+    row_ok = pair < count
+    channel = (tl.program_id(0) % tiles) * block_n + tl.arange(0, block_n)
+    channel_ok = channel < width
+    per: tl.constexpr = depth // 2 if bits == 4 else depth
+    groups: tl.constexpr = depth // 32 if bits == 4 else 1
+    weight = down + expert * width * per
+    scales = scale + expert * width * groups
+    acc = tl.zeros((block_n, rows) if swap else (rows, block_n), tl.float32)
+    acc = _weights_product(
+        acc,
+        inner,
+        slot.to(tl.int64) * depth,
+        row_ok,
+        weight,
+        scales,
+        channel,
+        channel_ok,
+        depth,
+        block_k,
+        bits,
+        swap,
+        exact,
+    )
+    if bits == 8:
+        by_channel = tl.load(scales + channel, channel_ok, 0.0)
+        acc *= by_channel[:, None] if swap else by_channel[None, :]
+    made = acc.to(out.dtype.element_ty)
+    target = pair.to(tl.int64) * width
+    if swap:
+        tl.store(out + target[None, :] + channel[:, None], made, channel_ok[:, None] & row_ok[None, :])
+    else:
+        tl.store(out + target[:, None] + channel[None, :], made, row_ok[:, None] & channel_ok[None, :])

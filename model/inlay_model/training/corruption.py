@@ -1,0 +1,97 @@
+"""The ways in which a canvas is corrupted before the model is asked what ought to stand there.
+
+`plain` replaces tokens anywhere, as the paper does. `infill` replaces whole sentences and leaves the rest clean, which
+is what a model sees when a clinician has locked text. `shift` is an infill whose gap has the wrong length, so that the
+text after it stands in the wrong place while the target is the report as it ought to be: from it the model learns to
+tell whether a gap has the right length, and the search for the length of a gap can ask it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Corruption:
+    """Shares of the corruptions (`plain` is the rest) and how they are drawn.
+
+    `foreign_lock` is the share of phantoms' gaps with a sentence among the locked text that no phantom report has.
+    """
+
+    infill: float = 0.35
+    shift: float = 0.15
+    least_noise: float = 0.1
+    # Noise levels are drawn with a density rising linearly towards 1: the first steps decide what is stated.
+    towards_full: bool = True
+    foreign_lock: float = 0.15
+    most_shift: int = 14
+
+
+@dataclass(frozen=True, slots=True)
+class TokenText:
+    """A tokenised text: ids up to the end of turn, and where its pieces (headers, sentences) begin and end."""
+
+    ids: IntArray
+    spans: tuple[tuple[int, int], ...]
+    is_sentence: tuple[bool, ...]
+
+    @property
+    def sentences(self) -> list[tuple[int, int]]:
+        """Begin and end of every sentence."""
+        return [span for span, is_sentence in zip(self.spans, self.is_sentence, strict=True) if is_sentence]
+
+
+def filled(text: TokenText, canvas: int, eos: int) -> IntArray:
+    """The text on a canvas of this length, EOS after it. A longer text is cut, as by a smaller page."""
+    ids = np.full(canvas, eos, dtype=np.int64)
+    length = min(len(text.ids), canvas)
+    ids[:length] = text.ids[:length]
+    return ids
+
+
+def noise_level(corruption: Corruption, rng: np.random.Generator) -> float:
+    """The share of tokens that noise replaces in one example."""
+    level = rng.random() ** 0.5 if corruption.towards_full else rng.random()
+    return corruption.least_noise + (1 - corruption.least_noise) * float(level)
+
+
+def plain_noise(length: int, corruption: Corruption, rng: np.random.Generator) -> BoolArray:
+    """Noise anywhere on the canvas."""
+    return rng.random(length) < noise_level(corruption, rng)
+
+
+def gap_noise(text: TokenText, canvas: int, rng: np.random.Generator) -> BoolArray:
+    """Noise in one to three sentences, or in all text after one; within a gap some tokens may be right already."""
+    noise = np.zeros(canvas, dtype=np.bool_)
+    sentences = text.sentences
+    if rng.random() < 0.2:
+        noise[sentences[rng.integers(len(sentences))][0] :] = True
+    else:
+        chosen = rng.choice(len(sentences), size=min(len(sentences), int(rng.integers(1, 4))), replace=False)
+        for index in chosen:
+            start, end = sentences[index]
+            noise[start:end] = True
+    if rng.random() < 0.5:
+        noise &= rng.random(canvas) < rng.uniform(0.3, 1.0)
+    return noise
+
+
+def shifted(
+    text: TokenText, target: IntArray, corruption: Corruption, eos: int, rng: np.random.Generator
+) -> tuple[IntArray, BoolArray]:
+    """A canvas whose gap is too long or too short, so that what follows stands in the wrong place."""
+    canvas = len(target)
+    sentences = text.sentences
+    start, end = sentences[rng.integers(len(sentences))]
+    if start >= canvas:
+        return target, np.zeros(canvas, dtype=np.bool_)
+    shift = int(rng.integers(1, corruption.most_shift + 1)) * (1 if rng.random() < 0.5 else -1)
+    length = max(0, end - start + shift)
+    moved = np.concatenate([target[:start], np.full(length, eos), text.ids[end:], np.full(canvas, eos)])[:canvas]
+    noise = np.zeros(canvas, dtype=np.bool_)
+    noise[start : start + length] = True
+    return moved, noise

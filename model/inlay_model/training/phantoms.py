@@ -1,0 +1,230 @@
+"""Phantoms as training examples: drawn while training, in batches that follow from a seed alone.
+
+For denoising a batch is made of corrupted canvases behind one prompt. For the next token the targets are the same, and
+the share of examples that have gaps there are questions for the text of a gap here (`inlay_model.gap_prompt`).
+
+Shape suffixes: B batch, L canvas length, T prompt tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from inlay_model.canvas import encode_fragment, encode_header
+from inlay_model.phantom.anatomy import draw_anatomy
+from inlay_model.phantom.findings import Findings, draw_findings
+from inlay_model.phantom.grammar import STYLES, PhantomReport, write_report
+from inlay_model.phantom.remarks import REMARKS
+from inlay_model.prompt import Prompt, build_prompt, instruction
+from inlay_model.tokens import Tokenizer, control_tokens, encode_plain
+from inlay_model.training.corruption import (
+    BoolArray,
+    Corruption,
+    IntArray,
+    TokenText,
+    filled,
+    gap_noise,
+    plain_noise,
+    shifted,
+)
+from inlay_model.training.encoding import with_question
+from inlay_model.training.gap_questions import gap_of
+
+SECTIONS = ("findings", "impression")
+# Prompts that ask for a gap differ in length. In steps of this size there are few lengths to compile for.
+PROMPT_STEP = 32
+
+
+@dataclass(slots=True)
+class ReportEncoder:
+    """Tokenises reports sentence by sentence and remembers sentences, of which there are few hundred."""
+
+    tokenizer: Tokenizer
+    _known: dict[str, list[int]] = field(default_factory=dict)
+
+    def __call__(self, report: PhantomReport, insert: Mapping[tuple[str, int], str] | None = None) -> TokenText:
+        """Encode a report; `insert` puts foreign sentences before the n-th sentence of a section."""
+        ids: list[int] = []
+        spans: list[tuple[int, int]] = []
+        kinds: list[bool] = []
+
+        def append(piece: list[int], *, is_sentence: bool) -> None:
+            spans.append((len(ids), len(ids) + len(piece)))
+            kinds.append(is_sentence)
+            ids.extend(piece)
+
+        for index, (name, sentences) in enumerate(report.sections):
+            append(encode_header(self.tokenizer, index, name), is_sentence=False)
+            for position, sentence in enumerate(sentences):
+                if insert and (name, position) in insert:
+                    append(self._fragment(insert[name, position]), is_sentence=False)
+                append(self._fragment(sentence), is_sentence=True)
+        ids.append(control_tokens(self.tokenizer).end_of_turn)
+        return TokenText(np.array(ids, dtype=np.int64), tuple(spans), tuple(kinds))
+
+    def sentences(self, written: Sequence[str]) -> TokenText:
+        """Encode sentences without a header, as what is missing in a gap."""
+        ids = [token for sentence in written for token in self._fragment(sentence)]
+        return TokenText(np.array([*ids, control_tokens(self.tokenizer).end_of_turn], dtype=np.int64), (), ())
+
+    def _fragment(self, sentence: str) -> list[int]:
+        if sentence not in self._known:
+            self._known[sentence] = encode_fragment(self.tokenizer, sentence)
+        return self._known[sentence]
+
+
+class Drawing:
+    """How batches are drawn: for which kind of model, how many phantoms, and with what vocabulary and corruption."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, kind: str, size: int, canvas: int, soft_tokens: int, corruption: Corruption
+    ) -> None:
+        self.kind, self.size, self.canvas, self.corruption = kind, size, canvas, corruption
+        self.soft_tokens = soft_tokens
+        self.encoder = ReportEncoder(tokenizer)
+        control = control_tokens(tokenizer)
+        self.eos, self.pad = control.eos, control.pad
+        self.prompts = {
+            style: build_prompt(tokenizer, soft_tokens, instruction(SECTIONS, style)) for style in (*STYLES, None)
+        }
+
+    def sized(self, size: int) -> Drawing:
+        """The same with another number of phantoms per batch."""
+        tokenizer = self.encoder.tokenizer
+        return Drawing(tokenizer, self.kind, size, self.canvas, self.soft_tokens, self.corruption)
+
+    def asking(self, question: str) -> Prompt:
+        """The prompt without a style that ends with a question."""
+        return with_question(self.prompts[None], encode_plain(self.encoder.tokenizer, question))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One training batch of phantoms.
+
+    `prompt_BT` are the prompts, `types_BT` 1 on image tokens, `real_BT` false on padding (at the left; None: there is
+    none). `target_BL` is the text, EOS-filled; `canvas_BL` what the model sees once `noise_BL` is replaced by random
+    tokens; `anatomy` draws the images; `findings` (B, slots) are the labels of the auxiliary classifier.
+    """
+
+    findings: IntArray
+    anatomy: dict[str, npt.NDArray[np.float32]]
+    prompt_BT: IntArray
+    types_BT: IntArray
+    real_BT: BoolArray | None
+    target_BL: IntArray
+    canvas_BL: IntArray
+    noise_BL: BoolArray
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    prompt: Prompt
+    target: IntArray
+    canvas: IntArray
+    noise: BoolArray
+
+
+def batch_at(drawing: Drawing, seed: Sequence[int]) -> Batch:
+    """The batch of a seed."""
+    return batch(drawing, np.random.default_rng(seed))
+
+
+def batches(drawing: Drawing, seed: Sequence[int]) -> Iterator[Batch]:
+    """Endless batches; the same seed gives the same ones."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield batch(drawing, rng)
+
+
+def batch(drawing: Drawing, rng: np.random.Generator, findings: IntArray | None = None) -> Batch:
+    """Draw one batch of phantoms, or of those with these findings (size, slots), with their reports."""
+    # One style for a whole batch keeps all prompts of it equally long; one in five names no style.
+    named = rng.random() < 0.8
+    style = STYLES[rng.integers(len(STYLES))]
+    findings = draw_findings(drawing.size, rng) if findings is None else findings
+    make = _asked if drawing.kind == "autoregressive" else _denoised
+    rows = [
+        make(drawing, Findings.from_indices(row), style if named else _any_style(rng), style if named else None, rng)
+        for row in findings
+    ]
+    prompt, types, real = _side_by_side([row.prompt for row in rows], drawing)
+    return Batch(
+        findings,
+        draw_anatomy(findings, rng),
+        prompt,
+        types,
+        real,
+        np.stack([row.target for row in rows]),
+        np.stack([row.canvas for row in rows]),
+        np.stack([row.noise for row in rows]),
+    )
+
+
+def _any_style(rng: np.random.Generator) -> str:
+    return STYLES[rng.integers(len(STYLES))]
+
+
+def _side_by_side(prompts: Sequence[Prompt], drawing: Drawing) -> tuple[IntArray, IntArray, BoolArray | None]:
+    most = max(len(prompt.ids) for prompt in prompts)
+    if drawing.kind == "autoregressive":
+        most = -(-most // PROMPT_STEP) * PROMPT_STEP
+    ids = np.full((len(prompts), most), drawing.pad, dtype=np.int64)
+    types, real = np.zeros_like(ids), np.zeros(ids.shape, dtype=np.bool_)
+    for row, prompt in enumerate(prompts):
+        begin = most - len(prompt.ids)
+        ids[row, begin:], types[row, begin:], real[row, begin:] = prompt.ids, prompt.mm_token_type_ids, True
+    return ids, types, None if bool(real.all()) else real
+
+
+def _denoised(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:
+    prompt = drawing.prompts[named]
+    return _Row(prompt, *corrupted(drawing.encoder, findings, style, drawing.canvas, drawing.corruption, rng))
+
+
+def _asked(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:
+    prompt, text = drawing.prompts[named], None
+    report = write_report(findings, style, rng)
+    if rng.random() < drawing.corruption.infill:
+        insert = _foreign(report, rng) if rng.random() < drawing.corruption.foreign_lock else {}
+        question, missing = gap_of(report.sections, insert, rng)
+        prompt, text = drawing.asking(question), drawing.encoder.sentences(missing)
+    target = filled(text or drawing.encoder(report), drawing.canvas, drawing.eos)
+    return _Row(prompt, target, target, np.zeros(drawing.canvas, dtype=np.bool_))
+
+
+def corrupted(
+    encoder: ReportEncoder,
+    findings: Findings,
+    style: str,
+    canvas: int,
+    corruption: Corruption,
+    rng: np.random.Generator,
+) -> tuple[IntArray, IntArray, BoolArray]:
+    """Target, canvas and noise mask of one phantom, each of shape (canvas,)."""
+    eos = control_tokens(encoder.tokenizer).eos
+    report = write_report(findings, style, rng)
+    kind = rng.random()
+    if kind >= corruption.infill + corruption.shift:
+        target = filled(encoder(report), canvas, eos)
+        return target, target, plain_noise(len(target), corruption, rng)
+    insert = _foreign(report, rng) if rng.random() < corruption.foreign_lock else None
+    tokens = encoder(report, insert)
+    target = filled(tokens, canvas, eos)
+    if kind < corruption.shift:
+        shown, noise = shifted(tokens, target, corruption, eos, rng)
+        return target, shown, noise
+    return target, target, gap_noise(tokens, canvas, rng)
+
+
+def _foreign(report: PhantomReport, rng: np.random.Generator) -> dict[tuple[str, int], str]:
+    name, sentences = report.sections[rng.integers(len(report.sections))]
+    remark = REMARKS[rng.integers(len(REMARKS))]
+    if rng.random() < 0.2:
+        # Text of another script or garbage: the bytes of a small vocabulary.
+        remark = "".join(chr(int(code)) for code in rng.integers(0x20, 0x2FF, rng.integers(3, 12)))
+    return {(name, int(rng.integers(len(sentences)))): remark}

@@ -1,0 +1,249 @@
+"""Training from scratch on phantoms: builds vocabulary and model, trains, writes an ordinary checkpoint.
+
+Two phases. First the vision tower alone learns to name findings (auxiliary classifiers), then the whole model learns
+the recipe's objective, the classifiers staying on with a small weight. State is saved at intervals, and a run that is
+interrupted goes on from it with the batches that it would have seen.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inlay_model.experts import use_dense_experts
+from inlay_model.phantom.anatomy import draw_anatomy
+from inlay_model.phantom.findings import draw_findings
+from inlay_model.phantom.render import SIZE, ingredients, paint
+from inlay_model.training import architecture
+from inlay_model.training.encoding import Prompts, encode_images, patches, text_layers, vision_of
+from inlay_model.training.log import RunLog
+from inlay_model.training.loop import Loop, Task
+from inlay_model.training.objectives import Answers, BlockDiffusion, NextToken, Objective
+from inlay_model.training.phantoms import Batch, Drawing, batch, batch_at
+from inlay_model.training.recipe import Recipe
+from inlay_model.training.sight import FindingHeads
+from inlay_model.training.state import load_state, save_state
+
+_PHASES = ("sight", "training")
+# Keys of a phase that mean something here and not to the loop.
+EXTRA_KEYS = ("auxiliary_weight", "average_decay")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is decided by the machine and the hour, not by the recipe.
+
+    `init` is a checkpoint whose weights to begin from, `tokenizer` one whose vocabulary to take.
+    """
+
+    out: Path
+    device: str = "cpu"
+    workers: int = 0
+    init: Path | None = None
+    tokenizer: Path | None = None
+    compile: bool = False
+    fit: bool = False
+
+
+class PhantomStream(torch.utils.data.IterableDataset[Batch]):
+    """Batches number `first` and on of a phase, made by worker processes; what each holds follows from its number."""
+
+    def __init__(self, drawing: Drawing, seed: tuple[int, ...], first: int) -> None:
+        self._drawing, self._seed, self._first = drawing, seed, first
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = torch.utils.data.get_worker_info()
+        number, stride = (self._first, 1) if worker is None else (self._first + worker.id, worker.num_workers)
+        while True:
+            yield batch_at(self._drawing, (*self._seed, number))
+            number += stride
+
+
+class PhantomTrainer:
+    """One run: model, classifiers, weight average, and the loops of its two phases."""
+
+    def __init__(self, recipe: Recipe, options: Options, log: RunLog) -> None:
+        recipe.need_scratch_tables()
+        self.recipe, self.options, self.device = recipe, options, torch.device(options.device)
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+        vocabulary = options.init or options.tokenizer
+        self.tokenizer = architecture.tokenizer_of(vocabulary) if vocabulary else architecture.new_tokenizer(recipe)
+        self.model = architecture.new_model(recipe, self.tokenizer).to(self.device)
+        if options.init is not None:
+            self.model.load_state_dict(architecture.trained_model(recipe.kind, options.init).state_dict())
+        use_dense_experts(self.model)
+        self.heads = FindingHeads(recipe["text"]["hidden_size"]).to(self.device)
+        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
+        self.objective: Objective = (
+            NextToken(self.tokenizer.eos_token_id)
+            if recipe.kind == "autoregressive"
+            else BlockDiffusion(len(self.tokenizer))
+        )
+        self.drawing = self._drawing()
+        self._paint: Callable[..., Tensor] = paint
+        if options.compile:
+            self._compile()
+        vision = vision_of(self.model)
+        eyes = [*vision.vision_tower.parameters(), *vision.embed_vision.parameters(), *self.heads.parameters()]
+        everything = [*self.model.parameters(), *self.heads.parameters()]
+        self.loops = {
+            "sight": self._loop("sight", self._sight_loss, eyes, log),
+            "training": self._loop("training", self._training_loss, everything, log),
+        }
+        self.loops["training"].after_step = self._average
+
+    def _drawing(self) -> Drawing:
+        vision = self.recipe["vision"]
+        side = SIZE // (vision["patch_size"] * vision["pooling_kernel_size"])
+        return Drawing(
+            tokenizer=self.tokenizer,
+            kind=self.recipe.kind,
+            size=self.recipe["training"]["batch"],
+            canvas=self.recipe["canvas"]["length"],
+            soft_tokens=side * side,
+            corruption=self.recipe.corruption,
+        )
+
+    def _loop(
+        self, name: str, loss: Callable[[Any], dict[str, Tensor]], parameters: list[torch.nn.Parameter], log: RunLog
+    ) -> Loop[Any]:
+        task = Task(name, loss, lambda drawn: self.objective.supervised(_answers(drawn)))
+        loop = Loop(task, self.recipe.phase(name, EXTRA_KEYS), parameters, self.device, log)
+        loop.save = self.save
+        return loop
+
+    def _compile(self) -> None:
+        # Every layer of the encoder writes a cache slot of its own and is therefore compiled by itself.
+        torch._dynamo.config.recompile_limit = 64  # noqa: SLF001 - there is no public name
+        self._paint = torch.compile(paint)
+        for layer in [*vision_of(self.model).vision_tower.encoder.layers, *text_layers(self.model)]:
+            layer.compile()
+
+    def run(self, until: float = math.inf) -> None:
+        """Both phases, one after the other, as far as the time goes."""
+        for number, name in enumerate(_PHASES):
+            if time.monotonic() < until and not self.loops[name].finished:
+                self.loops[name].run(self._batches(name, number), until, fit=self.options.fit and name == "training")
+
+    def run_on_fixed(self, studies: int, until: float = math.inf) -> None:
+        """Train the text stack alone on a fixed set of encoded studies: what a CPU can do in an hour."""
+        vision, loop = vision_of(self.model), self.loops["training"]
+        for part in (vision.vision_tower, vision.embed_vision):
+            part.requires_grad_(False)
+        rng = np.random.default_rng([self.recipe.seed, loop.step, 7])
+        drawn = draw_findings(studies, rng)
+        features = self._encoded(drawn, rng)
+
+        def some() -> Iterator[tuple[Batch, Tensor]]:
+            while True:
+                chosen = rng.choice(studies, self.drawing.size)
+                yield batch(self.drawing, rng, drawn[chosen]), features[chosen]
+
+        loop.task = Task("training", lambda both: {"loss": self._objective_loss(*both)})
+        loop.run(some(), until, fit=self.options.fit)
+
+    def _batches(self, name: str, number: int) -> Iterator[Batch]:
+        phase = self.loops[name].phase
+        first = self.loops[name].step * phase.accumulate
+        stream = PhantomStream(self.drawing.sized(phase.portion), (self.recipe.seed, number), first)
+        workers = self.options.workers
+        return iter(
+            torch.utils.data.DataLoader(
+                stream, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None
+            )
+        )
+
+    def _images(self, anatomy: Any) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            image_BHW = self._paint(*ingredients(anatomy, self.generator))
+            return patches(image_BHW, self.recipe["vision"]["patch_size"])
+
+    def _encoded(self, drawn: Any, rng: np.random.Generator) -> Tensor:
+        """Image tokens of studies, shape (studies, soft tokens, hidden), in portions."""
+        portions = []
+        for start in range(0, len(drawn), 16):
+            with torch.no_grad():
+                anatomy = draw_anatomy(drawn[start : start + 16], rng)
+                portions.append(self._by_image(encode_images(self.model, *self._images(anatomy)), len(anatomy["gain"])))
+        return torch.cat(portions)
+
+    def _sight_loss(self, drawn: Batch) -> dict[str, Tensor]:
+        _, auxiliary, right = self._seen(drawn)
+        return {"loss": auxiliary, "auxiliary": auxiliary, "seen": right}
+
+    def _training_loss(self, drawn: Batch) -> dict[str, Tensor]:
+        features, auxiliary, right = self._seen(drawn)
+        aim = self._objective_loss(drawn, features)
+        loss = aim + self.recipe["training"]["auxiliary_weight"] * auxiliary
+        return {"loss": loss, "objective": aim, "auxiliary": auxiliary, "seen": right}
+
+    def _seen(self, drawn: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Image tokens (B, soft tokens, hidden), the classifiers' loss, and the share with every slot right."""
+        features_NH = encode_images(self.model, *self._images(drawn.anatomy))
+        features = self._by_image(features_NH, len(drawn.findings))
+        return features, *self.heads.loss(features.float(), torch.from_numpy(drawn.findings).to(self.device))
+
+    def _objective_loss(self, drawn: Batch, features: Tensor) -> Tensor:
+        prompts, answers = _prompts(drawn).to(self.device), _answers(drawn).to(self.device)
+        return self.objective.loss(self.model, prompts, features.flatten(0, 1), answers, self.generator)
+
+    def _by_image(self, features_NH: Tensor, count: int) -> Tensor:
+        return features_NH.view(count, -1, features_NH.shape[-1])
+
+    def _average(self, step: int) -> None:
+        """Exponential average of the weights: what is saved and served."""
+        decay = min(self.recipe["training"]["average_decay"], step / (step + 9))
+        current = self.model.state_dict()
+        floats = [name for name, value in self.average.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.average[n] for n in floats], [current[n] for n in floats], 1 - decay)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step of the recipe has been made."""
+        return self.loops["training"].finished
+
+    def save(self) -> None:
+        """Write what a later run needs to go on, and the averaged weights as a checkpoint in the ordinary format."""
+        save_state(
+            self.options.out,
+            {
+                "model": self.model.state_dict(),
+                "heads": self.heads.state_dict(),
+                "average": self.average,
+                "loops": {name: loop.state() for name, loop in self.loops.items()},
+                "generator": self.generator.get_state(),
+            },
+        )
+        architecture.save_checkpoint(self.recipe, self.average, self.tokenizer, self.options.out)
+
+    def resume(self) -> bool:
+        """Go on from the state in the output folder if there is one; returns whether there was."""
+        state = load_state(self.options.out, self.device)
+        if state is None:
+            return False
+        self.model.load_state_dict(state["model"])
+        self.heads.load_state_dict(state["heads"])
+        self.average = state["average"]
+        for name, loop in self.loops.items():
+            loop.restore(state["loops"][name])
+        self.generator.set_state(state["generator"].cpu())
+        return True
+
+
+def _prompts(drawn: Batch) -> Prompts:
+    real = None if drawn.real_BT is None else torch.from_numpy(drawn.real_BT)
+    return Prompts(torch.from_numpy(drawn.prompt_BT), torch.from_numpy(drawn.types_BT), real)
+
+
+def _answers(drawn: Batch) -> Answers:
+    return Answers(*(torch.from_numpy(each) for each in (drawn.target_BL, drawn.canvas_BL, drawn.noise_BL)))

@@ -1,0 +1,185 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from inlay_model.accelerator.packing import pack
+from inlay_model.accelerator.reference import Heads, Joint, Reference, Room
+
+triton = pytest.importorskip("triton", reason="the kernels are written in Triton, which is not installed here")
+
+from inlay_model.accelerator.fused import Fused, Tile, Tuning  # noqa: E402 - after the check above
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# On a GPU in the dtype of service too; Triton's interpreter has no bfloat16 matrices.
+KINDS = [torch.float32, torch.float16, *([torch.bfloat16] if DEVICE == "cuda" else [])]
+PLAIN = Reference()
+SMALL_TILES = {(bits, many): Tile(32, 64, 2, 4) for bits in (16, 8, 4) for many in (False, True)}
+KERNELS = Fused(Tuning(few_rows=16, many_rows=16, up=SMALL_TILES, down=SMALL_TILES, vocabulary_block=128))
+# Relative, of the whole tensor: float32 differs by the order of sums, the others by one rounding.
+TOLERANCE = {torch.float32: 3e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
+
+
+@pytest.fixture(params=KINDS, ids=str)
+def kind(request: pytest.FixtureRequest) -> torch.dtype:
+    """A dtype of activations."""
+    torch.manual_seed(0)
+    found: torch.dtype = request.param
+    return found
+
+
+def normal(*shape: int, kind: torch.dtype, scale: float = 1.0) -> torch.Tensor:
+    """Random numbers on the device under test."""
+    return (torch.randn(shape) * scale).to(DEVICE, kind)
+
+
+def differ(ours: torch.Tensor, plain: torch.Tensor) -> float:
+    """Relative distance."""
+    return float((ours.float() - plain.float()).norm() / plain.float().norm())
+
+
+def agree(work: Callable[[Reference], Any], kind: torch.dtype) -> None:
+    """Both kinds of kernels give the same tensors within the tolerance."""
+    for ours, plain in zip(_flat(work(KERNELS)), _flat(work(PLAIN)), strict=True):
+        assert ours.dtype == plain.dtype
+        assert ours.shape == plain.shape
+        assert differ(ours, plain) < TOLERANCE[kind]
+
+
+def _flat(found: Any) -> tuple[torch.Tensor, ...]:
+    return found if isinstance(found, tuple) else (found,)
+
+
+def test_norms_and_gates_are_the_plain_ones(kind: torch.dtype) -> None:
+    """RMS norms (with a weight, without, of a sum) and the gate, at a width that is no power of two."""
+    x_TH, y_TH, weight_H = normal(5, 96, kind=kind), normal(5, 96, kind=kind), normal(96, kind=kind)
+    agree(lambda kernels: kernels.rms_norm(x_TH, weight_H, 1e-6), kind)
+    agree(lambda kernels: kernels.rms_norm(x_TH, None, 1e-6), kind)
+    agree(lambda kernels: kernels.add_norm(x_TH, y_TH, 1e-6), kind)
+    agree(lambda kernels: kernels.gate(x_TH), kind)
+
+
+def test_what_stands_between_the_matmuls_of_a_layer_is_the_plain_one(kind: torch.dtype) -> None:
+    """After attention: residual and three inputs; at the end: weighted experts, both norms, residual, next norm."""
+    x_TH, y_TH = normal(7, 96, kind=kind), normal(7, 96, kind=kind)
+    norms = [normal(96, kind=kind) for _ in range(5)]
+    agree(lambda kernels: kernels.after_attention(x_TH, y_TH, (norms[0], norms[1], norms[2]), norms[3], 1e-6), kind)
+    pairs_SH, weights_TK = normal(28, 96, kind=kind), torch.rand(7, 4).to(DEVICE)
+    joint = Joint(norms[0], norms[1], norms[2], torch.tensor([0.7]).to(DEVICE, kind), norms[4])
+    agree(lambda kernels: kernels.combine(pairs_SH, weights_TK, x_TH, y_TH, joint, 1e-6), kind)
+
+
+@pytest.mark.parametrize("own_values", [True, False])
+def test_heads_are_normed_turned_and_put_into_their_slots(kind: torch.dtype, own_values: bool) -> None:
+    """Two rows of six tokens: queries come back, keys and values stand in the room, all else there is untouched."""
+    heads = Heads(normal(32, kind=kind), normal(32, kind=kind), 4, 2, 32, own_values)
+    projected_TD = normal(12, (8 if own_values else 6) * 32, kind=kind)
+    turn = (normal(12, 32, kind=kind), normal(12, 32, kind=kind))
+    slots_T = torch.arange(8, 14, dtype=torch.int32).repeat(2).to(DEVICE)
+
+    def work(kernels: Reference) -> tuple[torch.Tensor, ...]:
+        keys, values = (torch.full((2, 2, 20, 32), 3.0).to(DEVICE, kind) for _ in range(2))
+        room = Room(keys, values, 8)
+        return kernels.heads(projected_TD, heads, turn, slots_T, room, 1e-6), room.keys, room.values
+
+    agree(work, kind)
+    assert bool((work(KERNELS)[1][:, :, :8] == 3.0).all())
+
+
+def test_a_canvas_sees_its_prefix_and_itself_and_nothing_else(kind: torch.dtype) -> None:
+    """Rows with prefixes of 3 and 8 tokens; slots between prefix and canvas hold NaN and are never read."""
+    keys, values = normal(2, 2, 20, 32, kind=kind), normal(2, 2, 20, 32, kind=kind)
+    for part in (keys, values):
+        part[0, :, 3:8] = float("nan")
+        part[:, :, 14:] = float("nan")
+    q_TAW, lengths_B = normal(12, 4, 32, kind=kind, scale=0.3), torch.tensor([3, 8], dtype=torch.int32).to(DEVICE)
+    agree(lambda kernels: kernels.attend(q_TAW, Room(keys, values, 8), lengths_B), kind)
+
+
+def test_a_prompt_sees_what_its_mask_says(kind: torch.dtype) -> None:
+    """Six tokens over fourteen slots under a random mask; slots beyond the prompt are never read."""
+    keys, values = normal(1, 2, 20, 32, kind=kind), normal(1, 2, 20, 32, kind=kind)
+    values[:, :, 14:] = float("nan")
+    mask_LS = (torch.rand(6, 20) < 0.5).to(DEVICE, torch.uint8)
+    mask_LS[:, 0] = 1
+    lengths_B = torch.tensor([14], dtype=torch.int32).to(DEVICE)
+    q_TAW = normal(6, 4, 32, kind=kind, scale=0.3)
+    agree(lambda kernels: kernels.attend(q_TAW, Room(keys, values, 16), lengths_B, mask_LS), kind)
+
+
+def test_routing_chooses_the_same_experts(kind: torch.dtype) -> None:
+    """Twelve experts (no power of two), four chosen, in order of probability, weights with the experts' own scales."""
+    scores_TE, scale_E = normal(7, 12, kind=kind), torch.rand(12).to(DEVICE, kind)
+    weights_TK, chosen_TK = KERNELS.route(scores_TE, scale_E, 4)
+    plain_TK, expected_TK = PLAIN.route(scores_TE, scale_E, 4)
+    assert chosen_TK.equal(expected_TK)
+    torch.testing.assert_close(weights_TK, plain_TK)
+
+
+def test_grouping_puts_every_pair_into_a_block_of_its_expert() -> None:
+    """However uneven the choice (one expert has most pairs, some have none), each pair stands in exactly one block."""
+    chosen_TK = torch.tensor([[0, 5], [5, 3], [5, 1], [5, 3], [5, 0]] * 9, dtype=torch.int32).to(DEVICE)
+    sorted_P, expert_P = KERNELS.grouped(chosen_TK, 6, 16)
+    flat = chosen_TK.flatten().tolist()
+    found = []
+    for block, expert in enumerate(expert_P.tolist()):
+        pairs = [pair for pair in sorted_P[block * 16 : block * 16 + 16].tolist() if expert >= 0 and pair < len(flat)]
+        assert all(flat[pair] == expert for pair in pairs)
+        found += pairs
+    assert sorted(found) == list(range(len(flat)))
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+@pytest.mark.parametrize("swap", [True, False])
+def test_experts_are_the_plain_ones_in_every_precision(kind: torch.dtype, bits: int, swap: bool) -> None:
+    """Uneven routing over some of twelve experts, of which one has more rows than a block."""
+    experts = pack(normal(12, 128, 128, kind=kind, scale=0.1), normal(12, 128, 64, kind=kind, scale=0.1), bits)
+    tiles = {key: Tile(32, 64, 2, 4, swap) for key in SMALL_TILES}
+    kernels = Fused(Tuning(few_rows=16, many_rows=16, up=tiles, down=tiles))
+    x_TH = normal(40, 128, kind=kind)
+    chosen_TK = torch.randint(0, 5, (40, 4), dtype=torch.int32).to(DEVICE)
+    chosen_TK[:, 0] = 2
+    assert differ(kernels.experts(x_TH, chosen_TK, experts), PLAIN.experts(x_TH, chosen_TK, experts)) < TOLERANCE[kind]
+
+
+def test_the_same_random_numbers_draw_the_same_tokens(kind: torch.dtype) -> None:
+    """Drawn tokens, argmax, entropies and probabilities over 1,000 words, with bans in every other row.
+
+    A drawn token may be a neighbour where the number falls within rounding of its border: 1e-5 of probability.
+    """
+    logits_NV = normal(64, 1000, kind=kind, scale=8.0)
+    temperature_N, uniform_N = torch.rand(64).to(DEVICE) * 0.5 + 0.3, torch.rand(64).to(DEVICE)
+    banned_V = (torch.rand(1000) < 0.2).to(DEVICE, torch.uint8)
+    uses_ban_N = (torch.arange(64) % 2).to(DEVICE, torch.uint8)
+    given = (logits_NV, temperature_N, uniform_N, 30.0, banned_V, uses_ban_N)
+    ours, plain = KERNELS.draw(*given), PLAIN.draw(*given)
+    assert ours.argmax_N.equal(plain.argmax_N)
+    torch.testing.assert_close(ours.entropy_N, plain.entropy_N, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(ours.p_NV, plain.p_NV, atol=2e-6, rtol=2e-2 if kind != torch.float32 else 1e-4)
+    assert not banned_V[ours.token_N[1::2]].any()
+    exact_NV = PLAIN.draw(logits_NV.double().float(), *given[1:]).p_NV.double().cumsum(-1)
+    border_N = exact_NV.gather(-1, torch.minimum(ours.token_N, plain.token_N).unsqueeze(-1)).squeeze(-1)
+    close_N = (border_N - uniform_N.double()).abs() < 1e-5
+    assert bool(((ours.token_N == plain.token_N) | close_N).all())
+
+
+def test_certain_and_nan_logits_are_handled() -> None:
+    """A certain row has entropy zero and draws its token at both ends of the unit interval; NaN stays NaN."""
+    logits_NV = torch.full((3, 300), -20.0).to(DEVICE)
+    logits_NV[:2, 7] = 29.0
+    logits_NV[2, 5] = float("nan")
+    uniform_N = torch.tensor([0.0, 1.0 - 2**-24, 0.5]).to(DEVICE)
+    none = torch.zeros(300, dtype=torch.uint8).to(DEVICE)
+    drawn = KERNELS.draw(logits_NV, torch.full((3,), 0.2).to(DEVICE), uniform_N, 30.0, none, none[:3])
+    assert drawn.token_N[:2].tolist() == [7, 7]
+    assert drawn.entropy_N[:2].abs().max() < 1e-6
+    assert bool(drawn.entropy_N[2].isnan())
+    assert 0 <= int(drawn.token_N[2]) < 300
+
+
+def test_kernels_can_be_left_to_pytorch_by_name() -> None:
+    """`without` takes names of kernels, and refuses others."""
+    assert Fused(without=["attend"]).attend.__func__ is Reference.attend  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="no kernel attention"):
+        Fused(without=["attention"])

@@ -1,0 +1,184 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from tests.unit.inlay_model.accelerator.conftest import small_model
+
+from inlay_model.accelerator.accelerated import attach, detach
+from inlay_model.accelerator.attached import attached
+from inlay_model.accelerator.reference import Reference
+from inlay_model.generate import Denoised, run
+from inlay_model.prefix import Decoder, Prefix, encode
+from inlay_model.schedule import Sampler
+from inlay_model.step import Fixed
+
+SAMPLER = Sampler(6, 0.4, 0.8, 2.5, 1, 0.005, early_stop=False, begin_again=(0.5,))
+PROMPT = tuple(range(10, 50))
+
+
+@pytest.fixture
+def _joined(model: Any) -> Iterator[None]:
+    """The model with its accelerated path, taken away again."""
+    assert attach(model) is not None
+    yield
+    detach(model)
+
+
+def denoised(
+    model: Any, prefix: Prefix, seed: int = 4, rows: int = 2, banned_V: torch.Tensor | None = None
+) -> Denoised:
+    """Some canvases with random locks, denoised on this prefix."""
+    torch.manual_seed(2)
+    fixed = Fixed(torch.randint(0, 600, (rows, 32)), torch.rand(rows, 32) < 0.5)
+    with torch.inference_mode():
+        return run(
+            Decoder(model, prefix, rows), fixed, SAMPLER, 600, torch.Generator().manual_seed(seed), banned_V=banned_V
+        )
+
+
+def encoded(model: Any) -> Prefix:
+    """A prompt encoded in two pieces, the second continuing the first."""
+    with torch.inference_mode():
+        first = encode(model, PROMPT, (0,) * len(PROMPT), None)
+        return encode(model, PROMPT[:11], (0,) * 11, None, after=first)
+
+
+def test_the_accelerated_passes_are_the_librarys(model: Any) -> None:
+    """Keys and values, logits with self-conditioning, and a whole run with locks, bans and a new beginning."""
+    banned_V = torch.rand(600, generator=torch.Generator().manual_seed(1)) < 0.2
+    canvas_BL, wanted_BL = torch.randint(0, 600, (2, 32)), torch.rand(2, 32) < 0.4
+    told_BLV = torch.randn(2, 32, 600) * 3
+    plain = encoded(model)
+    with torch.inference_mode():
+        logits_NV = Decoder(model, plain, 2)(canvas_BL, wanted_BL, told_BLV)
+    expected = denoised(model, plain, banned_V=banned_V)
+    assert attach(model) is not None
+    try:
+        fast = encoded(model)
+        assert fast.length == plain.length == 51
+        for ours, theirs in zip(fast.cache.layers, plain.cache.layers, strict=True):
+            torch.testing.assert_close(ours.keys, theirs.keys, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(ours.values, theirs.values, atol=1e-5, rtol=1e-4)
+        with torch.inference_mode():
+            found_NV = Decoder(model, fast, 2)(canvas_BL, wanted_BL, told_BLV)
+        torch.testing.assert_close(found_NV, logits_NV, atol=2e-5, rtol=1e-4)
+        found = denoised(model, fast, banned_V=banned_V)
+        counts = attached(model).counts
+    finally:
+        detach(model)
+    assert found.ids_BL.equal(expected.ids_BL)
+    assert found.accepted_BL.equal(expected.accepted_BL)
+    torch.testing.assert_close(found.doubt_B, expected.doubt_B, atol=1e-4, rtol=1e-4)
+    assert (counts["encode.fast"], counts["read.fast"], counts["step.fast"]) == (2, 1, 6)
+
+
+def test_joining_the_projections_leaves_the_model_as_it_was() -> None:
+    """Attaching and detaching changes nothing of what the library's own modules compute, to the bit."""
+    model = small_model(seed=3)
+    canvas_BL = torch.randint(0, 600, (1, 32))
+    with torch.inference_mode():
+        prefix = encode(model, PROMPT, (0,) * len(PROMPT), None)
+        before = Decoder(model, prefix)(canvas_BL, canvas_BL >= 0)
+        for _ in range(2):
+            attach(model)
+            detach(model)
+        assert Decoder(model, prefix)(canvas_BL, canvas_BL >= 0).equal(before)
+    layer = model.model.decoder.layers[0].self_attn
+    assert layer.q_proj.weight is model.model.encoder.language_model.layers[0].self_attn.q_proj.weight
+
+
+@pytest.mark.usefixtures("_joined")
+def test_the_same_seed_gives_the_same_text_and_another_seed_another(model: Any) -> None:
+    """On one device and in one bucket."""
+    prefix = encoded(model)
+    once, again = denoised(model, prefix), denoised(model, prefix)
+    assert once.ids_BL.equal(again.ids_BL)
+    assert not denoised(model, prefix, seed=5).ids_BL.equal(once.ids_BL)
+
+
+@pytest.mark.usefixtures("_joined")
+def test_rows_with_prefixes_of_their_own_are_what_they_are_alone(model: Any) -> None:
+    """A batch of two canvases on two prompts of different length gives what each gives alone (to 1e-4)."""
+    with torch.inference_mode():
+        prefixes = tuple(encode(model, PROMPT[:count], (0,) * count, None) for count in (12, 40))
+        canvas_BL, all_BL = torch.randint(0, 600, (2, 32)), torch.ones(2, 32, dtype=torch.bool)
+        path = attached(model)
+        both_NV = path.read(prefixes, canvas_BL, all_BL, None)
+        alone = [path.read(prefixes[at : at + 1], canvas_BL[at : at + 1], all_BL[:1], None) for at in (0, 1)]
+    torch.testing.assert_close(both_NV, torch.cat(alone), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.usefixtures("_joined")
+def test_an_image_sees_itself_in_both_directions(model: Any) -> None:
+    """A prompt with a run of image tokens is encoded as the library encodes it, masks included."""
+    ids, types = (*PROMPT[:6], *(7,) * 9, *PROMPT[6:12]), (*(0,) * 6, *(1,) * 9, *(0,) * 6)
+    with torch.inference_mode():
+        fast = encode(model, ids, types, None)
+        detach(model)
+        plain = encode(model, ids, types, None)
+    for ours, theirs in zip(fast.cache.layers, plain.cache.layers, strict=True):
+        torch.testing.assert_close(ours.keys, theirs.keys, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("_joined")
+def test_prompts_beyond_the_window_are_left_to_the_library(model: Any) -> None:
+    """A prompt that reaches the sliding window is encoded all the same, and counted as unfit."""
+    long = (11,) * 1030
+    with torch.inference_mode():
+        assert encode(model, long, (0,) * len(long), None).length == 1030
+    assert attached(model).counts["unfit"] == 1
+
+
+class _Broken(Reference):
+    def experts(self, *_: Any) -> torch.Tensor:
+        """Fail as a GPU does."""
+        raise RuntimeError("an illegal memory access was encountered")
+
+
+def test_a_failing_kernel_is_replaced_by_the_plain_passes(model: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The run goes on with the same text; a warning and a count say what failed, and it is not tried again."""
+    prefix = encoded(model)
+    expected = denoised(model, prefix)
+    path = attach(model, _Broken())
+    assert path is not None
+    try:
+        assert denoised(model, prefix).ids_BL.equal(expected.ids_BL)
+    finally:
+        detach(model)
+    assert path.fast is None
+    assert path.counts["failed.step.RuntimeError"] == 1
+    assert path.counts["step.plain"] == 6
+    assert "The accelerated step failed (RuntimeError)" in caplog.text
+
+
+def test_models_that_are_not_plain_are_left_alone(model: Any) -> None:
+    """A model with an adapter that is not merged gets no accelerated path and goes on as before."""
+    own = small_model(seed=5)
+    attention = own.model.decoder.layers[0].self_attn
+    attention.q_proj = torch.nn.Sequential(attention.q_proj)
+    assert attach(own) is None
+    assert attached(own) is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="graphs and bfloat16 kernels need a CUDA device")
+def test_graphs_and_kernels_on_a_gpu_agree_with_eager() -> None:
+    """In bfloat16: logits within 3 % of the library's (rounding moves a router's choices), the same text twice."""
+    model = small_model().to("cuda", torch.bfloat16)
+    canvas_BL = torch.randint(0, 600, (1, 32), device="cuda")
+    with torch.inference_mode():
+        plain = encode(model, PROMPT, (0,) * len(PROMPT), None)
+        expected_NV = Decoder(model, plain)(canvas_BL, canvas_BL >= 0)
+        path = attach(model)
+        assert path is not None
+        fast = encode(model, PROMPT, (0,) * len(PROMPT), None)
+        found_NV = Decoder(model, fast)(canvas_BL, canvas_BL >= 0)
+        fixed = Fixed(canvas_BL, torch.rand(1, 32, device="cuda") < 0.5)
+        texts = [
+            run(Decoder(model, fast), fixed, SAMPLER, 600, torch.Generator("cuda").manual_seed(1)).ids_BL.tolist()
+            for _ in range(2)
+        ]
+        detach(model)
+    assert float((found_NV - expected_NV).norm() / expected_NV.norm()) < 0.03
+    assert texts[0] == texts[1]
+    assert not [name for name in path.counts if name.startswith("failed")]

@@ -1,0 +1,146 @@
+"""Phantoms as training examples: what is noise, what is clean, what is asked, and what the target is."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from inlay_model.canvas import encode_fragment, encode_report
+from inlay_model.gap_prompt import GAP_MARK
+from inlay_model.loading import make_image_processor
+from inlay_model.phantom.findings import Findings
+from inlay_model.phantom.grammar import write_report
+from inlay_model.phantom.render import phantom
+from inlay_model.tokens import control_tokens
+from inlay_model.training.corruption import Corruption
+from inlay_model.training.encoding import patches
+from inlay_model.training.gap_questions import gap_of
+from inlay_model.training.objectives import with_noise
+from inlay_model.training.phantoms import Batch, Drawing, ReportEncoder, batch_at, batches, corrupted
+from inlay_model.training.scratch import PhantomStream
+from inlay_testkit.tiny_training import CANVAS, SOFT_TOKENS, tiny_drawing, tokenizer
+
+
+def drawing(corruption: Corruption, kind: str = "diffusion", size: int = 32) -> Drawing:
+    """Phantoms with this corruption."""
+    return Drawing(tokenizer(), kind, size, CANVAS, SOFT_TOKENS, corruption)
+
+
+def first(corruption: Corruption, seed: int = 3) -> Batch:
+    """The first batch of a stream."""
+    return next(batches(drawing(corruption), [seed]))
+
+
+def test_targets_are_what_the_engine_would_encode() -> None:
+    """Trainer and engine tokenise a report alike, sentence by sentence."""
+    report = write_report(Findings.normal(heart="mildly enlarged"), "standard", np.random.default_rng(1))
+    assert ReportEncoder(tokenizer())(report).ids.tolist() == encode_report(tokenizer(), report.sections)
+
+
+def test_the_same_seed_gives_the_same_batches() -> None:
+    """A run can be made again: batches follow from the seed alone."""
+    one, again, other = (first(Corruption(), seed) for seed in (3, 3, 4))
+    assert np.array_equal(one.target_BL, again.target_BL)
+    assert np.array_equal(one.noise_BL, again.noise_BL)
+    assert not np.array_equal(one.target_BL, other.target_BL)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_do_not_depend_on_who_makes_them(workers: int) -> None:
+    """With any number of worker processes a run sees the same batches in the same order, from any number on."""
+    stream = PhantomStream(tiny_drawing(), (5, 1), first=3)
+    loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=workers)
+    for number, found in zip(range(3, 7), loader, strict=False):
+        assert np.array_equal(found.target_BL, batch_at(tiny_drawing(), (5, 1, number)).target_BL)
+
+
+def test_gaps_leave_all_other_text_clean() -> None:
+    """In an infill example the canvas is the target, and noise covers some of it but never all."""
+    drawn = first(Corruption(infill=1.0, shift=0.0))
+    assert np.array_equal(drawn.canvas_BL, drawn.target_BL)
+    assert drawn.noise_BL.any()
+    assert not drawn.noise_BL.all(axis=1).any()
+
+
+def test_a_misplaced_canvas_differs_from_its_target_after_the_gap_only() -> None:
+    """In a shift example the text before the gap stands right, and what follows it stands elsewhere."""
+    rng = np.random.default_rng(0)
+    encoder, shift_only = ReportEncoder(tokenizer()), Corruption(infill=0.0, shift=1.0, foreign_lock=0.0)
+    moved = 0
+    for _ in range(40):
+        target, canvas, noise = corrupted(encoder, Findings.normal(), "standard", CANVAS, shift_only, rng)
+        begin = int(noise.argmax()) if noise.any() else 0
+        assert np.array_equal(canvas[:begin], target[:begin])
+        moved += not np.array_equal(canvas[~noise], target[~noise])
+    assert moved > 35
+
+
+def test_foreign_locks_do_not_overflow_the_canvas() -> None:
+    """Text of another alphabet takes many tokens; the canvas keeps its length all the same."""
+    foreign = drawing(Corruption(infill=1.0, shift=0.0, foreign_lock=1.0), size=16)
+    for drawn in islice(batches(foreign, [9]), 5):
+        assert drawn.target_BL.shape == drawn.noise_BL.shape == (16, CANVAS)
+
+
+def test_both_kinds_of_model_learn_the_same_reports() -> None:
+    """Without gaps, prompts and targets of the sibling are those of the diffusion model, and nothing is noise."""
+    plain = Corruption(infill=0.0, shift=0.0)
+    one, other = (next(batches(drawing(plain, kind), [3])) for kind in ("diffusion", "autoregressive"))
+    real = slice(None) if other.real_BT is None else other.real_BT[0]
+    assert np.array_equal(one.prompt_BT[0], other.prompt_BT[0][real])
+    assert not other.noise_BL.any()
+    control = control_tokens(tokenizer())
+    assert ((one.target_BL == control.end_of_turn).sum(1) == 1).all()
+    assert ((other.target_BL == control.end_of_turn).sum(1) == 1).all()
+
+
+def test_the_sibling_is_asked_for_gaps_as_its_backend_asks() -> None:
+    """In a gap example the prompt ends with the question, and the target is the missing text with its end of turn."""
+    asked = drawing(Corruption(infill=1.0, shift=0.0, foreign_lock=0.0), "autoregressive", size=8)
+    drawn = next(batches(asked, [3]))
+    assert drawn.real_BT is not None
+    for ids, real, target in zip(drawn.prompt_BT, drawn.real_BT, drawn.target_BL, strict=True):
+        shown = tokenizer().decode(ids[real])
+        assert shown.count(GAP_MARK) == 2  # in the question and in the report
+        assert "Style" not in shown
+        written = tokenizer().decode(target[target != asked.eos][:-1]).strip()
+        assert written not in shown
+
+
+def test_a_question_and_its_answer_make_the_report_again() -> None:
+    """What stands around the gap and what is missing are the report together, in order."""
+    report = write_report(Findings.normal(heart="mildly enlarged"), "standard", np.random.default_rng(2))
+    for seed in range(20):
+        question, missing = gap_of(report.sections, {}, np.random.default_rng(seed))
+        text = question.split("\n", 2)[2].replace(GAP_MARK, " ".join(missing))
+        whole = "\n".join(f"{name.capitalize()}: {' '.join(sentences)}" for name, sentences in report.sections)
+        assert text == whole
+
+
+def test_missing_text_is_tokenised_as_between_locks() -> None:
+    """The answer to a gap question has the tokens that its sentences have in a report."""
+    text = ReportEncoder(tokenizer()).sentences(("No pneumothorax.", "The lungs are clear."))
+    expected = encode_fragment(tokenizer(), "No pneumothorax. The lungs are clear.")
+    assert text.ids.tolist() == [*expected, control_tokens(tokenizer()).end_of_turn]
+
+
+def test_noise_replaces_masked_tokens_only() -> None:
+    """Tokens outside the mask are untouched, those under it are drawn anew."""
+    clean = torch.zeros(4, 100, dtype=torch.long)
+    mask = torch.arange(100).expand(4, -1) >= 50
+    noisy = with_noise(clean, mask, 1000, torch.Generator().manual_seed(0))
+    assert not noisy[:, :50].any()
+    assert (noisy[:, 50:] != 0).float().mean() > 0.9
+
+
+def test_patches_are_those_of_the_image_processor() -> None:
+    """The trainer cuts images as the engine does, to the last bit."""
+    image = phantom(3).image
+    values, positions = patches(torch.from_numpy(image)[None], 16)
+    expected = make_image_processor(max_soft_tokens=70)(images=[Image.fromarray(image)], return_tensors="pt")
+    count = values.shape[1]
+    assert torch.equal(expected.pixel_values[:, :count], values)
+    assert torch.equal(expected.image_position_ids[:, :count], positions)
+    assert (expected.image_position_ids[:, count:] == -1).all()

@@ -1,0 +1,105 @@
+"""Training from scratch: the same seed, the same weights; going on; and what is written, for both kinds of model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from inlay_model.loading import default_checkpoint, kind_of, load
+from inlay_model.training.architecture import new_model
+from inlay_model.training.encoding import text_layers, vision_of
+from inlay_model.training.log import RunLog
+from inlay_model.training.scratch import Options, PhantomTrainer
+from inlay_testkit.tiny_training import tiny_recipe, tokenizer
+
+KINDS = ("diffusion", "autoregressive")
+
+
+def trainer(out: Path, kind: str = "diffusion", **training: Any) -> PhantomTrainer:
+    """A trainer of the tiny recipe on the shipped vocabulary."""
+    options = Options(out=out, tokenizer=default_checkpoint())
+    return PhantomTrainer(tiny_recipe(kind, **training), options, RunLog(out))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path, kind: str) -> None:
+    """Two runs of a few steps end with equal weights, to the last bit, and not with those they began with."""
+    runs = [trainer(tmp_path / name, kind) for name in "ab"]
+    before = {name: value.clone() for name, value in runs[0].model.state_dict().items()}
+    for run in runs:
+        run.run()
+    first, second = (run.model.state_dict() for run in runs)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(first[name], before[name]) for name in first)
+
+
+def test_a_run_that_goes_on_is_one_that_never_stopped(tmp_path: Path) -> None:
+    """Stopped in the last phase and begun again from its state, a run ends with the same weights and average."""
+    straight = trainer(tmp_path / "a")
+    straight.run()
+    stopped = trainer(tmp_path / "b")
+    stopped.loops["training"].steps = 1
+    stopped.run()
+    stopped.save()
+    going_on = trainer(tmp_path / "b")
+    assert going_on.resume()
+    assert not going_on.finished
+    going_on.run()
+    assert going_on.finished
+    for one, other in (
+        (straight.model.state_dict(), going_on.model.state_dict()),
+        (straight.average, going_on.average),
+    ):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_checkpoint_is_loaded_by_the_ordinary_code(tmp_path: Path, kind: str) -> None:
+    """What a run saves says its kind and loads with the averaged weights, in bfloat16, in small parts."""
+    run = trainer(tmp_path, kind)
+    run.run()
+    run.save()
+    checkpoint = load(tmp_path, device="cpu", kind=kind)
+    said = json.loads((tmp_path / "inlay.json").read_text())
+    assert (said["kind"], kind_of(tmp_path), checkpoint.about.kind) == (kind, kind, kind)
+    assert said["demonstration"]
+    loaded = checkpoint.model.state_dict()
+    for name, value in run.average.items():
+        assert torch.equal(loaded[name], value.to(torch.bfloat16).float()), name
+    ends = checkpoint.model.generation_config.eos_token_id
+    assert checkpoint.control.end_of_turn in ends
+
+
+def test_the_sibling_has_the_text_block_of_the_diffusion_model() -> None:
+    """Same layers, same vision tower; what the diffusion model has more is its self-conditioning."""
+    diffusion, sibling = (new_model(tiny_recipe(kind), tokenizer()) for kind in KINDS)
+    ours = {name: p.shape for name, p in text_layers(diffusion)[-2].named_parameters()}
+    theirs = {name: p.shape for name, p in text_layers(sibling)[0].named_parameters()}
+    assert ours == theirs
+    eyes = [{n: p.shape for n, p in vision_of(m).vision_tower.named_parameters()} for m in (diffusion, sibling)]
+    assert eyes[0] == eyes[1]
+    more = sum(p.numel() for p in diffusion.parameters()) - sum(p.numel() for p in sibling.parameters())
+    assert more == sum(p.numel() for p in diffusion.model.decoder.self_conditioning.parameters())
+
+
+def test_fixed_eyes_train_the_text_stack_alone(tmp_path: Path) -> None:
+    """With --studies the vision tower stays as it was and the text stack learns."""
+    run = trainer(tmp_path, steps=1)
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run.run_on_fixed(studies=3)
+    changed = {name for name, value in run.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert not any("vision_tower" in name or "embed_vision" in name for name in changed)
+
+
+def test_a_run_begins_from_a_checkpoint(tmp_path: Path) -> None:
+    """With --init the first weights are those of the checkpoint, and so is the vocabulary."""
+    first = trainer(tmp_path / "a")
+    first.save()
+    options = Options(out=tmp_path / "b", init=tmp_path / "a")
+    begun = PhantomTrainer(tiny_recipe(), options, RunLog(tmp_path / "b"))
+    assert len(begun.tokenizer) == len(tokenizer())
+    saved = load(tmp_path / "a", device="cpu").model.state_dict()
+    assert all(torch.equal(value, saved[name]) for name, value in begun.model.state_dict().items())
