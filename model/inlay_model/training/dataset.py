@@ -30,7 +30,8 @@ from inlay_model.study import read_picture
 from inlay_model.tokens import Tokenizer, control_tokens, token_name
 from inlay_model.training.corruption import TokenText
 
-_FIELDS = {"image", "dicom", "prompt", "answer", "report", "sections", "style", "id"}
+# `kind` and `choices` are what the evaluation of questions reads in the same lines.
+_FIELDS = {"image", "dicom", "prompt", "answer", "report", "sections", "style", "id", "kind", "choices"}
 _SHOWN = 20
 
 

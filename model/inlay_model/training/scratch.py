@@ -30,7 +30,7 @@ from inlay_model.training.objectives import Answers, BlockDiffusion, NextToken, 
 from inlay_model.training.phantoms import Batch, Drawing, batch, batch_at
 from inlay_model.training.recipe import Recipe
 from inlay_model.training.sight import FindingHeads
-from inlay_model.training.state import load_state, save_state
+from inlay_model.training.state import has_state, load_state, save_state
 
 _PHASES = ("sight", "training")
 # Keys of a phase that mean something here and not to the loop.
@@ -75,8 +75,7 @@ class PhantomTrainer:
         self.recipe, self.options, self.device = recipe, options, torch.device(options.device)
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
-        vocabulary = options.init or options.tokenizer
-        self.tokenizer = architecture.tokenizer_of(vocabulary) if vocabulary else architecture.new_tokenizer(recipe)
+        self.tokenizer = _tokenizer(recipe, options)
         self.model = architecture.new_model(recipe, self.tokenizer).to(self.device)
         if options.init is not None:
             self.model.load_state_dict(architecture.trained_model(recipe.kind, options.init).state_dict())
@@ -214,6 +213,7 @@ class PhantomTrainer:
 
     def save(self) -> None:
         """Write what a later run needs to go on, and the averaged weights as a checkpoint in the ordinary format."""
+        architecture.save_checkpoint(self.recipe, self.average, self.tokenizer, self.options.out)
         save_state(
             self.options.out,
             {
@@ -224,7 +224,6 @@ class PhantomTrainer:
                 "generator": self.generator.get_state(),
             },
         )
-        architecture.save_checkpoint(self.recipe, self.average, self.tokenizer, self.options.out)
 
     def resume(self) -> bool:
         """Go on from the state in the output folder if there is one; returns whether there was."""
@@ -238,6 +237,13 @@ class PhantomTrainer:
             loop.restore(state["loops"][name])
         self.generator.set_state(state["generator"].cpu())
         return True
+
+
+def _tokenizer(recipe: Recipe, options: Options) -> Any:
+    """The vocabulary of the run that goes on, of the checkpoint that is named, or a new one."""
+    begun = options.out if has_state(options.out) else None
+    found = begun or options.init or options.tokenizer
+    return architecture.tokenizer_of(found) if found else architecture.new_tokenizer(recipe)
 
 
 def _prompts(drawn: Batch) -> Prompts:

@@ -18,10 +18,15 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     (folder / "state.tmp").replace(folder / NAME)
 
 
+def has_state(folder: Path) -> bool:
+    """Whether a run left its state here."""
+    return (folder / NAME).is_file()
+
+
 def load_state(folder: Path, device: torch.device) -> dict[str, Any] | None:
     """The state in this folder, if there is one; raises `BadRecipe` for a file that is none."""
     path = folder / NAME
-    if not path.exists():
+    if not has_state(folder):
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)

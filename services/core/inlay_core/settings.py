@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from inlay_core.domain.errors import Invalid
 
@@ -46,6 +47,7 @@ class Settings:
     oru_target: str = _setting("", "host:port that gets ORU^R01 for drafts and signed reports. Empty: none.")
     oru_timeout_seconds: float = _setting(10.0, "How long to wait for the acknowledgement of an ORU.")
     images_folder: str = _setting("", "Watched folder of DICOM files. Empty: images in INLAY_HOME.")
+    time_zone: str = _setting("UTC", "Time zone of images that name none, for instance Europe/Vienna.")
     model: str = _setting("", "Checkpoint: a folder or a hub id. Empty: the demonstration checkpoint that is shipped.")
     model_revision: str = _setting("", "Pinned revision of a hub checkpoint.")
     adapter: str = _setting("", "Folder of a PEFT adapter (LoRA) that is added to the checkpoint. Empty: none.")
@@ -101,6 +103,14 @@ class Settings:
         return Path(self.images_folder) if self.images_folder else self.home / "images"
 
     @property
+    def zone(self) -> ZoneInfo:
+        """The site's time zone."""
+        try:
+            return ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise Invalid("bad-setting", "Not a time zone of the tz database.", "INLAY_TIME_ZONE") from None
+
+    @property
     def oru_address(self) -> tuple[str, int] | None:
         """Host and port of the ORU target, if there is one."""
         host, _, port = self.oru_target.rpartition(":")
@@ -124,6 +134,7 @@ def _checked(settings: Settings) -> Settings:
     for name, choices in _CHOICES.items():
         if getattr(settings, name) not in choices:
             raise Invalid("bad-setting", f"Expected one of {', '.join(choices)}.", PREFIX + name.upper())
+    _ = settings.zone  # Raises for one that does not exist.
     return settings
 
 

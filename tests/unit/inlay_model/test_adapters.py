@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from inlay_model import Engine, GenerationSettings, ReplayMismatch
 from inlay_model.adapters import CONFIG, WEIGHTS, Added, digest_of_adapter, is_tied_alike, read_adapter
 from inlay_model.errors import AdapterProblem
 from inlay_model.loading import Checkpoint, load
@@ -180,6 +182,24 @@ def test_changing_adapters_leaves_no_trace(bases: dict[str, Path], tmp_path: Pat
     assert torch.equal(logits(alone.model), seen["b"])
     with pytest.raises(AdapterProblem, match="there are: a, b"):
         checkpoint.use_adapter("c")
+
+
+def test_a_text_names_its_adapter_and_its_study_is_encoded_for_it(bases: dict[str, Path], tmp_path: Path) -> None:
+    """The run record has the adapter's digest, a replay under another is refused, and no encoded study is shared."""
+    folders = {
+        name: saved(bases["diffusion"], "diffusion", tmp_path / name, seed)[0] for name, seed in (("a", 1), ("b", 2))
+    }
+    engine = Engine(load(bases["diffusion"], device="cpu", adapter=folders))
+    image = np.zeros((96, 96), dtype=np.uint8)
+    records = []
+    for name in ("a", "b", "a"):
+        engine.use_adapter(name)
+        records.append(engine.draft([image], settings=GenerationSettings(steps=2)).run)
+    assert [record.adapter_digest for record in records] == [digest_of_adapter(folders[name]) for name in "aba"]
+    assert (engine.prefixes.misses, engine.prefixes.hits) == (2, 1)
+    assert records[0].text_digest == records[2].text_digest
+    with pytest.raises(ReplayMismatch, match="adapter"):
+        engine.replay(records[1], [image])
 
 
 def test_an_adapter_for_another_base_is_refused(bases: dict[str, Path], tmp_path: Path) -> None:

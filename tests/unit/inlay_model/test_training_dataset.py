@@ -47,7 +47,7 @@ def test_a_question_is_learnt_with_its_answer(tmp_path: Path) -> None:
     lines = [
         {"image": [name, name], "prompt": "Is the heart enlarged?", "answer": "Yes."},
         {"prompt": "Shorten: no effusion is seen.", "report": "No effusion."},
-        {"dicom": "a.dcm", "prompt": "Where?", "answer": "Left.", "id": "q-3"},
+        {"dicom": "a.dcm", "prompt": "Where?", "answer": "Left.", "id": "q-3", "kind": "side", "choices": ["Left."]},
     ]
     found = [dataset(tmp_path, lines)[index] for index in range(3)]
     assert [len(example.pictures) for example in found] == [2, 0, 1]

@@ -129,6 +129,20 @@ def test_the_log_has_loss_rate_throughput_and_time_left(tmp_path: Path, capsys: 
     assert (lines[-1]["step"], lines[-1]["of"], lines[-1]["eta s"]) == (2, 3, 0)
 
 
+def test_a_terminal_has_a_bar_instead_of_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal one bar shows steps, time left, pace and loss; nothing is printed to standard output."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    _, loop = line_loop(tmp_path, phase(steps=4))
+    loop.run(numbers(0, 4))
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "4/4" in told.err
+    assert "fit" in told.err
+    assert "images/s" in told.err
+
+
 def test_events_can_be_read_by_tensorboard(tmp_path: Path) -> None:
     """With TensorBoard on, an event file holds the scalars of the log at their steps."""
     from tensorboardX.proto.event_pb2 import Event

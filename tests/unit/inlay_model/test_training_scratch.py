@@ -94,6 +94,16 @@ def test_fixed_eyes_train_the_text_stack_alone(tmp_path: Path) -> None:
     assert not any("vision_tower" in name or "embed_vision" in name for name in changed)
 
 
+def test_a_run_that_goes_on_keeps_its_vocabulary(tmp_path: Path) -> None:
+    """It is read from the run's own folder, and not learnt again from a grammar that may have changed since."""
+    first = PhantomTrainer(tiny_recipe(), Options(out=tmp_path), RunLog(tmp_path))
+    first.save()
+    changed = tiny_recipe().changed(["vocabulary.reports=3"])
+    again = PhantomTrainer(changed, Options(out=tmp_path), RunLog(tmp_path))
+    assert again.tokenizer.get_vocab() == first.tokenizer.get_vocab()
+    assert again.resume()
+
+
 def test_a_run_begins_from_a_checkpoint(tmp_path: Path) -> None:
     """With --init the first weights are those of the checkpoint, and so is the vocabulary."""
     first = trainer(tmp_path / "a")
