@@ -2,7 +2,6 @@
 
 import base64
 import io
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -11,9 +10,10 @@ from PIL import Image
 from inlay_model.canvas import lay_out_draft
 from inlay_model.engine import Engine, RadiographLike, as_picture
 from inlay_model.evaluation.endpoints import Chat
+from inlay_model.evaluation.loaded import Placing, autoregressive, diffusion, parts_of
 from inlay_model.gaps import as_fixed
 from inlay_model.generate import run
-from inlay_model.loading import find_folder, kind_of, load, make_sampler, sampler_defaults, soft_tokens
+from inlay_model.loading import find_folder, kind_of, make_sampler, sampler_defaults, soft_tokens
 from inlay_model.prefix import Decoder, encode
 from inlay_model.prompt import build_prompt
 from inlay_model.request import GenerationSettings
@@ -22,6 +22,7 @@ from inlay_model.transcript import fill_text, until_end_of_turn
 
 # What an endpoint is told: our own models were trained to answer shortly, it was not.
 _SHORTLY = "Answer the question about the image in a few words. For a yes-or-no question answer yes or no."
+_ANYWHERE = Placing()
 
 
 class Candidate(Protocol):
@@ -92,27 +93,14 @@ class EndpointCandidate:
         return self._chat.ask([{"role": "system", "content": _SHORTLY}, {"role": "user", "content": content}])
 
 
-def load_candidate(named: str, steps: int, device: str | None = None) -> Candidate:
+def load_candidate(named: str, steps: int, placing: Placing = _ANYWHERE) -> Candidate:
     """The candidate of a checkpoint folder, whichever of the two kinds it is, or of `folder+adapter folder`.
 
     Raises `CheckpointProblem` for what is neither.
     """
-    path, adapter = parts_of(named)
-    folder = find_folder(path)
-    if kind_of(folder) == "autoregressive":
-        return SiblingCandidate(Sibling.load(folder, device=device, adapter=adapter))
-    return DiffusionCandidate(Engine(load(folder, device=device, adapter=adapter)), steps)
-
-
-def parts_of(named: str) -> tuple[str, str | None]:
-    """Checkpoint folder and adapter folder (or None) of a candidate as it is named on the command line.
-
-    A folder whose own name holds a plus sign is taken as it stands.
-    """
-    if Path(named).is_dir():
-        return named, None
-    folder, plus, adapter = named.rpartition("+")
-    return (folder, adapter) if plus else (named, None)
+    if kind_of(find_folder(parts_of(named)[0])) == "autoregressive":
+        return SiblingCandidate(autoregressive(named, placing))
+    return DiffusionCandidate(diffusion(named, placing), steps)
 
 
 def as_png(picture: Image.Image) -> bytes:

@@ -4,11 +4,17 @@ import json
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from inlay_model.__main__ import main
+from inlay_model.accelerator.precision import packed_bytes
+from inlay_model.evaluation.answering import DiffusionCandidate
+from inlay_model.evaluation.infill import LeftOut, fill, from_part, load_backends, phantom_case, to_part
+from inlay_model.evaluation.interrupted import Arriving, finish, part_of
+from inlay_model.evaluation.loaded import Placing, diffusion
 from inlay_model.evaluation.speed import Timing, contestants, summary, table
 from inlay_model.evaluation.workers import ProcessDied, spread
 from inlay_testkit.chat_server import chat_server
@@ -183,6 +189,70 @@ def test_the_help_shows_a_command_per_table(capsys: pytest.CaptureFixture[str]) 
     shown = capsys.readouterr().out
     for suite in ("phantom", "infill", "vqa", "speed"):
         assert f"--suite {suite}" in shown
+
+
+# ── a run that is cut short ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_run_cut_short_goes_on_where_it_stopped(
+    checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every answer is on disk when it comes; the same command asks only what is missing, and leaves no part behind."""
+    out = tmp_path / "new" / "answers.jsonl"
+    options = ["--suite", "vqa", "--limit", "4", "--candidate", f"base={checkpoint_folder}", "--out", str(out)]
+    asked: list[str] = []
+    answer = DiffusionCandidate.__call__
+
+    def stops_at_third(candidate: DiffusionCandidate, image: Any, question: str) -> str:
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(question)
+        return answer(candidate, image, question)
+
+    monkeypatch.setattr(DiffusionCandidate, "__call__", stops_at_third)
+    assert main(["eval", "--processes", "1", "--steps", "1", *options]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert len(part_of(out).read_text().splitlines()) == 2
+    monkeypatch.setattr(DiffusionCandidate, "__call__", lambda *given: asked.append(given[2]) or answer(*given))
+    run(capsys, *options)
+    assert len(asked) == 4
+    assert [json.loads(line)["question"] for line in out.read_text().splitlines()] == asked
+    assert not part_of(out).exists()
+
+
+def test_results_of_another_run_are_not_taken(tmp_path: Path) -> None:
+    """Another checkpoint, number of steps or version is another run; a line cut short is as if it were not there."""
+    out = tmp_path / "cases.jsonl"
+    one = Arriving(out, {"steps": 16})
+    one.add("a", {"text": "x"})
+    Arriving(out, {"steps": 8}).add("a", {"text": "other"})
+    with part_of(out).open("a") as file:
+        file.write('{"run": "cut sho')
+    again = Arriving(out, {"steps": 16})
+    assert again.results == {"a": {"text": "x"}}
+    again.add("b", {"text": "y"})
+    assert Arriving(out, {"steps": 16}).results == {"a": {"text": "x"}, "b": {"text": "y"}}
+    finish(out)
+    assert Arriving(out, {"steps": 16}).results == {}
+
+
+def test_what_is_kept_of_a_filling_makes_it_again(image: np.ndarray, wide_folder: str) -> None:
+    """Texts are kept; scores and verdicts follow from them and the case. A case left out stays out."""
+    case = phantom_case(1_000_000)
+    whole = fill(load_backends(wide_folder, None, Placing("cpu")), image, case, steps=1)
+    for found in (whole, LeftOut(case.id, "canvas-overflow")):
+        name, kept = to_part(found)
+        assert name == case.id
+        assert from_part(case, json.loads(json.dumps(kept))) == found
+
+
+def test_packed_experts_are_evaluated_like_others(checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The precision is part of the figures, and what answers has packed experts; one that does not fit is named."""
+    options = ["--suite", "vqa", "--limit", "1", "--candidate", f"base={checkpoint_folder}", "--json"]
+    assert json.loads(run(capsys, *options, "--precision", "fp8"))["precision"] == "fp8"
+    assert packed_bytes(diffusion(str(checkpoint_folder), Placing("cpu", "fp8")).checkpoint.model) > 0
+    assert main(["eval", "--processes", "1", *options, "--precision", "4bit"]) == 2
+    assert "multiples of 64" in capsys.readouterr().err
 
 
 # ── processes ───────────────────────────────────────────────────────────────────────────────────────────────────────

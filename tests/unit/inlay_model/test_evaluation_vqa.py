@@ -18,9 +18,9 @@ from inlay_model.evaluation.answering import (
     EndpointCandidate,
     SiblingCandidate,
     load_candidate,
-    parts_of,
 )
 from inlay_model.evaluation.endpoints import Chat, Endpoint
+from inlay_model.evaluation.loaded import Placing, parts_of
 from inlay_model.evaluation.vqa import Answered, answers_of, by_judges, by_rule, image_of, load_set, phantoms
 from inlay_model.evaluation.vqa_figures import lines_of, summary, table
 from inlay_model.phantom.render import phantom
@@ -65,6 +65,9 @@ def test_an_answer_is_right_by_rule_if_it_commits_to_the_right_choice(
     assert is_right(asked, answer) is right
 
 
+CPU = Placing("cpu")
+
+
 def test_a_choice_within_another_is_not_named_by_it() -> None:
     """Of choices that hold each other the longer one is meant."""
     assert named("not enlarged at all", ("enlarged", "not enlarged")) == ["not enlarged"]
@@ -91,7 +94,7 @@ def test_a_published_set_needs_its_folder() -> None:
 def test_checkpoints_of_both_kinds_are_candidates(checkpoint_folder: Path, tmp_path: Path, image: np.ndarray) -> None:
     """The folder says which kind it is; both answer with text, and another kind is refused by name."""
     sibling = save_tiny_sibling(tmp_path / "sibling")
-    diffusion, autoregressive = load_candidate(str(checkpoint_folder), 1, "cpu"), load_candidate(str(sibling), 1, "cpu")
+    diffusion, autoregressive = (load_candidate(str(folder), 1, CPU) for folder in (checkpoint_folder, sibling))
     assert isinstance(diffusion, DiffusionCandidate)
     assert isinstance(autoregressive, SiblingCandidate)
     assert isinstance(diffusion(image, "Is there a nodule?"), str)
@@ -118,10 +121,10 @@ def test_a_diffusion_answer_depends_on_question_and_seed_alone(engine: Engine, i
     assert "\n" not in first
 
 
-def test_answers_come_back_with_their_numbers(checkpoint_folder: Path) -> None:
+def test_answers_come_back_with_their_names(checkpoint_folder: Path) -> None:
     """Processes answer in no particular order, so each answer knows its question."""
-    cases = list(enumerate(phantoms(seed=1, count=2)))[::-1]
-    assert [number for number, _ in answers_of(str(checkpoint_folder), 1, cases)] == [1, 0]
+    cases = [(asked.id, asked) for asked in phantoms(seed=1, count=2)][::-1]
+    assert [name for name, _ in answers_of(str(checkpoint_folder), 1, CPU, cases)] == ["test-1-1", "test-1-0"]
 
 
 def test_an_endpoint_is_sent_the_image_itself(image: np.ndarray) -> None:
