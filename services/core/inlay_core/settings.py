@@ -61,6 +61,10 @@ class Settings:
         False, "Let the demonstration model read studies that are no phantoms. Its words say nothing about them."
     )
     steps: int = _setting(16, "Denoising steps of a draft or an infill, unless the request says otherwise.")
+    jobs_together: int = _setting(
+        1, "Waiting jobs that a worker takes at once and denoises in one batch. More than 1 pays on a GPU."
+    )
+    metrics_port: int = _setting(0, "Port of a worker's Prometheus metrics, on INLAY_HTTP_HOST. 0: none.")
     report_style: str = _setting("", "Style of drafts, one that the model was trained in. Empty: its first.")
     draft: bool = _setting(True, "Intended use: drafts from images.")
     infill: bool = _setting(True, "Intended use: infill between locked fragments.")
@@ -135,6 +139,8 @@ def _checked(settings: Settings) -> Settings:
         if getattr(settings, name) not in choices:
             raise Invalid("bad-setting", f"Expected one of {', '.join(choices)}.", PREFIX + name.upper())
     _ = settings.zone  # Raises for one that does not exist.
+    if settings.jobs_together < 1:
+        raise Invalid("bad-setting", "Expected at least 1.", "INLAY_JOBS_TOGETHER")
     return settings
 
 
