@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inlay_model.phantom.findings import Findings, draw_findings
+from inlay_model.phantom.findings import findings_of
 from inlay_model.phantom.questions import PhantomQuestion, ask
 from inlay_model.phantom.seeds import evaluation_seeds, training_seeds
 
@@ -29,8 +29,7 @@ def questions(count: int, seed: int, per_image: int = 1, *, training: bool = Fal
     for phantom_seed in (training_seeds if training else evaluation_seeds)(seed, count):
         if given == count:
             return
-        # The findings that `render.phantom` draws from this seed, without drawing the image.
-        findings = Findings.from_indices(draw_findings(1, np.random.default_rng(phantom_seed))[0])
+        findings = findings_of(phantom_seed)
         for question in ask(findings, per_image, np.random.default_rng([phantom_seed, 2]))[: count - given]:
             yield Asked(phantom_seed, f"{'train' if training else 'test'}-{seed}-{given}", question)
             given += 1
