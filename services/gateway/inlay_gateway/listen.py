@@ -62,7 +62,7 @@ def senders_of(settings: Settings) -> Senders:
     except OSError as error:
         raise Invalid("bad-setting", f"The file cannot be read ({error.strerror}).", "INLAY_HL7_MAPPING") from None
     except ValueError as error:
-        raise Invalid("bad-setting", str(error), "INLAY_HL7_MAPPING") from None
+        raise Invalid("bad-setting", f"{settings.hl7_mapping}: {error}", "INLAY_HL7_MAPPING") from None
 
 
 async def _serve(services: Services, senders: Senders, scp: StorageScp) -> None:
