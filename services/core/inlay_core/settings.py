@@ -46,6 +46,9 @@ class Settings:
     facility: str = _setting("INLAY", "Our facility in HL7 messages (MSH-4).")
     oru_target: str = _setting("", "host:port that gets ORU^R01 for drafts and signed reports. Empty: none.")
     oru_timeout_seconds: float = _setting(10.0, "How long to wait for the acknowledgement of an ORU.")
+    dicom_host: str = _setting("127.0.0.1", "Address of the DICOM listener (C-ECHO, C-STORE).")
+    dicom_port: int = _setting(11112, "Port of the DICOM listener.")
+    dicom_config: str = _setting("", "TOML file: who may send images, which archive is asked, where reports go.")
     images_folder: str = _setting("", "Watched folder of DICOM files. Empty: images in INLAY_HOME.")
     time_zone: str = _setting("UTC", "Time zone of images that name none, for instance Europe/Vienna.")
     model: str = _setting("", "Checkpoint: a folder or a hub id. Empty: the demonstration checkpoint that is shipped.")
@@ -61,6 +64,10 @@ class Settings:
         False, "Let the demonstration model read studies that are no phantoms. Its words say nothing about them."
     )
     steps: int = _setting(16, "Denoising steps of a draft or an infill, unless the request says otherwise.")
+    jobs_together: int = _setting(
+        1, "Waiting jobs that a worker takes at once and denoises in one batch. More than 1 pays on a GPU."
+    )
+    metrics_port: int = _setting(0, "Port of a worker's Prometheus metrics, on INLAY_HTTP_HOST. 0: none.")
     report_style: str = _setting("", "Style of drafts, one that the model was trained in. Empty: its first.")
     draft: bool = _setting(True, "Intended use: drafts from images.")
     infill: bool = _setting(True, "Intended use: infill between locked fragments.")
@@ -135,6 +142,8 @@ def _checked(settings: Settings) -> Settings:
         if getattr(settings, name) not in choices:
             raise Invalid("bad-setting", f"Expected one of {', '.join(choices)}.", PREFIX + name.upper())
     _ = settings.zone  # Raises for one that does not exist.
+    if settings.jobs_together < 1:
+        raise Invalid("bad-setting", "Expected at least 1.", "INLAY_JOBS_TOGETHER")
     return settings
 
 

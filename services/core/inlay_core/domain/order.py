@@ -26,6 +26,7 @@ class OrderStatus(StrEnum):
     """Where the imaging procedure stands, as the RIS tells it."""
 
     SCHEDULED = "scheduled"
+    ON_HOLD = "on-hold"
     IN_PROGRESS = "in-progress"
     COMPLETED = "completed"
     CANCELLED = "cancelled"
@@ -63,6 +64,9 @@ class Order:
     accession_number: str | None = None
     accession_assigner: str = ""
     study_instance_uid: str | None = None
+    requested_procedure_id: str | None = None
+    # Scheduled procedure steps of the accession.
+    steps: tuple[str, ...] = ()
     procedure: Procedure = Procedure()
     modality: str | None = None
     reason: str | None = None
