@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from inlay_core.domain.errors import Invalid
 
@@ -45,7 +46,11 @@ class Settings:
     facility: str = _setting("INLAY", "Our facility in HL7 messages (MSH-4).")
     oru_target: str = _setting("", "host:port that gets ORU^R01 for drafts and signed reports. Empty: none.")
     oru_timeout_seconds: float = _setting(10.0, "How long to wait for the acknowledgement of an ORU.")
+    dicom_host: str = _setting("127.0.0.1", "Address of the DICOM listener (C-ECHO, C-STORE).")
+    dicom_port: int = _setting(11112, "Port of the DICOM listener.")
+    dicom_config: str = _setting("", "TOML file: who may send images, which archive is asked, where reports go.")
     images_folder: str = _setting("", "Watched folder of DICOM files. Empty: images in INLAY_HOME.")
+    time_zone: str = _setting("UTC", "Time zone of images that name none, for instance Europe/Vienna.")
     model: str = _setting("", "Checkpoint: a folder or a hub id. Empty: the demonstration checkpoint that is shipped.")
     model_revision: str = _setting("", "Pinned revision of a hub checkpoint.")
     adapter: str = _setting("", "Folder of a PEFT adapter (LoRA) that is added to the checkpoint. Empty: none.")
@@ -105,6 +110,14 @@ class Settings:
         return Path(self.images_folder) if self.images_folder else self.home / "images"
 
     @property
+    def zone(self) -> ZoneInfo:
+        """The site's time zone."""
+        try:
+            return ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise Invalid("bad-setting", "Not a time zone of the tz database.", "INLAY_TIME_ZONE") from None
+
+    @property
     def oru_address(self) -> tuple[str, int] | None:
         """Host and port of the ORU target, if there is one."""
         host, _, port = self.oru_target.rpartition(":")
@@ -128,6 +141,7 @@ def _checked(settings: Settings) -> Settings:
     for name, choices in _CHOICES.items():
         if getattr(settings, name) not in choices:
             raise Invalid("bad-setting", f"Expected one of {', '.join(choices)}.", PREFIX + name.upper())
+    _ = settings.zone  # Raises for one that does not exist.
     if settings.jobs_together < 1:
         raise Invalid("bad-setting", "Expected at least 1.", "INLAY_JOBS_TOGETHER")
     return settings

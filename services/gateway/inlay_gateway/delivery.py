@@ -18,7 +18,7 @@ from inlay_core.domain.labels import banner
 from inlay_hl7.ack import Acknowledgement
 from inlay_hl7.building import Envelope
 from inlay_hl7.client import MllpClient, NoAnswer
-from inlay_hl7.mapping import result_of
+from inlay_hl7.mapping.reports import result_of
 from inlay_hl7.results import build_result
 
 # Wake-ups are told together; a few dozen are more than any number of workers takes at a time.

@@ -172,7 +172,15 @@ class Worker:
         if study is None and job.kind is JobKind.DRAFT:
             return images_missing(self.uow(), self.clock, self.new_id, WORKER, job.id, fence=job.fence)
         self.generation.check(job, study)
-        started = start_generation(self.uow(), self.clock, self.new_id, WORKER, job.id, fence=job.fence)
+        started = start_generation(
+            self.uow(),
+            self.clock,
+            self.new_id,
+            WORKER,
+            job.id,
+            fence=job.fence,
+            studied_at=study.studied_at if study else None,
+        )
         if started.state is not JobState.RUNNING:
             return started
         run.study = study

@@ -1,6 +1,7 @@
 """What a worker does with jobs, on the fakes of database, images and model."""
 
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,21 @@ def test_order_with_image_becomes_a_draft() -> None:
     assert job.run_record is not None
     assert job.run_record["model"] == "fake"
     assert job.run_record["notes"] == []
+
+
+def test_study_time_of_the_image_is_kept_with_the_order() -> None:
+    """What the image says of its study's time is known of the order from the draft on, and stands in the trail once."""
+    hospital = Hospital()
+    hospital.arrive(StudyDate="20260301", StudyTime="0930")
+    report = hospital.order(image=False)
+    assert hospital.worker.work_off() == 1
+    with hospital.memory() as uow:
+        order = uow.orders.get(report.order_id)
+    assert order is not None
+    assert order.studied_at == datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+    hospital.infill(hospital.ward.report(report.id))
+    assert hospital.worker.work_off() == 1
+    assert hospital.ward.tags(report.id).count("worker:order:studied") == 1
 
 
 def test_worker_goes_on_until_there_is_nothing_to_do() -> None:

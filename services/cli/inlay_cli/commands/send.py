@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="for the answer (default: 10)")
     options = parser.parse_args(arguments)
     host, port = options.to or _own_listener()
-    message = with_segment_ends(_read(options.file))
+    message = with_segment_ends(read_message(options.file))
 
     return _tell(host, port, message, options.timeout)
 
@@ -40,7 +40,8 @@ def _own_listener() -> tuple[str, int]:
     return settings.mllp_host, settings.mllp_port
 
 
-def _read(name: str) -> bytes:
+def read_message(name: str) -> bytes:
+    """The bytes of a file, or of standard input for `-`."""
     try:
         return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:

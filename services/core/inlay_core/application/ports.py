@@ -19,6 +19,7 @@ from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order, OrderStatus, Priority
 from inlay_core.domain.patient import Patient, PersonName, Provider
+from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
 from inlay_core.domain.report import Report
 
 # ---------------------------------------------------------------------------------------------- site
@@ -73,11 +74,12 @@ Deleted = Literal[Delete.DELETE]
 
 
 class Action(StrEnum):
-    """What an order message asks for (ORC-1): NW, CA, DC, XO, SC."""
+    """What an order message asks for (ORC-1): NW, CA, DC, RP, XO, SC."""
 
     NEW = "new"
     CANCEL = "cancel"
     DISCONTINUE = "discontinue"
+    REPLACE = "replace"
     CHANGE = "change"
     STATUS = "status"
 
@@ -107,6 +109,9 @@ class OrderCommand:
     filler_number: str | Deleted | None = None
     accession_number: str | Deleted | None = None
     accession_assigner: str = ""
+    requested_procedure_id: str | Deleted | None = None
+    # Scheduled procedure steps; None leaves them unchanged.
+    steps: tuple[str, ...] | None = None
     study_instance_uid: str | Deleted | None = None
     patient: PatientFields | None = None
     procedure_code: str | Deleted | None = None
@@ -120,6 +125,50 @@ class OrderCommand:
     order_status: OrderStatus | None = None
     message_time: datetime | None = None
     place: str = "ORC"
+
+
+@dataclass(frozen=True, slots=True)
+class PatientUpdate:
+    """What is known of a patient has changed (ADT^A08, A31). Patients without an order here are left alone."""
+
+    patient: PatientFields
+    message_time: datetime | None = None
+    place: str = "PID"
+
+
+@dataclass(frozen=True, slots=True)
+class PatientMerge:
+    """Two records are one person (ADT^A40): `patient` stays, the record of `assigner` and `identifier` goes."""
+
+    patient: PatientFields
+    assigner: str
+    identifier: str
+    message_time: datetime | None = None
+    place: str = "MRG"
+
+
+@dataclass(frozen=True, slots=True)
+class PriorCommand:
+    """A report that another system made (ORU^R01); the newest message about a number counts."""
+
+    assigner: str
+    number: str
+    patient: PatientFields
+    status: PriorStatus
+    sections: tuple[PriorSection, ...] = ()
+    accession_number: str | None = None
+    procedure_code: str | None = None
+    procedure_system: str | None = None
+    procedure_text: str | None = None
+    modality: str | None = None
+    performed_at: datetime | None = None
+    reported_at: datetime | None = None
+    message_time: datetime | None = None
+    place: str = "OBR"
+
+
+Command = OrderCommand | PatientUpdate | PatientMerge | PriorCommand
+"""Whatever a message can ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +200,7 @@ class Verdict:
         return self.error is None
 
 
-Interpret = Callable[[], Sequence[OrderCommand]]
+Interpret = Callable[[], Sequence[Command]]
 """Parses the message that came in the envelope; raises Invalid, naming segment and field, when it is malformed."""
 
 Acknowledge = Callable[[Verdict], bytes]
@@ -349,6 +398,8 @@ class OutboxItem:
     lease_until: datetime | None = None
     last_error: str | None = None
     delivered_at: datetime | None = None
+    # What the first attempt sent: repetitions send the same bytes.
+    message: bytes | None = None
 
 
 # ---------------------------------------------------------------------------------------------- queries
@@ -431,6 +482,10 @@ class Patients(Protocol):
         """The patients with that identifier, of one assigner or of any."""
         ...
 
+    def merged_into(self, patient_id: str) -> Sequence[Patient]:
+        """The records that this one took the place of."""
+        ...
+
 
 class Orders(Protocol):
     """Orders by identity."""
@@ -461,6 +516,30 @@ class Orders(Protocol):
 
     def by_study(self, study_instance_uid: str) -> Sequence[Order]:
         """The orders of that study."""
+        ...
+
+    def of_patient(self, patient_id: str) -> Sequence[Order]:
+        """The orders of that patient, the oldest first."""
+        ...
+
+
+class Priors(Protocol):
+    """Reports of other systems."""
+
+    def add(self, prior: PriorReport) -> None:
+        """Store a new one (its patient is stored already); Race when the number is taken."""
+        ...
+
+    def save(self, prior: PriorReport) -> None:
+        """Store the next version; Race when `prior.version` is not the stored one plus one."""
+        ...
+
+    def find(self, assigner: str, number: str) -> PriorReport | None:
+        """The report with that number."""
+        ...
+
+    def of_patients(self, patient_ids: Sequence[str], limit: int = 200) -> Sequence[PriorReport]:
+        """The reports of these patient records, the newest study first."""
         ...
 
 
@@ -683,6 +762,11 @@ class UnitOfWork(Protocol):
     @property
     def orders(self) -> Orders:
         """Orders."""
+        ...
+
+    @property
+    def priors(self) -> Priors:
+        """Reports of other systems."""
         ...
 
     @property

@@ -40,6 +40,7 @@ from inlay_core.domain.errors import Stale
 from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.domain.order import Order, Priority
 from inlay_core.domain.patient import Patient
+from inlay_core.domain.prior import PriorReport
 from inlay_core.domain.report import Report
 from inlay_core.persistence import mapping
 from inlay_core.persistence.statements import Statements
@@ -48,6 +49,7 @@ from inlay_core.persistence.tables import (
     MESSAGES,
     ORDERS,
     PATIENTS,
+    PRIOR_REPORTS,
     PROGRESS,
     REPORT_VERSIONS,
     REPORTS,
@@ -86,6 +88,15 @@ class SqlPatients:
             query = query.where(PATIENTS.c.assigner == assigner)
         return [mapping.patient_of(row) for row in self._statements.all(query)]
 
+    def merged_into(self, patient_id: str) -> Sequence[Patient]:
+        query = select(PATIENTS).where(PATIENTS.c.merged_into == patient_id).order_by(PATIENTS.c.id)
+        return [mapping.patient_of(row) for row in self._statements.all(query)]
+
+    def by_ids(self, patient_ids: Iterable[str]) -> Mapping[str, Patient]:
+        """Patients by id, for rows that refer to them."""
+        rows = self._statements.all(select(PATIENTS).where(PATIENTS.c.id.in_(set(patient_ids))))
+        return {row.id: mapping.patient_of(row) for row in rows}
+
 
 class SqlOrders:
     """`Orders` on the table `orders`."""
@@ -118,6 +129,9 @@ class SqlOrders:
     def by_study(self, study_instance_uid: str) -> Sequence[Order]:
         return self._all(ORDERS.c.study_instance_uid == study_instance_uid)
 
+    def of_patient(self, patient_id: str) -> Sequence[Order]:
+        return self._all(ORDERS.c.patient_id == patient_id)
+
     def by_ids(self, order_ids: Sequence[str]) -> Mapping[str, Order]:
         """Orders by id, for a page of reports."""
         return {order.id: order for order in self._all(ORDERS.c.id.in_(order_ids))}
@@ -127,10 +141,38 @@ class SqlOrders:
 
     def _all(self, where: ColumnElement[bool]) -> list[Order]:
         rows = self._statements.all(select(ORDERS).where(where).order_by(ORDERS.c.created_at, ORDERS.c.id))
-        patient_ids = {row.patient_id for row in rows}
-        found = self._statements.all(select(PATIENTS).where(PATIENTS.c.id.in_(patient_ids))) if rows else ()
-        patients = {row.id: mapping.patient_of(row) for row in found}
+        patients = self._patients.by_ids(row.patient_id for row in rows) if rows else {}
         return [mapping.order_of(row, patients[row.patient_id]) for row in rows]
+
+
+class SqlPriors:
+    """`Priors` on the table `prior_reports`."""
+
+    def __init__(self, statements: Statements, patients: SqlPatients) -> None:
+        self._statements = statements
+        self._patients = patients
+
+    def add(self, prior: PriorReport) -> None:
+        self._statements.changed.add((Kind.PRIOR, prior.id))
+        self._statements.run(insert(PRIOR_REPORTS).values(mapping.prior_values(prior)))
+
+    def save(self, prior: PriorReport) -> None:
+        self._statements.changed.add((Kind.PRIOR, prior.id))
+        _save_next_version(self._statements, PRIOR_REPORTS, mapping.prior_values(prior))
+
+    def find(self, assigner: str, number: str) -> PriorReport | None:
+        where = and_(PRIOR_REPORTS.c.assigner == assigner, PRIOR_REPORTS.c.number == number)
+        return next(iter(self._all(select(PRIOR_REPORTS).where(where))), None)
+
+    def of_patients(self, patient_ids: Sequence[str], limit: int = 200) -> Sequence[PriorReport]:
+        when = func.coalesce(PRIOR_REPORTS.c.performed_at, PRIOR_REPORTS.c.reported_at, PRIOR_REPORTS.c.created_at)
+        query = select(PRIOR_REPORTS).where(PRIOR_REPORTS.c.patient_id.in_(list(patient_ids)))
+        return self._all(query.order_by(when.desc(), PRIOR_REPORTS.c.id).limit(limit))
+
+    def _all(self, query: Select[Any]) -> list[PriorReport]:
+        rows = self._statements.all(query)
+        patients = self._patients.by_ids(row.patient_id for row in rows) if rows else {}
+        return [mapping.prior_of(row, patients[row.patient_id]) for row in rows]
 
 
 class SqlReports:
@@ -212,15 +254,23 @@ def _conditions(search: ReportSearch) -> list[ColumnElement[bool]]:
     for column, values in (
         (REPORTS.c.id, search.ids),
         (REPORTS.c.order_id, search.order_ids),
-        (ORDERS.c.patient_id, search.patient_ids),
         (ORDERS.c.study_instance_uid, search.study_instance_uids),
     ):
         if values:
             where.append(column.in_(values))
+    if search.patient_ids:
+        # Signed reports stay with a record that was merged away: whoever asks for the survivor gets them as well.
+        ids = list(search.patient_ids)
+        where.append(or_(ORDERS.c.patient_id.in_(ids), PATIENTS.c.merged_into.in_(ids)))
     if search.statuses is not None:
         where.append(REPORTS.c.status.in_([status.value for status in search.statuses]))
     if search.patient_identifiers:
-        where.append(_identified(PATIENTS.c.assigner, PATIENTS.c.identifier, search.patient_identifiers))
+        survivor = PATIENTS.alias("survivor")
+        survivors = select(survivor.c.id).where(
+            _identified(survivor.c.assigner, survivor.c.identifier, search.patient_identifiers)
+        )
+        own = _identified(PATIENTS.c.assigner, PATIENTS.c.identifier, search.patient_identifiers)
+        where.append(or_(own, PATIENTS.c.merged_into.in_(survivors)))
     if search.accessions:
         where.append(_identified(ORDERS.c.accession_assigner, ORDERS.c.accession_number, search.accessions))
     if search.procedures:

@@ -16,6 +16,7 @@ from inlay_core.persistence.repositories import (
     SqlMessages,
     SqlOrders,
     SqlPatients,
+    SqlPriors,
     SqlProgressRows,
     SqlReports,
     SqlSwitches,
@@ -29,6 +30,7 @@ class SqlUnitOfWork:
 
     patients: SqlPatients
     orders: SqlOrders
+    priors: SqlPriors
     reports: SqlReports
     jobs: SqlJobs
     messages: SqlMessages
@@ -60,6 +62,7 @@ class SqlUnitOfWork:
         self._statements = Statements(connection)
         self.patients = SqlPatients(self._statements)
         self.orders = SqlOrders(self._statements, self.patients)
+        self.priors = SqlPriors(self._statements, self.patients)
         self.reports = SqlReports(self._statements, self.orders)
         self.jobs = SqlJobs(self._statements)
         self.messages = SqlMessages(self._statements)
