@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from inlay_core.domain.errors import Invalid
 from inlay_core.logs import configure_logs, get_logger
 from inlay_core.settings import Settings
 from inlay_gateway.reception import Answered, Reception
+from inlay_gateway.tls import listener_context
 from inlay_hl7.ack import Outcome
 from inlay_hl7.senders import Sender, Senders, codec_of, read_senders
 from inlay_hl7.server import Limits, MllpServer
@@ -35,10 +37,10 @@ _ORDINARY: Final = frozenset({"connected", "disconnected", "connection-closed"})
 def run(settings: Settings) -> None:
     """Listen until SIGTERM or SIGINT. Raises Invalid for settings that cannot be, OSError for a port that is taken."""
     configure_logs("listen", level=settings.log_level, log_format=settings.log_format)
-    senders = senders_of(settings)
+    senders, tls = senders_of(settings), listener_context(settings)
     services = bootstrap(settings)
     try:
-        asyncio.run(_serve(services, senders))
+        asyncio.run(_serve(services, senders, tls))
     finally:
         services.close()
 
@@ -59,7 +61,7 @@ def senders_of(settings: Settings) -> Senders:
         raise Invalid("bad-setting", f"{settings.hl7_mapping}: {error}", "INLAY_HL7_MAPPING") from None
 
 
-async def _serve(services: Services, senders: Senders) -> None:
+async def _serve(services: Services, senders: Senders, tls: ssl.SSLContext | None) -> None:
     settings = services.settings
     reception = Reception(services.uow, services.clock, services.new_id, senders, services.site)
     threads = _SQLITE_THREADS if settings.database.startswith("sqlite") else _THREADS
@@ -68,7 +70,7 @@ async def _serve(services: Services, senders: Senders) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     with ThreadPoolExecutor(threads, thread_name_prefix="intake") as pool:
         server = listener(reception, pool, limits_of(settings))
-        await server.start(settings.mllp_host, settings.mllp_port)
+        await server.start(settings.mllp_host, settings.mllp_port, tls)
         LOG.info("listener.ready", listener="mllp", host=settings.mllp_host, port=server.port)
         await stopped.wait()
         await server.stop(_GRACE_SECONDS)

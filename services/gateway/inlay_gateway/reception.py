@@ -5,13 +5,13 @@ What cannot be read is kept raw with its refusal. What cannot be stored is answe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 from inlay_core.application.intake import receive_message
-from inlay_core.application.ports import DEFAULT_SITE, Envelope, NewUnitOfWork, Site, Verdict
+from inlay_core.application.ports import DEFAULT_SITE, Command, Envelope, NewUnitOfWork, Site, Verdict
 from inlay_core.domain.errors import DomainError, Fault
 from inlay_core.domain.ids import Clock, NewId
 from inlay_hl7.ack import Mode, Outcome, acknowledge, answer_codes
@@ -62,6 +62,17 @@ class Reception:
             return self._unstored(header, error)
         except Exception as error:  # noqa: BLE001 (a defect of ours must not look like a fault of the sender)
             return self._unstored(header, Fault("defect", type(error).__name__))
+
+    def interpret(self, envelope: Envelope) -> Sequence[Command]:
+        """What a stored message asks for by the rules of today. Raises Malformed."""
+        header = read_header(envelope.raw)
+        sender = self.senders.of(header)
+        return interpreted(*opened(envelope.raw, header, sender), sender)
+
+    def acknowledgement(self, envelope: Envelope, verdict: Verdict) -> bytes:
+        """The answer to a stored message by the rules of today."""
+        header = read_header(envelope.raw)
+        return self._answer(header, verdict.error, verdict.message_id, self.senders.of(header).mode)
 
     def _take(self, payload: bytes, header: Header, peer: str) -> Answered:
         sender = self.senders.of(header)

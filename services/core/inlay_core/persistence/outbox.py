@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import exists, func, insert, or_, select, update
 
-from inlay_core.application.ports import Delivery, OutboxItem
+from inlay_core.application.ports import Delivery, Destination, OutboxItem
 from inlay_core.persistence import mapping
 from inlay_core.persistence.statements import Statements
 from inlay_core.persistence.tables import OUTBOX
@@ -70,3 +70,15 @@ class SqlOutbox:
             OUTBOX.c.destination, OUTBOX.c.state
         )
         return {(row.destination, Delivery(row.state)): row.number for row in self._statements.all(query)}
+
+    def in_state(self, state: Delivery, limit: int, offset: int = 0) -> Sequence[OutboxItem]:
+        where = (OUTBOX.c.state == state.value, OUTBOX.c.destination != Destination.CELERY.value)
+        query = select(OUTBOX).where(*where).order_by(OUTBOX.c.seq).offset(offset).limit(limit)
+        return [mapping.item_of(row) for row in self._statements.all(query)]
+
+    def after(self, item: OutboxItem) -> Sequence[OutboxItem]:
+        own = select(OUTBOX.c.seq).where(OUTBOX.c.id == item.id).scalar_subquery()
+        same = (OUTBOX.c.destination == item.destination, OUTBOX.c.key == item.key, OUTBOX.c.seq > own)
+        return [
+            mapping.item_of(row) for row in self._statements.all(select(OUTBOX).where(*same).order_by(OUTBOX.c.seq))
+        ]

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from inlay_core.application.ports import (
+    MessageOutcome,
     Page,
     ReportRow,
     ReportSearch,
@@ -448,6 +449,26 @@ class SqlMessages:
     def get(self, message_id: str) -> StoredMessage | None:
         row = self._statements.one(select(MESSAGES).where(MESSAGES.c.id == message_id))
         return mapping.message_of(row) if row else None
+
+    def received(
+        self,
+        *,
+        outcome: MessageOutcome | None = None,
+        since: datetime | None = None,
+        application: str | None = None,
+        after: tuple[datetime, str] | None = None,
+        limit: int = 100,
+    ) -> Sequence[StoredMessage]:
+        query = select(MESSAGES).order_by(MESSAGES.c.received_at, MESSAGES.c.id).limit(limit)
+        if outcome is not None:
+            query = query.where(MESSAGES.c.outcome == outcome.value)
+        if since is not None:
+            query = query.where(MESSAGES.c.received_at >= since)
+        if application is not None:
+            query = query.where(MESSAGES.c.sending_application == application)
+        if after is not None:
+            query = query.where(tuple_(MESSAGES.c.received_at, MESSAGES.c.id) > tuple_(*after))
+        return [mapping.message_of(row) for row in self._statements.all(query)]
 
 
 def _of_sender(application: str, facility: str, control_id: str) -> ColumnElement[bool]:
