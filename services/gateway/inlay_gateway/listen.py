@@ -106,7 +106,7 @@ def _log_answer(answered: Answered, size: int, peer: str, seconds: float) -> Non
         code=answered.code,
         place=answered.place,
         message_id=answered.message_id,
-        flags=["repeated"] if answered.repeated else [],
+        flags=[*(["repeated"] if answered.repeated else []), *answered.notices],
         count=answered.orders,
         bytes=size,
         peer=peer,

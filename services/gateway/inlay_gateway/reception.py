@@ -39,6 +39,8 @@ class Answered:
     repeated: bool = False
     orders: int = 0
     place: str | None = None
+    # What was tolerated in the message: worth a warning, because the sender should mend it.
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class Reception:
             received.repeated,
             len(received.order_ids),
             error.place if error else None,
+            tuple(map(str, message.notices)) if message else (),
         )
 
     def _answer(self, header: Header, error: DomainError | None, message_id: str, mode: Mode = Mode.HEADER) -> bytes:
