@@ -440,10 +440,10 @@ class MemoryMessages(_Part):
         wanted = (application, facility, control_id, sha256)
         return next((m for m in self._world.messages.values() if _message_key(m) == wanted), None)
 
-    def has_control_id(self, application: str, facility: str, control_id: str) -> bool:
+    def digests(self, application: str, facility: str, control_id: str) -> Sequence[str]:
         """See the port."""
-        wanted = (application, facility, control_id)
-        return any(_message_key(m)[:3] == wanted for m in self._world.messages.values())
+        keys = (_message_key(message) for message in self._world.messages.values())
+        return [key[3] for key in keys if key[:3] == (application, facility, control_id)]
 
     def get(self, message_id: str) -> StoredMessage | None:
         """See the port."""

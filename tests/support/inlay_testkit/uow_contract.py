@@ -283,8 +283,8 @@ class UnitOfWorkContract:
             assert uow.messages.get("msg") == _message()
             assert uow.messages.find("APP", "FAC", "C1", "0" * 64) == _message()
             assert uow.messages.find("APP", "FAC", "C1", "1" * 64) is None
-            assert uow.messages.has_control_id("APP", "FAC", "C1")
-            assert not uow.messages.has_control_id("APP", "OTHER", "C1")
+            assert uow.messages.digests("APP", "FAC", "C1") == ["0" * 64]
+            assert not uow.messages.digests("APP", "OTHER", "C1")
 
     def test_moments_of_other_zones_are_the_same_moments(self, new_uow: NewUnitOfWork) -> None:
         """A moment given in another zone comes back as the same moment."""

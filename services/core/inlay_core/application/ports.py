@@ -695,8 +695,8 @@ class Messages(Protocol):
         """The message with that idempotency key."""
         ...
 
-    def has_control_id(self, application: str, facility: str, control_id: str) -> bool:
-        """Whether any message of that sender has that control id."""
+    def digests(self, application: str, facility: str, control_id: str) -> Sequence[str]:
+        """The SHA-256 of each message of that sender that has that control id."""
         ...
 
     def get(self, message_id: str) -> StoredMessage | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import exists, func, insert, or_, select, update
+from sqlalchemy import exists, func, or_, select, update
 
 from inlay_core.application.ports import Delivery, Destination, OutboxItem
 from inlay_core.persistence import mapping
@@ -22,7 +22,7 @@ class SqlOutbox:
         self._statements = statements
 
     def add(self, item: OutboxItem) -> None:
-        self._statements.run(insert(OUTBOX).values(mapping.item_values(item)))
+        self._statements.insert(OUTBOX, mapping.item_values(item))
 
     def claim(self, destination: str, now: datetime, lease_until: datetime, limit: int) -> Sequence[OutboxItem]:
         earlier = OUTBOX.alias("earlier")
