@@ -16,6 +16,7 @@ from inlay_model.tokens import Control, Tokenizer, control_tokens, encode_plain
 
 # A sentence ends at . ! or ? (with closing quotes or brackets) before a blank. Decimal numbers have no blank.
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]»”’]*\s+")
+_WORD = re.compile(r"\S+")
 
 
 def header(index: int, section_name: str) -> str:
@@ -30,9 +31,19 @@ def encode_header(tokenizer: Tokenizer, index: int, section_name: str) -> list[i
 
 def sentences(text: str) -> list[str]:
     """The sentences of a text, stripped, runs of blanks made one: what the model is shown of a fragment."""
+    return [sentence for sentence, _ in sentence_places(text)]
+
+
+def sentence_places(text: str) -> list[tuple[str, tuple[int, ...]]]:
+    """The sentences as `sentences` gives them, each with the place in the text of every one of its characters."""
     cut = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
-    pieces = (" ".join(text[start:end].split()) for start, end in itertools.pairwise(cut))
-    return [piece for piece in pieces if piece]
+    found = []
+    for start, end in itertools.pairwise(cut):
+        words = [(start + word.start(), word[0]) for word in _WORD.finditer(text[start:end])]
+        places = [at for begin, word in words for at in (begin - 1, *range(begin, begin + len(word)))][1:]
+        if words:
+            found.append((" ".join(word for _, word in words), tuple(places)))
+    return found
 
 
 def encode_fragment(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -1,4 +1,7 @@
-"""`inlay listen`: the MLLP listener. Messages are taken in threads, because storing them waits for the disk."""
+"""`inlay listen`: the MLLP listener and the DICOM Storage SCP.
+
+HL7 messages are taken in threads, because storing them waits for the disk; DICOM has threads of its own.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from inlay_core.bootstrap import Services, bootstrap
 from inlay_core.domain.errors import Invalid
 from inlay_core.logs import configure_logs, get_logger
 from inlay_core.settings import Settings
+from inlay_dicom.scp import StorageScp
+from inlay_gateway.dicom import site_of, storage_scp
 from inlay_gateway.reception import Answered, Reception
 from inlay_gateway.tls import listener_context
 from inlay_hl7.ack import Outcome
@@ -38,9 +43,10 @@ def run(settings: Settings) -> None:
     """Listen until SIGTERM or SIGINT. Raises Invalid for settings that cannot be, OSError for a port that is taken."""
     configure_logs("listen", level=settings.log_level, log_format=settings.log_format)
     senders, tls = senders_of(settings), listener_context(settings)
+    scp = storage_scp(settings, site_of(settings))
     services = bootstrap(settings)
     try:
-        asyncio.run(_serve(services, senders, tls))
+        asyncio.run(_serve(services, senders, tls, scp))
     finally:
         services.close()
 
@@ -61,7 +67,7 @@ def senders_of(settings: Settings) -> Senders:
         raise Invalid("bad-setting", f"{settings.hl7_mapping}: {error}", "INLAY_HL7_MAPPING") from None
 
 
-async def _serve(services: Services, senders: Senders, tls: ssl.SSLContext | None) -> None:
+async def _serve(services: Services, senders: Senders, tls: ssl.SSLContext | None, scp: StorageScp) -> None:
     settings = services.settings
     reception = Reception(services.uow, services.clock, services.new_id, senders, services.site)
     threads = _SQLITE_THREADS if settings.database.startswith("sqlite") else _THREADS
@@ -72,8 +78,12 @@ async def _serve(services: Services, senders: Senders, tls: ssl.SSLContext | Non
         server = listener(reception, pool, limits_of(settings))
         await server.start(settings.mllp_host, settings.mllp_port, tls)
         LOG.info("listener.ready", listener="mllp", host=settings.mllp_host, port=server.port)
-        await stopped.wait()
-        await server.stop(_GRACE_SECONDS)
+        port = scp.start(settings.dicom_host, settings.dicom_port)
+        LOG.info("listener.ready", listener="dicom", host=settings.dicom_host, port=port)
+        try:
+            await stopped.wait()
+        finally:
+            await asyncio.gather(asyncio.to_thread(scp.stop), server.stop(_GRACE_SECONDS))
     LOG.info("listener.stopped", listener="mllp")
 
 

@@ -22,6 +22,7 @@ from inlay_core.settings import Settings
 from inlay_core.targets import ResultTarget, result_targets
 from inlay_dicom.mapping import FolderImages
 from inlay_gateway.delivery import Books, Oru, Sent, deliver_result, deliver_wakeups
+from inlay_gateway.dicom import site_of, store_of
 from inlay_gateway.printing import printed_result
 from inlay_gateway.sweepers import queue_arrived, reclaim, seal, wake
 from inlay_gateway.tls import client_context
@@ -33,6 +34,9 @@ LOG: Final = get_logger(__name__)
 _OUTBOX_SECONDS: Final = 0.2
 # After an error (the database is away) a duty rests for a while instead of filling the log.
 _REST_SECONDS: Final = 2.0
+# Received images are kept for days: an hour more or less does not matter.
+_RETENTION_SECONDS: Final = 3600.0
+_DAY_S: Final = 86_400.0
 # Twice the longest step that does not wait for a peer.
 _JOIN_SECONDS: Final = 5.0
 
@@ -75,6 +79,10 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
         Duty("forgotten", settings.sweep_seconds, lambda: _swept("forgotten", wake(books, settings.forgotten_seconds))),
         Duty("seal", settings.sweep_seconds, lambda: seal(books)),
     ]
+    neighbours = site_of(settings)
+    keep_s = neighbours.listener.keep_days * _DAY_S
+    store = store_of(settings, neighbours)
+    all_of_them.append(Duty("retention", _RETENTION_SECONDS, lambda: _removed(store.forget(keep_s))))
     if services.images is not None:
         all_of_them.append(_images_duty(books, services.images, settings.sweep_seconds))
     all_of_them += [_results_duty(books, target, settings) for target in result_targets(settings)]
@@ -140,6 +148,13 @@ def _told(items: Sequence[Sent]) -> int:
             code=sent.code,
         )
     return sum(sent.ok for sent in items)
+
+
+def _removed(count: int) -> int:
+    """Log it, and rest all the same: what was old enough is gone."""
+    if count:
+        LOG.info("sweep", component="retention", count=count)
+    return 0
 
 
 def _swept(name: str, count: int) -> int:

@@ -117,6 +117,7 @@ def listener(database_url: str) -> Iterator[tuple[int, int]]:
             "INLAY_HOME": home,
             "INLAY_DATABASE_URL": database_url,
             "INLAY_MLLP_PORT": str(port),
+            "INLAY_DICOM_PORT": str(free_port()),
             "INLAY_LOG_LEVEL": "warning",
         }
         inlay = [sys.executable, "-m", "inlay_cli"]

@@ -49,7 +49,7 @@ def redis_server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="inlay-redis-") as folder:
         command = [str(find_program("redis-server")), "--port", str(port), "--bind", "127.0.0.1"]
         command += ["--save", "", "--appendonly", "no", "--dir", folder]
-        with _running(command, Path(folder) / "log", lambda: _redis_answers(port)):
+        with running(command, Path(folder) / "log", lambda: _redis_answers(port)):
             yield f"redis://127.0.0.1:{port}/0"
 
 
@@ -89,7 +89,7 @@ def postgres_server(*, durable: bool = False) -> Iterator[str]:
             f"port={port}",
         ]
         command = [str(postgres), "-D", str(data), *(part for item in settings for part in ("-c", item))]
-        with _running(command, folder / "log", lambda: _postgres_answers(port), user=user):
+        with running(command, folder / "log", lambda: _postgres_answers(port), user=user):
             yield f"postgresql+psycopg://inlay@127.0.0.1:{port}/postgres"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -129,7 +129,8 @@ def _plain_env() -> dict[str, str]:
 
 
 @contextmanager
-def _running(command: list[str], log: Path, answers: Callable[[], bool], user: str | None = None) -> Iterator[None]:
+def running(command: list[str], log: Path, answers: Callable[[], bool], user: str | None = None) -> Iterator[None]:
+    """A server process from when it answers to the end of the block."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, user=user, cwd=log.parent, env=_plain_env()

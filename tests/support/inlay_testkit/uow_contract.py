@@ -827,6 +827,7 @@ def _order(order_id: str = "ord") -> Order:
         priority=Priority.STAT,
         ordering_provider=Provider("17", PersonName("House", "Gregory")),
         scheduled_at=EVERY_MOMENT,
+        studied_at=EVERY_MOMENT,
         status=OrderStatus.IN_PROGRESS,
         message_time=EVERY_MOMENT,
         created_at=MONDAY,

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +5,7 @@ from hypothesis import strategies as st
 
 from inlay_model.canvas import Blocks, Frame, Hole
 from inlay_model.gaps import Policy, Scored, Search, as_fixed, bounds, mean_log_probability, ranked, watched
+from inlay_model.passes import driven
 from inlay_model.request import Gap
 from inlay_model.tokens import Control
 
@@ -40,18 +39,17 @@ class Knowing:
         return logits_LV.expand(canvas_BL.shape[0], -1, -1)[wanted_BL]
 
 
-def search_of(frame: Frame, policy: Policy, model: Knowing) -> Search:
-    """A search that reads this model, over noise of a fixed seed."""
-    reader: Callable[[int], Knowing] = lambda batch: model  # noqa: E731 - a factory that ignores its argument
+def ranking_of(frame: Frame, policy: Policy, model: Knowing) -> list[list[Scored]]:
+    """What a search finds that reads this model, over noise of a fixed seed."""
     noise_L = torch.randint(V, (frame.canvas_length,), generator=torch.Generator().manual_seed(0))
-    return Search(frame, policy, reader, noise_L)
+    return driven(Search(frame, policy, noise_L).ranking(), model)
 
 
 @pytest.mark.parametrize("shortlist", [None, 4])
 def test_the_length_at_which_the_locked_text_fits_is_found(shortlist: int | None) -> None:
     """Looking at every length, or only at a shortlist from one anchored pass, the true length is ranked first."""
     model = Knowing()
-    ((best, *_),) = search_of(frame_of(Gap()), Policy(shortlist=shortlist), model).ranking()
+    ((best, *_),) = ranking_of(frame_of(Gap()), Policy(shortlist=shortlist), model)
     assert best.length == len(SENTENCE)
     assert sum(model.batches) == (2 + 4 if shortlist else 32 - len(LEFT) - len(RIGHT) - 1 + 1)
 
@@ -59,7 +57,7 @@ def test_the_length_at_which_the_locked_text_fits_is_found(shortlist: int | None
 def test_a_gap_at_the_end_is_judged_by_the_end_of_turn() -> None:
     """With nothing but the end of turn after it, the gap's length is still found."""
     model = Knowing(right=())
-    ((best, *_),) = search_of(frame_of(Gap(), right=()), Policy(shortlist=4), model).ranking()
+    ((best, *_),) = ranking_of(frame_of(Gap(), right=()), Policy(shortlist=4), model)
     assert best.length == len(SENTENCE)
 
 
@@ -67,10 +65,10 @@ def test_bounds_of_the_gap_are_kept_although_another_length_fits() -> None:
     """A minimum above and a maximum below the true length are obeyed; one admissible length needs no pass."""
     model = Knowing()
     for gap in (Gap(min_tokens=8), Gap(max_tokens=3)):
-        ((*order,),) = search_of(frame_of(gap), Policy(), model).ranking()
+        ((*order,),) = ranking_of(frame_of(gap), Policy(), model)
         assert all(bounds(gap, 22, Policy())[0] <= c.length <= bounds(gap, 22, Policy())[1] for c in order)
     model.batches.clear()
-    assert search_of(frame_of(Gap(6, 6)), Policy(), model).ranking() == [[Scored(6, 0.0)]]
+    assert ranking_of(frame_of(Gap(6, 6)), Policy(), model) == [[Scored(6, 0.0)]]
     assert model.batches == []
 
 
@@ -102,6 +100,6 @@ def test_a_mean_log_probability_is_that_of_the_tokens_on_the_canvas() -> None:
     canvas_BL = as_fixed(layouts, torch.device("cpu")).ids_BL
     right = list(range(len(LEFT) + len(SENTENCE), len(LEFT) + len(SENTENCE) + 3))
     sure = float(torch.log_softmax(torch.nn.functional.one_hot(torch.tensor(1), V).float() * 9, -1)[1])
-    first, second = mean_log_probability(Knowing(), canvas_BL, [right, []])
+    first, second = driven(mean_log_probability(canvas_BL, [right, []]), Knowing())
     assert abs(first - sure) < 1e-5
     assert second == 0.0

@@ -112,7 +112,15 @@ def _redis(url: str) -> str:
 def _images(settings: "Settings") -> str:
     if not settings.images.is_dir():
         raise Unreachable(f"{settings.images} is no folder; create it, or set INLAY_IMAGES_FOLDER")
-    return f"watched folder {settings.images}"
+    from inlay_core.domain.errors import Invalid
+    from inlay_gateway.dicom import site_of, store_of
+
+    try:
+        aside = store_of(settings, site_of(settings)).conflicting()
+    except Invalid as error:
+        raise Unreachable(str(error)) from error
+    note = f"; {aside} received images contradict one of the same UID and were set aside" if aside else ""
+    return f"watched folder {settings.images}{note}"
 
 
 def _results(settings: "Settings") -> str:
@@ -149,6 +157,10 @@ def _mllp(settings: "Settings") -> str:
     return _listening(settings.mllp_host, settings.mllp_port)
 
 
+def _dicom(settings: "Settings") -> str:
+    return _listening(settings.dicom_host, settings.dicom_port)
+
+
 PROBES: dict[str, Probe] = {
     "database": _database,
     "broker": _broker,
@@ -157,4 +169,5 @@ PROBES: dict[str, Probe] = {
     "results": _results,
     "http": _http,
     "mllp": _mllp,
+    "dicom": _dicom,
 }

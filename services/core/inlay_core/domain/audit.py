@@ -64,6 +64,7 @@ class Tag(StrEnum):
     WORKER_JOB_FAILED = "worker:job:failed"
     WORKER_JOB_CANCELLED = "worker:job:cancelled"
     WORKER_JOB_SUPERSEDED = "worker:job:superseded"
+    WORKER_ORDER_STUDIED = "worker:order:studied"
     WORKER_REPORT_DRAFTING = "worker:report:drafting"
     WORKER_REPORT_DRAFTED = "worker:report:drafted"
     WORKER_REPORT_INFILLED = "worker:report:infilled"

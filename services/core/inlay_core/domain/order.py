@@ -53,6 +53,7 @@ class Order:
     """An order, identified by `assigner` + `placer_number`, and by `accession_assigner` + `accession_number`.
 
     `reason` is free text and counts as identifying. `message_time` is the time of the newest message applied.
+    `studied_at` is when the study was made, as its images say; None until somebody has read one.
     """
 
     id: str
@@ -72,6 +73,7 @@ class Order:
     priority: Priority = Priority.ROUTINE
     ordering_provider: Provider | None = None
     scheduled_at: datetime | None = None
+    studied_at: datetime | None = None
     status: OrderStatus = OrderStatus.SCHEDULED
     message_time: datetime | None = None
     version: int = 1

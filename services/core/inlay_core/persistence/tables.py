@@ -80,6 +80,7 @@ ORDERS: Final = Table(
     Column("priority", Integer, nullable=False),
     Column("ordering_provider", JsonText),
     Column("scheduled_at", Moment),
+    Column("studied_at", Moment),
     Column("status", String(32), nullable=False),
     Column("message_time", Moment),
     Column("version", Integer, nullable=False),
