@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
-from inlay_core.application.ports import Destination, GenerationPolicy, ImageSource, Progress, Site, UnitOfWork
+from inlay_core.application.ports import GenerationPolicy, ImageSource, Progress, Site, UnitOfWork
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.persistence import schema
 from inlay_core.persistence.engine import open_database
 from inlay_core.persistence.unit_of_work import SqlUnitOfWork
 from inlay_core.progress import RedisProgress, RowProgress
 from inlay_core.settings import Settings
+from inlay_core.targets import result_targets
 
 
 def clock() -> datetime:
@@ -87,7 +88,7 @@ def site_of(settings: Settings) -> Site:
             infill=settings.infill,
             imported_text_allowed=settings.prompt_with_reason,
         ),
-        destinations=(Destination.ORU,) if settings.oru_target else (),
+        results=tuple(target.filter for target in result_targets(settings)),
         lease_seconds=settings.lease_seconds,
         max_attempts=settings.max_attempts,
         max_open_jobs=settings.max_open_jobs,

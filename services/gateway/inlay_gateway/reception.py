@@ -5,13 +5,13 @@ What cannot be read is kept raw with its refusal. What cannot be stored is answe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 from inlay_core.application.intake import receive_message
-from inlay_core.application.ports import DEFAULT_SITE, Envelope, NewUnitOfWork, Site, Verdict
+from inlay_core.application.ports import DEFAULT_SITE, Command, Envelope, NewUnitOfWork, Site, Verdict
 from inlay_core.domain.errors import DomainError, Fault
 from inlay_core.domain.ids import Clock, NewId
 from inlay_hl7.ack import Mode, Outcome, acknowledge, answer_codes
@@ -39,6 +39,8 @@ class Answered:
     repeated: bool = False
     orders: int = 0
     place: str | None = None
+    # What was tolerated in the message: worth a warning, because the sender should mend it.
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,17 @@ class Reception:
             return self._unstored(header, error)
         except Exception as error:  # noqa: BLE001 (a defect of ours must not look like a fault of the sender)
             return self._unstored(header, Fault("defect", type(error).__name__))
+
+    def interpret(self, envelope: Envelope) -> Sequence[Command]:
+        """What a stored message asks for by the rules of today. Raises Malformed."""
+        header = read_header(envelope.raw)
+        sender = self.senders.of(header)
+        return interpreted(*opened(envelope.raw, header, sender), sender)
+
+    def acknowledgement(self, envelope: Envelope, verdict: Verdict) -> bytes:
+        """The answer to a stored message by the rules of today."""
+        header = read_header(envelope.raw)
+        return self._answer(header, verdict.error, verdict.message_id, self.senders.of(header).mode)
 
     def _take(self, payload: bytes, header: Header, peer: str) -> Answered:
         sender = self.senders.of(header)
@@ -92,6 +105,7 @@ class Reception:
             received.repeated,
             len(received.order_ids),
             error.place if error else None,
+            tuple(map(str, message.notices)) if message else (),
         )
 
     def _answer(self, header: Header, error: DomainError | None, message_id: str, mode: Mode = Mode.HEADER) -> bytes:

@@ -13,6 +13,8 @@ from typing import Self, TypeVar
 
 from inlay_core.application.ports import (
     Delivery,
+    Destination,
+    MessageOutcome,
     OutboxItem,
     Page,
     ReportRow,
@@ -438,14 +440,34 @@ class MemoryMessages(_Part):
         wanted = (application, facility, control_id, sha256)
         return next((m for m in self._world.messages.values() if _message_key(m) == wanted), None)
 
-    def has_control_id(self, application: str, facility: str, control_id: str) -> bool:
+    def digests(self, application: str, facility: str, control_id: str) -> Sequence[str]:
         """See the port."""
-        wanted = (application, facility, control_id)
-        return any(_message_key(m)[:3] == wanted for m in self._world.messages.values())
+        keys = (_message_key(message) for message in self._world.messages.values())
+        return [key[3] for key in keys if key[:3] == (application, facility, control_id)]
 
     def get(self, message_id: str) -> StoredMessage | None:
         """See the port."""
         return self._world.messages.get(message_id)
+
+    def received(
+        self,
+        *,
+        outcome: MessageOutcome | None = None,
+        since: datetime | None = None,
+        application: str | None = None,
+        after: tuple[datetime, str] | None = None,
+        limit: int = 100,
+    ) -> Sequence[StoredMessage]:
+        """See the port."""
+        found = [
+            message
+            for message in self._world.messages.values()
+            if outcome in (None, message.outcome)
+            and (since is None or message.received_at >= since)
+            and application in (None, message.envelope.sending_application)
+            and (after is None or (message.received_at, message.id) > after)
+        ]
+        return sorted(found, key=lambda message: (message.received_at, message.id))[:limit]
 
 
 def _message_key(message: StoredMessage) -> tuple[str, str, str, str]:
@@ -486,6 +508,17 @@ class MemoryOutbox(_Part):
     def count(self) -> Mapping[tuple[str, Delivery], int]:
         """See the port."""
         return Counter((item.destination, item.state) for item in self._world.outbox.values())
+
+    def in_state(self, state: Delivery, limit: int, offset: int = 0) -> Sequence[OutboxItem]:
+        """See the port."""
+        items = [i for i in self._world.outbox.values() if i.state is state and i.destination != Destination.CELERY]
+        return items[offset : offset + limit]
+
+    def after(self, item: OutboxItem) -> Sequence[OutboxItem]:
+        """See the port."""
+        items = list(self._world.outbox.values())
+        later = items[[each.id for each in items].index(item.id) + 1 :]
+        return [each for each in later if (each.destination, each.key) == (item.destination, item.key)]
 
 
 class MemoryTrail(_Part):

@@ -7,9 +7,14 @@ from inlay_cli.parsing import CommandError
 
 PARTS = {
     "explain": ("hl7_explain", "how a message is read, field by field"),
+    "replay": ("hl7_replay", "stored messages once more through the mapping; a dry run unless --apply"),
+    "dead": ("hl7_dead", "results that a receiver did not take and that are not tried any more"),
+    "resend": ("hl7_resend", "send such results again"),
 }
 EXAMPLES = """\
 inlay hl7 explain order.hl7      what Inlay makes of a message
+  inlay hl7 replay --refused       what refused messages would do under the mapping of today
+  inlay hl7 dead                   which results nobody took
   inlay hl7 PART --help            options and more examples"""
 MISUSED = 2
 

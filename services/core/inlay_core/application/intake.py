@@ -132,10 +132,9 @@ def _receive(
 
 def _accept(act: Act, envelope: Envelope, commands: Sequence[Command], acknowledge: Acknowledge) -> Received:
     with act.uow as uow:
-        known = _stored(uow, envelope)
+        known, flags = _stored(uow, envelope)
         if known is not None and _stands(known):
             return _repeated(known)
-        flags = _flags(uow, envelope, known)
         order_ids, said = apply_all(act, commands)
         flags += said
         message_id = known.id if known else act.new_id()
@@ -158,10 +157,9 @@ def _accept(act: Act, envelope: Envelope, commands: Sequence[Command], acknowled
 
 def _refuse(act: Act, envelope: Envelope, error: DomainError, acknowledge: Acknowledge) -> Received:
     with act.uow as uow:
-        known = _stored(uow, envelope)
+        known, flags = _stored(uow, envelope)
         if known is not None and _stands(known):
             return _repeated(known)
-        flags = _flags(uow, envelope, known)
         message_id = known.id if known else act.new_id()
         message = StoredMessage(
             id=message_id,
@@ -187,10 +185,13 @@ def digest(envelope: Envelope) -> str:
     return hashlib.sha256(envelope.raw).hexdigest()
 
 
-def _stored(uow: UnitOfWork, envelope: Envelope) -> StoredMessage | None:
-    return uow.messages.find(
-        envelope.sending_application, envelope.sending_facility, envelope.control_id, digest(envelope)
-    )
+def _stored(uow: UnitOfWork, envelope: Envelope) -> tuple[StoredMessage | None, tuple[str, ...]]:
+    """The message as it is stored already; else the flag that its control id was used before for other bytes."""
+    key = (envelope.sending_application, envelope.sending_facility, envelope.control_id)
+    digests, own = uow.messages.digests(*key), digest(envelope)
+    if own in digests:
+        return uow.messages.find(*key, own), ()
+    return None, ("control-id-reused",) if digests and envelope.control_id else ()
 
 
 def _stands(message: StoredMessage) -> bool:
@@ -201,13 +202,6 @@ def _stands(message: StoredMessage) -> bool:
 def _repeated(message: StoredMessage) -> Received:
     accepted = message.outcome is MessageOutcome.ACCEPTED
     return Received(message.ack, accepted, repeated=True, message_id=message.id, order_ids=message.order_ids)
-
-
-def _flags(uow: UnitOfWork, envelope: Envelope, known: StoredMessage | None) -> tuple[str, ...]:
-    if known is not None or not envelope.control_id:
-        return ()
-    reused = uow.messages.has_control_id(envelope.sending_application, envelope.sending_facility, envelope.control_id)
-    return ("control-id-reused",) if reused else ()
 
 
 def _keep(uow: UnitOfWork, message: StoredMessage, known: StoredMessage | None) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum, StrEnum
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Literal, Protocol, Self
 
 from inlay_core.domain.audit import AuditEvent, Link, Verification
@@ -41,6 +41,52 @@ class GenerationPolicy:
         return frozenset(k for k, on in ((JobKind.DRAFT, self.draft), (JobKind.INFILL, self.infill)) if on)
 
 
+class Told(StrEnum):
+    """What a version tells other systems: the words that results are filtered by."""
+
+    DRAFT = "draft"
+    SIGNED = "signed"
+    CORRECTED = "corrected"
+    CANCELLED = "cancelled"
+    WITHDRAWN = "withdrawn"
+
+
+TOLD: Final[Mapping[Status, Told]] = MappingProxyType(
+    {
+        Status.DRAFTED: Told.DRAFT,
+        Status.IN_REVIEW: Told.DRAFT,
+        Status.SIGNED: Told.SIGNED,
+        Status.AMENDED: Told.CORRECTED,
+        Status.CORRECTED: Told.CORRECTED,
+        Status.APPENDED: Told.CORRECTED,
+        Status.CANCELLED: Told.CANCELLED,
+        Status.ENTERED_IN_ERROR: Told.WITHDRAWN,
+    }
+)
+"""What each status tells; of other statuses nobody is told."""
+
+ORU_PREFIX: Final = "oru:"
+"""Destinations of results are `oru` (the one target of the settings) and `oru:NAME` (those of the targets file)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFilter:
+    """Which versions a destination gets. None does not restrict; a site is who assigned the order's numbers (MSH-4)."""
+
+    destination: str
+    statuses: frozenset[Told] | None = None
+    sites: frozenset[str] | None = None
+    modalities: frozenset[str] | None = None
+
+    def takes(self, report: Report, order: Order) -> bool:
+        """Whether this version goes there."""
+        return (
+            (self.statuses is None or TOLD.get(report.status) in self.statuses)
+            and (self.sites is None or bool(self.sites & {order.assigner, order.accession_assigner}))
+            and (self.modalities is None or order.modality in self.modalities)
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """The choices of a site that use cases obey; built from the settings."""
@@ -48,6 +94,8 @@ class Site:
     generation: GenerationPolicy = GenerationPolicy()
     # Destinations that get each publishable version of a report ("oru", later others).
     destinations: tuple[str, ...] = ()
+    # Destinations that get some of them.
+    results: tuple[ResultFilter, ...] = ()
     lease_seconds: float = 60.0
     max_attempts: int = 5
     # Delivery to other systems is tried for about two days with the back-off of publishing.py.
@@ -647,12 +695,24 @@ class Messages(Protocol):
         """The message with that idempotency key."""
         ...
 
-    def has_control_id(self, application: str, facility: str, control_id: str) -> bool:
-        """Whether any message of that sender has that control id."""
+    def digests(self, application: str, facility: str, control_id: str) -> Sequence[str]:
+        """The SHA-256 of each message of that sender that has that control id."""
         ...
 
     def get(self, message_id: str) -> StoredMessage | None:
         """The message with that id."""
+        ...
+
+    def received(
+        self,
+        *,
+        outcome: MessageOutcome | None = None,
+        since: datetime | None = None,
+        application: str | None = None,
+        after: tuple[datetime, str] | None = None,
+        limit: int = 100,
+    ) -> Sequence[StoredMessage]:
+        """Messages in the order of their arrival, after the (received_at, id) of an earlier batch's last one."""
         ...
 
 
@@ -677,6 +737,14 @@ class Outbox(Protocol):
 
     def count(self) -> Mapping[tuple[str, Delivery], int]:
         """How many items there are, by destination and state."""
+        ...
+
+    def in_state(self, state: Delivery, limit: int, offset: int = 0) -> Sequence[OutboxItem]:
+        """Items for other systems (not wake-ups) in a state, the oldest first."""
+        ...
+
+    def after(self, item: OutboxItem) -> Sequence[OutboxItem]:
+        """Later items of the same destination and key, the oldest first."""
         ...
 
 

@@ -17,7 +17,6 @@ from sqlalchemy import (
     and_,
     case,
     func,
-    insert,
     or_,
     select,
     tuple_,
@@ -26,6 +25,7 @@ from sqlalchemy import (
 )
 
 from inlay_core.application.ports import (
+    MessageOutcome,
     Page,
     ReportRow,
     ReportSearch,
@@ -72,7 +72,7 @@ class SqlPatients:
 
     def add(self, patient: Patient) -> None:
         self._statements.changed.add((Kind.PATIENT, patient.id))
-        self._statements.run(insert(PATIENTS).values(mapping.patient_values(patient)))
+        self._statements.insert(PATIENTS, mapping.patient_values(patient))
 
     def save(self, patient: Patient) -> None:
         self._statements.changed.add((Kind.PATIENT, patient.id))
@@ -107,7 +107,7 @@ class SqlOrders:
 
     def add(self, order: Order) -> None:
         self._statements.changed.add((Kind.ORDER, order.id))
-        self._statements.run(insert(ORDERS).values(mapping.order_values(order)))
+        self._statements.insert(ORDERS, mapping.order_values(order))
 
     def save(self, order: Order) -> None:
         self._statements.changed.add((Kind.ORDER, order.id))
@@ -154,7 +154,7 @@ class SqlPriors:
 
     def add(self, prior: PriorReport) -> None:
         self._statements.changed.add((Kind.PRIOR, prior.id))
-        self._statements.run(insert(PRIOR_REPORTS).values(mapping.prior_values(prior)))
+        self._statements.insert(PRIOR_REPORTS, mapping.prior_values(prior))
 
     def save(self, prior: PriorReport) -> None:
         self._statements.changed.add((Kind.PRIOR, prior.id))
@@ -184,13 +184,13 @@ class SqlReports:
 
     def add(self, report: Report) -> None:
         self._statements.changed.add((Kind.REPORT, report.id))
-        self._statements.run(insert(REPORTS).values(mapping.report_values(report)))
-        self._statements.run(insert(REPORT_VERSIONS).values(mapping.version_values(report)))
+        self._statements.insert(REPORTS, mapping.report_values(report))
+        self._statements.insert(REPORT_VERSIONS, mapping.version_values(report))
 
     def save(self, report: Report) -> None:
         self._statements.changed.add((Kind.REPORT, report.id))
         _save_next_version(self._statements, REPORTS, mapping.report_values(report))
-        self._statements.run(insert(REPORT_VERSIONS).values(mapping.version_values(report)))
+        self._statements.insert(REPORT_VERSIONS, mapping.version_values(report))
 
     def get(self, report_id: str) -> Report | None:
         return self._one(_newest().where(REPORTS.c.id == report_id))
@@ -315,7 +315,7 @@ class SqlJobs:
 
     def add(self, job: Job) -> None:
         self._statements.changed.add((Kind.JOB, job.id))
-        self._statements.run(insert(JOBS).values(mapping.job_values(job)))
+        self._statements.insert(JOBS, mapping.job_values(job))
 
     def save(self, job: Job, *, fence: int) -> None:
         self._statements.changed.add((Kind.JOB, job.id))
@@ -428,7 +428,7 @@ class SqlMessages:
 
     def add(self, message: StoredMessage) -> None:
         self._statements.changed.add((Kind.MESSAGE, message.id))
-        self._statements.run(insert(MESSAGES).values(mapping.message_values(message)))
+        self._statements.insert(MESSAGES, mapping.message_values(message))
 
     def replace(self, message: StoredMessage) -> None:
         self._statements.changed.add((Kind.MESSAGE, message.id))
@@ -441,13 +441,33 @@ class SqlMessages:
         row = self._statements.one(select(MESSAGES).where(where))
         return mapping.message_of(row) if row else None
 
-    def has_control_id(self, application: str, facility: str, control_id: str) -> bool:
-        where = _of_sender(application, facility, control_id)
-        return self._statements.one(select(MESSAGES.c.id).where(where).limit(1)) is not None
+    def digests(self, application: str, facility: str, control_id: str) -> Sequence[str]:
+        query = select(MESSAGES.c.sha256).where(_of_sender(application, facility, control_id))
+        return [row.sha256 for row in self._statements.all(query)]
 
     def get(self, message_id: str) -> StoredMessage | None:
         row = self._statements.one(select(MESSAGES).where(MESSAGES.c.id == message_id))
         return mapping.message_of(row) if row else None
+
+    def received(
+        self,
+        *,
+        outcome: MessageOutcome | None = None,
+        since: datetime | None = None,
+        application: str | None = None,
+        after: tuple[datetime, str] | None = None,
+        limit: int = 100,
+    ) -> Sequence[StoredMessage]:
+        query = select(MESSAGES).order_by(MESSAGES.c.received_at, MESSAGES.c.id).limit(limit)
+        if outcome is not None:
+            query = query.where(MESSAGES.c.outcome == outcome.value)
+        if since is not None:
+            query = query.where(MESSAGES.c.received_at >= since)
+        if application is not None:
+            query = query.where(MESSAGES.c.sending_application == application)
+        if after is not None:
+            query = query.where(tuple_(MESSAGES.c.received_at, MESSAGES.c.id) > tuple_(*after))
+        return [mapping.message_of(row) for row in self._statements.all(query)]
 
 
 def _of_sender(application: str, facility: str, control_id: str) -> ColumnElement[bool]:
@@ -475,7 +495,7 @@ class SqlProgressRows:
         }
         changed = self._statements.run(update(PROGRESS).where(PROGRESS.c.job_id == progress.job_id).values(values))
         if changed.rowcount == 0:
-            self._statements.run(insert(PROGRESS).values(values | {"job_id": progress.job_id}))
+            self._statements.insert(PROGRESS, values | {"job_id": progress.job_id})
 
     def get(self, job_id: str) -> StepProgress | None:
         row = self._statements.one(select(PROGRESS).where(PROGRESS.c.job_id == job_id))
@@ -497,4 +517,4 @@ class SqlSwitches:
         values = {"is_on": switch.on, "changed_at": switch.changed_at, "changed_by": switch.changed_by}
         changed = self._statements.run(update(SWITCHES).where(SWITCHES.c.name == switch.name).values(values))
         if changed.rowcount == 0:
-            self._statements.run(insert(SWITCHES).values(values | {"name": switch.name}))
+            self._statements.insert(SWITCHES, values | {"name": switch.name})

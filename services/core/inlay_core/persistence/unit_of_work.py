@@ -89,16 +89,15 @@ class SqlUnitOfWork:
             raise Fault("audit-event-missing", f"A change of {kinds} has no audit event.")
         if self._read_only and self._statements.changed:
             raise Fault("read-only", "This unit of work only reads.")
+        self._statements.flush()
         try:
             self._connection.commit()
         except DBAPIError as error:
             raise translated(error) from None
-        self._statements.changed.clear()
-        self._statements.recorded.clear()
+        self._statements.forget()
 
     def rollback(self) -> None:
         """Forget everything since the beginning."""
         if self._connection is not None:
             self._connection.rollback()
-            self._statements.changed.clear()
-            self._statements.recorded.clear()
+            self._statements.forget()
