@@ -422,7 +422,7 @@ def test_no_prompt_holds_what_is_planted(tmp_path: Path, monkeypatch: pytest.Mon
         prompts.append(build_prompt(*given, **named))
         return prompts[-1]
 
-    monkeypatch.setattr("inlay_model.engine.build_prompt", kept)
+    monkeypatch.setattr("inlay_model.encoding.build_prompt", kept)
     engine = load_model(site.settings)
     assert isinstance(engine, Engine)
     with listening(site.services) as port, Wire(port) as wire:

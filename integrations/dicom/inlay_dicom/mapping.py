@@ -176,8 +176,14 @@ def priors_of(order: Order, archive: Archive, zone: tzinfo) -> list[PriorStudy]:
             return []  # Nothing that can be understood will be so the next time.
         raise Unavailable(f"archive-{problem.code}", problem.message) from None
     return [
-        # Its date is the one on the spot, which is kept with the moment.
-        PriorStudy(one.study_instance_uid, one.studied_at.astimezone(zone), _plain(one.description), one.modalities)
+        PriorStudy(
+            study_instance_uid=one.study_instance_uid,
+            # Its date is the one on the spot, which is kept with the moment.
+            studied_at=one.studied_at.astimezone(zone),
+            description=_plain(one.description),
+            modalities=one.modalities,
+            accession_number=one.accession_number,
+        )
         for one in found
         if one.studied_at is not None and _is_prior(one, order)
     ]

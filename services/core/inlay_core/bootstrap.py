@@ -16,6 +16,7 @@ from inlay_core.persistence.engine import open_database
 from inlay_core.persistence.unit_of_work import SqlUnitOfWork
 from inlay_core.progress import RedisProgress, RowProgress
 from inlay_core.settings import Settings
+from inlay_core.targets import result_targets
 
 
 def clock() -> datetime:
@@ -88,6 +89,7 @@ def site_of(settings: Settings) -> Site:
             imported_text_allowed=settings.prompt_with_reason,
         ),
         destinations=_destinations(settings),
+        results=tuple(target.filter for target in result_targets(settings)),
         lease_seconds=settings.lease_seconds,
         max_attempts=settings.max_attempts,
         max_open_jobs=settings.max_open_jobs,
@@ -95,8 +97,7 @@ def site_of(settings: Settings) -> Site:
 
 
 def _destinations(settings: Settings) -> tuple[str, ...]:
-    wanted = ((Destination.ORU, settings.oru_target), (Destination.DICOM, settings.dicom_reports))
-    return tuple(destination for destination, target in wanted if target)
+    return (Destination.DICOM,) if settings.dicom_reports else ()
 
 
 def unit_of_work(settings: Settings, *, read_only: bool = False) -> UnitOfWork:

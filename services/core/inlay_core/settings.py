@@ -40,11 +40,17 @@ class Settings:
     mllp_max_frame: int = _setting(1_048_576, "Largest HL7 message in bytes; a larger one closes the connection.")
     mllp_max_connections: int = _setting(100, "MLLP connections at a time.")
     mllp_stall_seconds: float = _setting(30.0, "How long a message that has begun may stand still.")
+    mllp_tls_certificate: str = _setting("", "PEM file: the listener's certificate. Empty: MLLP without TLS.")
+    mllp_tls_key: str = _setting("", "PEM file: the key of INLAY_MLLP_TLS_CERTIFICATE.")
+    mllp_tls_clients: str = _setting(
+        "", "PEM file: authorities whose clients may connect. Empty: TLS without client certificates."
+    )
     mllp_charset: str = _setting("windows-1252", "Character set of senders that leave MSH-18 empty.")
     hl7_mapping: str = _setting("", "TOML file: what holds per sending application. Empty: IHE RAD-4 for all.")
     application: str = _setting("INLAY", "Our name in HL7 messages (MSH-3).")
     facility: str = _setting("INLAY", "Our facility in HL7 messages (MSH-4).")
     oru_target: str = _setting("", "host:port that gets ORU^R01 for drafts and signed reports. Empty: none.")
+    hl7_targets: str = _setting("", "TOML file: further targets of results, with filters and TLS. Empty: none.")
     oru_timeout_seconds: float = _setting(10.0, "How long to wait for the acknowledgement of an ORU.")
     dicom_host: str = _setting("127.0.0.1", "Address of the DICOM listener (C-ECHO, C-STORE).")
     dicom_port: int = _setting(11112, "Port of the DICOM listener.")
@@ -67,6 +73,10 @@ class Settings:
         False, "Let the demonstration model read studies that are no phantoms. Its words say nothing about them."
     )
     steps: int = _setting(16, "Denoising steps of a draft or an infill, unless the request says otherwise.")
+    jobs_together: int = _setting(
+        1, "Waiting jobs that a worker takes at once and denoises in one batch. More than 1 pays on a GPU."
+    )
+    metrics_port: int = _setting(0, "Port of a worker's Prometheus metrics, on INLAY_HTTP_HOST. 0: none.")
     report_style: str = _setting("", "Style of drafts, one that the model was trained in. Empty: its first.")
     draft: bool = _setting(True, "Intended use: drafts from images.")
     infill: bool = _setting(True, "Intended use: infill between locked fragments.")
@@ -142,6 +152,8 @@ def _checked(settings: Settings) -> Settings:
         if getattr(settings, name) not in choices:
             raise Invalid("bad-setting", f"Expected one of {', '.join(filter(None, choices))}.", PREFIX + name.upper())
     _ = settings.zone  # Raises for one that does not exist.
+    if settings.jobs_together < 1:
+        raise Invalid("bad-setting", "Expected at least 1.", "INLAY_JOBS_TOGETHER")
     return settings
 
 

@@ -19,12 +19,15 @@ from inlay_core.domain.errors import Unavailable
 from inlay_core.logs import configure_logs, get_logger
 from inlay_core.messaging import CeleryWakeup, celery_app
 from inlay_core.settings import Settings
+from inlay_core.targets import ResultTarget, result_targets
 from inlay_dicom.archive import Archive
 from inlay_dicom.mapping import ArchiveImages, FolderImages
 from inlay_gateway.delivery import Books, Oru, Sent, deliver_result, deliver_wakeups
 from inlay_gateway.dicom import archives, sender_of, site_of, store_of
 from inlay_gateway.documents import Documents, deliver_document
+from inlay_gateway.printing import printed_result
 from inlay_gateway.sweepers import compare, queue_arrived, reclaim, seal, wake
+from inlay_gateway.tls import client_context
 from inlay_hl7.client import MllpClient
 
 LOG: Final = get_logger(__name__)
@@ -61,7 +64,7 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     try:
-        LOG.info("relay.ready", destination="oru" if settings.oru_target else None)
+        LOG.info("relay.ready", destination=[target.destination for target in result_targets(settings)])
         work(duties(services, CeleryWakeup(celery_app(settings))), stopped)
         LOG.info("relay.stopped")
     finally:
@@ -93,13 +96,18 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
     if sender is not None:
         documents = Documents(sender, settings.facility, settings.zone, services.images)
         all_of_them.append(Duty("documents", _OUTBOX_SECONDS, lambda: _told(deliver_document(books, documents))))
-    if settings.oru_address is not None:
-        host, port = settings.oru_address
-        timeout = settings.oru_timeout_seconds
-        client = MllpClient(host, port, timeout=timeout)
-        oru = Oru(client, settings.application, settings.facility, timeout)
-        all_of_them.append(Duty("results", _OUTBOX_SECONDS, lambda: _told(deliver_result(books, oru))))
+    all_of_them += [_results_duty(books, target, settings) for target in result_targets(settings)]
     return all_of_them
+
+
+def _results_duty(books: Books, target: ResultTarget, settings: Settings) -> Duty:
+    """Each target has a thread and a connection of its own: one that is away keeps no other waiting."""
+    tls = client_context(target.tls) if target.tls else None
+    name = target.tls.server_name if target.tls else ""
+    client = MllpClient(target.host, target.port, timeout=target.timeout_seconds, tls=tls, server_name=name)
+    printed = printed_result if target.pdf else None
+    oru = Oru(target, client, settings.application, settings.facility, printed)
+    return Duty(f"results {target.destination}", _OUTBOX_SECONDS, lambda: _told(deliver_result(books, oru)))
 
 
 def _images_duty(books: Books, images: ImageSource, pause: float, name: str = "images") -> Duty:

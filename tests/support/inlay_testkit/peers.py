@@ -54,8 +54,11 @@ def redis_server() -> Iterator[str]:
 
 
 @contextmanager
-def postgres_server() -> Iterator[str]:
-    """An empty PostgreSQL cluster; yields a SQLAlchemy URL (psycopg 3) of a superuser's database."""
+def postgres_server(*, durable: bool = False) -> Iterator[str]:
+    """An empty PostgreSQL cluster; yields a SQLAlchemy URL (psycopg 3) of a superuser's database.
+
+    `durable` ones wait for the disk, as a hospital's does; tests of other things need not.
+    """
     initdb, postgres = find_program("initdb"), find_program("postgres")
     user = _unprivileged_user()
     folder = Path(tempfile.mkdtemp(prefix="inlay-postgres-"))
@@ -79,8 +82,12 @@ def postgres_server() -> Iterator[str]:
             capture_output=True,
             env=_plain_env(),
         )
-        # Durability is not what is tested here, so the disk is not waited for.
-        settings = ["fsync=off", "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}", f"port={port}"]
+        settings = [
+            f"fsync={'on' if durable else 'off'}",
+            "listen_addresses=127.0.0.1",
+            f"unix_socket_directories={folder}",
+            f"port={port}",
+        ]
         command = [str(postgres), "-D", str(data), *(part for item in settings for part in ("-c", item))]
         with running(command, folder / "log", lambda: _postgres_answers(port), user=user):
             yield f"postgresql+psycopg://inlay@127.0.0.1:{port}/postgres"

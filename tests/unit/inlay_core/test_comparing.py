@@ -11,6 +11,7 @@ from inlay_core.domain.errors import Unavailable
 from inlay_core.domain.fragment import Origin
 from inlay_core.domain.infill import Gap, InfillRequest, InfillSection, KeptText, LockRef
 from inlay_core.domain.order import Order, PriorStudy
+from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
 from inlay_dicom.archive import ArchiveProblem, StudyFound, Wanted
 from inlay_dicom.mapping import priors_of
 from inlay_gateway.delivery import Books
@@ -106,6 +107,37 @@ def test_the_impression_of_our_own_signed_report_comes_along(memory: Memory, war
     signing.sign(*ward.trio, RADIOLOGIST, earlier.id, expected_version=earlier.version)
     ward.draft()
     assert comparison(ward, report.id)[1] == ("Its impression: No acute findings. ", Origin.IMPORTED)
+
+
+@pytest.mark.parametrize(
+    ("status", "accession", "shown"),
+    [
+        (PriorStatus.FINAL, "A0", True),
+        (PriorStatus.PRELIMINARY, "A0", False),
+        (PriorStatus.WITHDRAWN, "A0", False),
+        (PriorStatus.FINAL, "A5", False),
+    ],
+)
+def test_the_impression_of_another_systems_report(
+    memory: Memory, ward: Ward, status: PriorStatus, accession: str, shown: bool
+) -> None:
+    """A final report of the RIS about the study's accession number lends its impression; a withdrawn one does not."""
+    report = ward.order("1")
+    prior = PriorReport(
+        "p1",
+        order_of(ward, report.id).patient,
+        "RIS",
+        "N1",
+        status,
+        (PriorSection("59776-5", "Findings", "Much."), PriorSection("19005-8", "Impression", "Old scar. ")),
+        accession_number=accession,
+        reported_at=LAST_YEAR,
+    )
+    memory.world.priors[prior.id] = prior
+    swept(memory, ward, Archive(study()))
+    ward.draft()
+    texts = [text for text, _ in comparison(ward, report.id)]
+    assert texts == ["Thorax, 2025-01-02. "] + ["Its impression: Old scar. "] * shown
 
 
 @pytest.mark.parametrize(

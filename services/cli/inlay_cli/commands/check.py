@@ -124,14 +124,21 @@ def _images(settings: "Settings") -> str:
 
 
 def _results(settings: "Settings") -> str:
-    target = settings.oru_address
-    if target is None:
-        return "no results are sent (INLAY_ORU_TARGET is empty)"
+    from inlay_core.domain.errors import Invalid
+    from inlay_core.targets import result_targets
+
     try:
-        socket.create_connection(target, timeout=REACH_SECONDS).close()
-    except OSError as error:
-        raise Unreachable(f"{target[0]}:{target[1]} does not answer ({type(error).__name__})") from error
-    return f"{target[0]}:{target[1]} answers"
+        targets = result_targets(settings)
+    except Invalid as error:
+        raise Unreachable(str(error)) from error
+    if not targets:
+        return "no results are sent (INLAY_ORU_TARGET and INLAY_HL7_TARGETS are empty)"
+    for target in targets:
+        try:
+            socket.create_connection((target.host, target.port), timeout=REACH_SECONDS).close()
+        except OSError as error:
+            raise Unreachable(f"{target.host}:{target.port} does not answer ({type(error).__name__})") from error
+    return ", ".join(f"{target.host}:{target.port} answers" for target in targets)
 
 
 def _listening(host: str, port: int) -> str:

@@ -16,7 +16,11 @@ from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.job import JobKind, JobState
 from inlay_core.domain.order import Order, PriorStudy
+from inlay_core.domain.prior import PriorReport, PriorStatus
 
+# LOINC, as OBX-3 names the impression (PS3.20 section 9).
+_IMPRESSION: Final = "19005-8"
+_ANSWERED: Final = frozenset({PriorStatus.FINAL, PriorStatus.CORRECTED})
 # A radiologist compares with the last film or two; a list of twenty would hide them.
 MOST_PRIORS: Final = 3
 
@@ -53,14 +57,27 @@ def keep_priors(
 
 
 def comparisons(uow: UnitOfWork, order: Order) -> list[tuple[PriorStudy, str]]:
-    """The order's prior studies, each with the impression of our own signed report about it, if there is one."""
-    return [(prior, _impression(uow, order, prior)) for prior in order.priors or ()]
+    """The order's prior studies, each with the impression of a report about it that somebody answers for, if known."""
+    if not order.priors:
+        return []
+    patient_id = order.patient.merged_into or order.patient.id
+    patients = [patient_id, *(patient.id for patient in uow.patients.merged_into(patient_id))]
+    others = uow.priors.of_patients(patients)
+    return [(prior, _own(uow, patients, prior) or _of_others(others, prior)) for prior in order.priors]
 
 
-def _impression(uow: UnitOfWork, order: Order, prior: PriorStudy) -> str:
+def _own(uow: UnitOfWork, patients: Sequence[str], prior: PriorStudy) -> str:
     for other in uow.orders.by_study(prior.study_instance_uid):
         report = uow.reports.by_order(other.id)
-        if other.patient.id == order.patient.id and report is not None and report.is_signed:
+        if other.patient.id in patients and report is not None and report.is_signed:
             section = report.section("impression")
             return section.text.strip() if section else ""
+    return ""
+
+
+def _of_others(reports: Sequence[PriorReport], prior: PriorStudy) -> str:
+    """The impression of another system's report, which is about this study by its accession number."""
+    for report in reports:
+        if prior.accession_number and report.accession_number == prior.accession_number and report.status in _ANSWERED:
+            return " ".join(s.text.strip() for s in report.sections if s.code == _IMPRESSION)
     return ""

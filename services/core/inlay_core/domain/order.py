@@ -26,6 +26,7 @@ class OrderStatus(StrEnum):
     """Where the imaging procedure stands, as the RIS tells it."""
 
     SCHEDULED = "scheduled"
+    ON_HOLD = "on-hold"
     IN_PROGRESS = "in-progress"
     COMPLETED = "completed"
     CANCELLED = "cancelled"
@@ -55,6 +56,7 @@ class PriorStudy:
     studied_at: datetime
     description: str = ""
     modalities: tuple[str, ...] = ()
+    accession_number: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,9 @@ class Order:
     accession_number: str | None = None
     accession_assigner: str = ""
     study_instance_uid: str | None = None
+    requested_procedure_id: str | None = None
+    # Scheduled procedure steps of the accession.
+    steps: tuple[str, ...] = ()
     procedure: Procedure = Procedure()
     modality: str | None = None
     reason: str | None = None

@@ -23,6 +23,7 @@ from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.lifecycle import Event, Status
 from inlay_core.domain.order import Order, OrderStatus, Priority, PriorStudy, Procedure
 from inlay_core.domain.patient import Patient, PersonName, Provider
+from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
 from inlay_core.domain.report import Author, Report, Signature
 
 Values = dict[str, Any]
@@ -38,6 +39,7 @@ def patient_values(patient: Patient) -> Values:
         "name": asdict(patient.name) if patient.name else None,
         "birth_date": patient.birth_date,
         "sex": patient.sex,
+        "merged_into": patient.merged_into,
         "message_time": patient.message_time,
         "version": patient.version,
         "updated_at": patient.updated_at,
@@ -53,6 +55,7 @@ def patient_of(row: Row[Any]) -> Patient:
         name=PersonName(**row.name) if row.name else None,
         birth_date=row.birth_date,
         sex=row.sex,
+        merged_into=row.merged_into,
         message_time=row.message_time,
         version=row.version,
         updated_at=row.updated_at,
@@ -69,6 +72,8 @@ def order_values(order: Order) -> Values:
         "accession_number": order.accession_number,
         "accession_assigner": order.accession_assigner,
         "study_instance_uid": order.study_instance_uid,
+        "requested_procedure_id": order.requested_procedure_id,
+        "steps": list(order.steps) or None,
         "patient_id": order.patient.id,
         "procedure_code": order.procedure.code,
         "procedure_system": order.procedure.system,
@@ -99,6 +104,8 @@ def order_of(row: Row[Any], patient: Patient) -> Order:
         accession_number=row.accession_number,
         accession_assigner=row.accession_assigner,
         study_instance_uid=row.study_instance_uid,
+        requested_procedure_id=row.requested_procedure_id,
+        steps=tuple(row.steps or ()),
         procedure=Procedure(row.procedure_code, row.procedure_system, row.procedure_text),
         modality=row.modality,
         reason=row.reason,
@@ -121,13 +128,53 @@ def _prior_body(prior: PriorStudy) -> Values:
 
 def _prior_of(body: Mapping[str, Any]) -> PriorStudy:
     at = datetime.fromisoformat(body["studied_at"])
-    return PriorStudy(body["study_instance_uid"], at, body["description"], tuple(body["modalities"]))
+    return PriorStudy(
+        body["study_instance_uid"], at, body["description"], tuple(body["modalities"]), body["accession_number"]
+    )
 
 
 def _provider_of(body: Mapping[str, Any] | None) -> Provider | None:
     if body is None:
         return None
     return Provider(body["identifier"], PersonName(**body["name"]) if body["name"] else None)
+
+
+_SAME_COLUMNS = (
+    "id",
+    "assigner",
+    "number",
+    "accession_number",
+    "procedure_code",
+    "procedure_system",
+    "procedure_text",
+    "modality",
+    "performed_at",
+    "reported_at",
+    "message_time",
+    "version",
+    "created_at",
+    "updated_at",
+)
+
+
+def prior_values(prior: PriorReport) -> Values:
+    """Columns of `prior_reports`."""
+    same = {name: getattr(prior, name) for name in _SAME_COLUMNS}
+    return same | {
+        "patient_id": prior.patient.id,
+        "status": prior.status.value,
+        "sections": [[section.code, section.title, section.text] for section in prior.sections],
+    }
+
+
+def prior_of(row: Row[Any], patient: Patient) -> PriorReport:
+    """The prior report in a row of `prior_reports`."""
+    return PriorReport(
+        patient=patient,
+        status=PriorStatus(row.status),
+        sections=tuple(PriorSection(*section) for section in row.sections),
+        **{name: getattr(row, name) for name in _SAME_COLUMNS},
+    )
 
 
 def report_values(report: Report) -> Values:
@@ -334,6 +381,7 @@ def item_of(row: Row[Any]) -> OutboxItem:
         lease_until=row.lease_until,
         last_error=row.last_error,
         delivered_at=row.delivered_at,
+        message=row.message,
     )
 
 
