@@ -55,6 +55,9 @@ class Settings:
     dicom_host: str = _setting("127.0.0.1", "Address of the DICOM listener (C-ECHO, C-STORE).")
     dicom_port: int = _setting(11112, "Port of the DICOM listener.")
     dicom_config: str = _setting("", "TOML file: who may send images, which archive is asked, where reports go.")
+    dicom_reports: str = _setting(
+        "", "Where signed reports go as DICOM SR: dicomweb or dimse, as INLAY_DICOM_CONFIG names it. Empty: nowhere."
+    )
     images_folder: str = _setting("", "Watched folder of DICOM files. Empty: images in INLAY_HOME.")
     time_zone: str = _setting("UTC", "Time zone of images that name none, for instance Europe/Vienna.")
     model: str = _setting("", "Checkpoint: a folder or a hub id. Empty: the demonstration checkpoint that is shipped.")
@@ -79,7 +82,7 @@ class Settings:
     infill: bool = _setting(True, "Intended use: infill between locked fragments.")
     kill_switch: bool = _setting(False, "Stop all generation; reading and signing go on.")
     prompt_with_reason: bool = _setting(
-        False, "Let the order's free text (identifying) and imported text reach the model."
+        False, "Let the order's free text (identifying) and imported text (earlier studies) reach the model."
     )
     fhir_draft_status: str = _setting("partial", "DiagnosticReport.status of drafts: partial or preliminary.")
     auth: str = _setting("embedded", "embedded: a key pair in INLAY_HOME, loopback only. jwt: INLAY_JWKS_FILE decides.")
@@ -136,6 +139,7 @@ class Settings:
 
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "precision": ("bf16", "fp8", "4bit"),
+    "dicom_reports": ("", "dicomweb", "dimse"),
     "fhir_draft_status": ("partial", "preliminary"),
     "auth": ("embedded", "jwt"),
     "log_level": ("debug", "info", "warning", "error"),
@@ -146,7 +150,7 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 def _checked(settings: Settings) -> Settings:
     for name, choices in _CHOICES.items():
         if getattr(settings, name) not in choices:
-            raise Invalid("bad-setting", f"Expected one of {', '.join(choices)}.", PREFIX + name.upper())
+            raise Invalid("bad-setting", f"Expected one of {', '.join(filter(None, choices))}.", PREFIX + name.upper())
     _ = settings.zone  # Raises for one that does not exist.
     if settings.jobs_together < 1:
         raise Invalid("bad-setting", "Expected at least 1.", "INLAY_JOBS_TOGETHER")

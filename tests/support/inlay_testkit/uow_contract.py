@@ -38,7 +38,7 @@ from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, Sectio
 from inlay_core.domain.infill import Fill, Gap, InfillRequest, InfillSection, LockRef
 from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.lifecycle import Status
-from inlay_core.domain.order import Order, OrderStatus, Priority, Procedure
+from inlay_core.domain.order import Order, OrderStatus, Priority, PriorStudy, Procedure
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
 from inlay_core.domain.report import Report
@@ -828,6 +828,7 @@ def _order(order_id: str = "ord") -> Order:
         ordering_provider=Provider("17", PersonName("House", "Gregory")),
         scheduled_at=EVERY_MOMENT,
         studied_at=EVERY_MOMENT,
+        priors=(PriorStudy("1.2.9", EVERY_MOMENT, "Thorax", ("DX", "SR"), "A9"), PriorStudy("1.2.10", EVERY_MOMENT)),
         status=OrderStatus.IN_PROGRESS,
         message_time=EVERY_MOMENT,
         created_at=MONDAY,

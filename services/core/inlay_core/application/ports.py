@@ -417,6 +417,7 @@ class Destination(StrEnum):
 
     CELERY = "celery"
     ORU = "oru"
+    DICOM = "dicom"
 
 
 class Delivery(StrEnum):

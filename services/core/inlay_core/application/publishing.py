@@ -51,6 +51,8 @@ def publish_report(act: Act, report: Report) -> None:
     order = act.uow.orders.get(report.order_id) if act.site.results else None
     filtered = [each.destination for each in act.site.results if order is not None and each.takes(report, order)]
     for destination in (*act.site.destinations, *filtered):
+        if destination == Destination.DICOM and not report.is_signed:
+            continue  # An archive keeps documents for ever: it gets what somebody answers for.
         item_id = act.new_id()
         payload = {"report_id": report.id, "version": report.version, "status": str(report.status)}
         act.uow.outbox.add(

@@ -84,6 +84,7 @@ class Tag(StrEnum):
     CLINICIAN_REPORT_FAILED = "clinician:report:failed"
     CLINICIAN_JOB_QUEUED = "clinician:job:queued"
     CLINICIAN_JOB_CANCELLED = "clinician:job:cancelled"
+    RELAY_ORDER_COMPARED = "relay:order:compared"
     RELAY_REPORT_SENT = "relay:report:sent"
     RELAY_REPORT_UNDELIVERABLE = "relay:report:undeliverable"
     READER_REPORT_READ = "reader:report:read"

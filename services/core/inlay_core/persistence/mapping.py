@@ -21,7 +21,7 @@ from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, Sectio
 from inlay_core.domain.identity import ActorKind
 from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.lifecycle import Event, Status
-from inlay_core.domain.order import Order, OrderStatus, Priority, Procedure
+from inlay_core.domain.order import Order, OrderStatus, Priority, PriorStudy, Procedure
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
 from inlay_core.domain.report import Author, Report, Signature
@@ -84,6 +84,7 @@ def order_values(order: Order) -> Values:
         "ordering_provider": asdict(order.ordering_provider) if order.ordering_provider else None,
         "scheduled_at": order.scheduled_at,
         "studied_at": order.studied_at,
+        "priors": None if order.priors is None else [_prior_body(prior) for prior in order.priors],
         "status": order.status.value,
         "message_time": order.message_time,
         "version": order.version,
@@ -112,11 +113,23 @@ def order_of(row: Row[Any], patient: Patient) -> Order:
         ordering_provider=_provider_of(row.ordering_provider),
         scheduled_at=row.scheduled_at,
         studied_at=row.studied_at,
+        priors=None if row.priors is None else tuple(_prior_of(body) for body in row.priors),
         status=OrderStatus(row.status),
         message_time=row.message_time,
         version=row.version,
         created_at=row.created_at,
         updated_at=row.updated_at,
+    )
+
+
+def _prior_body(prior: PriorStudy) -> Values:
+    return asdict(prior) | {"studied_at": prior.studied_at.isoformat()}
+
+
+def _prior_of(body: Mapping[str, Any]) -> PriorStudy:
+    at = datetime.fromisoformat(body["studied_at"])
+    return PriorStudy(
+        body["study_instance_uid"], at, body["description"], tuple(body["modalities"]), body["accession_number"]
     )
 
 

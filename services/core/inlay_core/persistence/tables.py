@@ -81,6 +81,7 @@ ORDERS: Final = Table(
     Column("ordering_provider", JsonText),
     Column("scheduled_at", Moment),
     Column("studied_at", Moment),
+    Column("priors", JsonText),
     Column("status", String(32), nullable=False),
     Column("message_time", Moment),
     Column("version", Integer, nullable=False),
