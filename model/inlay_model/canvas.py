@@ -6,7 +6,7 @@ Every sentence is tokenised by itself with the blank before it, so that a lock h
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inlay_model.errors import CanvasOverflow
@@ -16,7 +16,6 @@ from inlay_model.tokens import Control, Tokenizer, control_tokens, encode_plain
 
 # A sentence ends at . ! or ? (with closing quotes or brackets) before a blank. Decimal numbers have no blank.
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]»”’]*\s+")
-_WORD = re.compile(r"\S+")
 
 
 def header(index: int, section_name: str) -> str:
@@ -31,19 +30,9 @@ def encode_header(tokenizer: Tokenizer, index: int, section_name: str) -> list[i
 
 def sentences(text: str) -> list[str]:
     """The sentences of a text, stripped, runs of blanks made one: what the model is shown of a fragment."""
-    return [sentence for sentence, _ in sentence_places(text)]
-
-
-def sentence_places(text: str) -> list[tuple[str, tuple[int, ...]]]:
-    """The sentences as `sentences` gives them, each with the place in the text of every one of its characters."""
     cut = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
-    found = []
-    for start, end in itertools.pairwise(cut):
-        words = [(start + word.start(), word[0]) for word in _WORD.finditer(text[start:end])]
-        places = [at for begin, word in words for at in (begin - 1, *range(begin, begin + len(word)))][1:]
-        if words:
-            found.append((" ".join(word for _, word in words), tuple(places)))
-    return found
+    pieces = (" ".join(text[start:end].split()) for start, end in itertools.pairwise(cut))
+    return [piece for piece in pieces if piece]
 
 
 def encode_fragment(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -111,8 +100,8 @@ class Blocks:
     def _only_headers(self, at: int) -> bool:
         return at in self.bare and at > 0
 
-    def only(self, hole: int, written: Sequence[Sequence[int]]) -> "Blocks":
-        """The request with this hole alone: those before it hold what was written, those after it are closed.
+    def filled(self, written: Mapping[int, Sequence[int]]) -> "Blocks":
+        """The request with these holes, by number, holding what was written; the others stay open.
 
         What follows the last lock is left open where it is to be written as a draft is (`trailing`).
         """
@@ -120,10 +109,8 @@ class Blocks:
         end = self.parts.index(holes[len(holes) - self.trailing]) if self.trailing else len(self.parts)
         parts: list[tuple[int, ...] | Hole] = []
         for part in self.parts[:end]:
-            if not isinstance(part, Hole):
-                parts.append(part)
-            elif (at := holes.index(part)) <= hole:
-                parts.append(part if at == hole else tuple(written[at]))
+            ids = written.get(holes.index(part)) if isinstance(part, Hole) else None
+            parts.append(part if ids is None else tuple(ids))
         return Blocks(tuple(parts), open_end=bool(self.trailing))
 
     def closed(self) -> "Blocks":

@@ -1,4 +1,4 @@
-"""Filling gaps: in reading order, each with what was written before it as locked text; the free end like a draft."""
+"""Filling gaps in reading order: what was written before is locked, what comes after is open; the end like a draft."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,12 +8,12 @@ import torch
 
 from inlay_model.answer import open_ended
 from inlay_model.call import Call
-from inlay_model.canvas import Frame, Hole, Layout, encode_fragment, header
+from inlay_model.canvas import Frame, Hole, Layout, encode_fragment, header, sentences
 from inlay_model.errors import CanvasOverflow
-from inlay_model.gaps import Policy, Scored, Search
+from inlay_model.gaps import Policy, Search
 from inlay_model.loading import Checkpoint
 from inlay_model.passes import Passes
-from inlay_model.request import Gap
+from inlay_model.request import Gap, Lock
 from inlay_model.transcript import (
     decode,
     ends_sentence,
@@ -50,8 +50,8 @@ class Filling:
     def fill(self, frame: Frame) -> Passes[Attempt]:
         """Fill the gaps in reading order, each with what was written before it as locked text.
 
-        Several gaps of unknown length at once would make each other's surroundings improbable: with one open gap at a
-        time the length search and the model see what they see with a single gap.
+        The gaps after it stand open, of a typical length. Were they closed, the model would see a report in which
+        sentences are missing and only one place for them, and would write what belongs into the others there too.
         """
         holes = frame.blocks.holes
         unfinished = open_ended(self.call.sections)
@@ -60,22 +60,31 @@ class Filling:
         trailing = frame.blocks.trailing if not any(_is_bounded(hole.gap) for hole in holes) else 0
         if trailing != frame.blocks.trailing:
             frame = replace(frame, blocks=frame.blocks.closed())
+        # A trailing part needs at least a header and the end of turn.
+        frame = replace(frame, reserved=_TAIL * bool(trailing))
+        # Of gaps side by side the first holds what there is to say.
+        doubled = {hole for hole in range(1, len(holes)) if _side_by_side(holes[hole - 1], holes[hole])}
         for hole, place in enumerate(holes[: len(holes) - trailing]):
-            if hole and _side_by_side(holes[hole - 1], place):
-                # The gap before it holds what there is to say.
+            if hole in doubled:
                 attempts.append(replace(attempts[-1], texts=("",), steps=0))
                 written.append([])
                 continue
-            # A trailing part needs at least a header and the end of turn.
-            reserved = sum(later.gap.min_tokens for later in holes[hole + 1 :]) + _TAIL * bool(trailing)
-            single = replace(frame, blocks=frame.blocks.only(hole, written), reserved=reserved)
-            attempts.append((yield from self._fill_one(single, open_ended=unfinished[hole])))
+            settled = dict.fromkeys(doubled, ()) | dict(enumerate(written))
+            here = replace(frame, blocks=frame.blocks.filled(settled))
+            said = self._said_beside(place, attempts)
+            attempts.append((yield from self._fill_first(here, said, open_ended=unfinished[hole])))
             written.append(self._as_written(attempts[-1], place.gap))
         if trailing:
             return (yield from self._fill_trailing(frame, attempts, written))
         return attempts[0] if len(attempts) == 1 else _joint(frame, attempts, written)
 
-    def _fill_one(self, frame: Frame, *, open_ended: bool) -> Passes[Attempt]:
+    def _said_beside(self, place: Hole, attempts: Sequence[Attempt]) -> frozenset[str]:
+        """The sentences that stand in this gap's section already: locked ones, and those of the gaps before it."""
+        locked = (item.text for item in self.call.sections[place.section].items if isinstance(item, Lock))
+        return frozenset(sentence for text in (*locked, *_texts(attempts)) for sentence in sentences(text))
+
+    def _fill_first(self, frame: Frame, said: frozenset[str], *, open_ended: bool) -> Passes[Attempt]:
+        """Fill the first of the frame's gaps; a text that repeats what is `said` is the last choice."""
         noise_L = torch.randint(
             self._checkpoint.vocabulary,
             (frame.canvas_length,),
@@ -83,20 +92,24 @@ class Filling:
             device=self._checkpoint.model.device,
         )
         self.call.check_cancelled()
-        ranking = yield from Search(frame, self.policy, noise_L).ranking()
+        ranking = yield from Search(frame, self.policy, noise_L).first()
         attempts: list[Attempt] = []
-        for lengths in _tries(ranking, self.call.settings.fill_attempts, frame.room):
+        for candidate, others in ranking[: self.call.settings.fill_attempts]:
             self.call.check_cancelled()
-            attempts.append((yield from self._attempt(frame, lengths, open_ended=open_ended)))
-            if attempts[-1].whole:
+            attempts.append((yield from self._attempt(frame, [candidate.length, *others], open_ended=open_ended)))
+            if attempts[-1].whole and not _repeats(attempts[-1], said):
                 break
-        return max(attempts, key=lambda attempt: (attempt.whole, attempt.score))
+        best = max(attempts, key=lambda attempt: (attempt.whole, not _repeats(attempt, said), attempt.score))
+        if open_ended or frame.blocks.holes[0].gap.min_tokens or not _repeats(best, said):
+            return best
+        # Nobody writes a sentence twice: what is left of the text without it is what the gap was for.
+        return replace(best, texts=(" ".join(one for one in sentences(best.texts[0]) if one not in said),))
 
     def _attempt(self, frame: Frame, lengths: Sequence[int], *, open_ended: bool) -> Passes[Attempt]:
         layout = frame.layout(lengths)
         done = yield from self.call.denoised(layout, self.banned_V)
         ids = tuple(done.ids_BL[0].tolist())
-        ((begin, end),) = layout.spans
+        (begin, end), *_ = layout.spans
         raw = fill_text(self._checkpoint.tokenizer, ids[begin:end])
         text = raw if open_ended else (whole_sentences(raw) or raw)
         whole = open_ended or ends_sentence(raw)
@@ -131,7 +144,7 @@ class Filling:
         return Attempt(
             layout=layout,
             ids=tuple(done.ids_BL[0].tolist()),
-            texts=(*(text for attempt in attempts for text in attempt.texts), *filled),
+            texts=(*_texts(attempts), *filled),
             whole=whole and all(attempt.whole for attempt in attempts),
             score=min((attempt.score for attempt in attempts), default=0.0),
             steps=steps + sum(attempt.steps for attempt in attempts),
@@ -164,6 +177,14 @@ def _side_by_side(one: Hole, other: Hole) -> bool:
     return free and one.section == other.section and one.item + 1 == other.item
 
 
+def _texts(attempts: Sequence[Attempt]) -> tuple[str, ...]:
+    return tuple(text for attempt in attempts for text in attempt.texts)
+
+
+def _repeats(attempt: Attempt, said: frozenset[str]) -> bool:
+    return any(sentence in said for sentence in sentences(attempt.texts[0]))
+
+
 def _is_bounded(gap: Gap) -> bool:
     return gap.min_tokens > 0 or gap.max_tokens is not None
 
@@ -177,18 +198,8 @@ def _joint(frame: Frame, attempts: Sequence[Attempt], written: Sequence[Sequence
     return Attempt(
         layout=layout,
         ids=tuple(ids),
-        texts=tuple(text for attempt in attempts for text in attempt.texts),
+        texts=_texts(attempts),
         whole=all(attempt.whole for attempt in attempts),
         score=min((attempt.score for attempt in attempts), default=0.0),
         steps=sum(attempt.steps for attempt in attempts),
     )
-
-
-def _tries(ranking: Sequence[Sequence[Scored]], attempts: int, most: int) -> list[list[int]]:
-    """Length combinations to write out, best first: all gaps at their best, then all at their second best, ..."""
-    found: list[list[int]] = []
-    for attempt in range(attempts):
-        lengths = [order[min(attempt, len(order) - 1)].length for order in ranking]
-        if sum(lengths) <= most and lengths not in found:
-            found.append(lengths)
-    return found

@@ -20,14 +20,14 @@ from inlay_model.step import Fixed
 class Policy:
     """The numbers of the length search, chosen on phantom reports (docs/explain/infill.md).
 
-    `longest` bounds a gap without a maximum; `typical` is a gap's length until it is searched. `right` and `left` are
-    how many locked tokens after and before the gap judge a length; `rows` is how many lengths one pass looks at.
-    With a `shortlist` only so many lengths are looked at: those found by `anchors`, gaps of which length are put on
-    the canvas to see where the model expects the next `anchor_window` locked tokens.
+    `longest` bounds a gap without a maximum; `typical` are lengths that a gap is tried with while another one is
+    searched. `right` and `left` are how many locked tokens after and before the gap judge a length; `rows` is how many
+    lengths one pass looks at. With a `shortlist` only so many lengths are looked at: those found by `anchors`, gaps of
+    which length are put on the canvas to see where the model expects the next `anchor_window` locked tokens.
     """
 
     longest: int = 48
-    typical: int = 8
+    typical: tuple[int, ...] = (8, 4, 12, 16, 24)
     right: int = 12
     left: int = 0
     rows: int = 16
@@ -94,16 +94,25 @@ class Search:
     policy: Policy
     noise_L: torch.Tensor
 
-    def ranking(self) -> Passes[list[list[Scored]]]:
-        """Ranked lengths of every hole, searched in reading order while later holes have their typical length."""
-        lengths = _start(self.frame, self.policy)
-        found: list[list[Scored]] = []
-        for hole, place in enumerate(self.frame.blocks.holes):
-            others = sum(lengths) - lengths[hole]
-            shortest, longest = bounds(place.gap, self.frame.room - others, self.policy)
-            found.append((yield from self._ranked(hole, lengths, shortest, longest)))
-            lengths[hole] = found[-1][0].length
-        return found
+    def first(self) -> Passes[list[tuple[Scored, list[int]]]]:
+        """Ranked lengths of the first hole, each with lengths that the others may have meanwhile.
+
+        How long the others are is unknown too, and decides where the locked text after them stands: so the first
+        hole's length is looked for with each of several typical lengths beside it, and what fits best comes first.
+        """
+        hole = self.frame.blocks.holes[0]
+        several = self.policy.typical if len(self.frame.blocks.holes) > 1 else self.policy.typical[:1]
+        found: list[tuple[Scored, list[int]]] = []
+        tried: list[list[int]] = []
+        for typical in several:
+            first, *others = _start(self.frame, self.policy, typical)
+            if others in tried:
+                continue
+            tried.append(others)
+            shortest, longest = bounds(hole.gap, self.frame.room - sum(others), self.policy)
+            ranking = yield from self._ranked(0, [first, *others], shortest, longest)
+            found += [(scored, others) for scored in ranking]
+        return sorted(found, key=lambda pair: (-pair[0].score, pair[0].length + sum(pair[1])))
 
     def _ranked(self, hole: int, lengths: Sequence[int], shortest: int, longest: int) -> Passes[list[Scored]]:
         tried: Sequence[int] = range(shortest, longest + 1)
@@ -154,11 +163,11 @@ class Search:
         return scored
 
 
-def _start(frame: Frame, policy: Policy) -> list[int]:
+def _start(frame: Frame, policy: Policy, typical: int) -> list[int]:
     lengths = []
     spare = frame.room - sum(hole.gap.min_tokens for hole in frame.blocks.holes)
     for hole in frame.blocks.holes:
         shortest, longest = bounds(hole.gap, hole.gap.min_tokens + spare, policy)
-        lengths.append(min(max(policy.typical, shortest), longest))
+        lengths.append(min(max(typical, shortest), longest))
         spare -= lengths[-1] - shortest
     return lengths

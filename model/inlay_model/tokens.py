@@ -80,13 +80,6 @@ def encode_plain(tokenizer: Tokenizer, text: str) -> list[int]:
     return _encode(tokenizer, text, plain=True)
 
 
-def encode_placed(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    """Token ids of somebody's text as `encode_plain` gives them, and the characters (start, end) of each."""
-    encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
-    spans = [(int(start), int(end)) for start, end in encoded["offset_mapping"]]
-    return [int(token) for token in encoded["input_ids"]], spans
-
-
 def _encode(tokenizer: Tokenizer, text: str, *, plain: bool) -> list[int]:
     encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=plain)
     return [int(token) for token in encoded["input_ids"]]
