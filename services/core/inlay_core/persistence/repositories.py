@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
     case,
     func,
     or_,
@@ -83,10 +84,9 @@ class SqlPatients:
         return mapping.patient_of(row) if row else None
 
     def find(self, assigner: str | None, identifier: str) -> Sequence[Patient]:
-        query = select(PATIENTS).where(PATIENTS.c.identifier == identifier).order_by(PATIENTS.c.id)
-        if assigner is not None:
-            query = query.where(PATIENTS.c.assigner == assigner)
-        return [mapping.patient_of(row) for row in self._statements.all(query)]
+        of_one = {} if assigner is None else {"assigner": assigner}
+        rows = self._statements.matching(PATIENTS, ("id",), identifier=identifier, **of_one)
+        return [mapping.patient_of(row) for row in rows]
 
     def merged_into(self, patient_id: str) -> Sequence[Patient]:
         query = select(PATIENTS).where(PATIENTS.c.merged_into == patient_id).order_by(PATIENTS.c.id)
@@ -117,14 +117,14 @@ class SqlOrders:
         return self._first(ORDERS.c.id == order_id)
 
     def by_placer(self, assigner: str, placer_number: str) -> Order | None:
-        return self._first(and_(ORDERS.c.assigner == assigner, ORDERS.c.placer_number == placer_number))
+        return next(iter(self._matching(assigner=assigner, placer_number=placer_number)), None)
 
     def by_filler(self, assigner: str, filler_number: str) -> Order | None:
-        return self._first(and_(ORDERS.c.assigner == assigner, ORDERS.c.filler_number == filler_number))
+        return next(iter(self._matching(assigner=assigner, filler_number=filler_number)), None)
 
     def by_accession(self, assigner: str | None, accession_number: str) -> Sequence[Order]:
-        where = ORDERS.c.accession_number == accession_number
-        return self._all(where if assigner is None else and_(where, ORDERS.c.accession_assigner == assigner))
+        of_one = {} if assigner is None else {"accession_assigner": assigner}
+        return self._matching(accession_number=accession_number, **of_one)
 
     def by_study(self, study_instance_uid: str) -> Sequence[Order]:
         return self._all(ORDERS.c.study_instance_uid == study_instance_uid)
@@ -139,8 +139,14 @@ class SqlOrders:
     def _first(self, where: ColumnElement[bool]) -> Order | None:
         return next(iter(self._all(where)), None)
 
+    def _matching(self, **values: str) -> list[Order]:
+        return self._with_patients(self._statements.matching(ORDERS, ("created_at", "id"), **values))
+
     def _all(self, where: ColumnElement[bool]) -> list[Order]:
-        rows = self._statements.all(select(ORDERS).where(where).order_by(ORDERS.c.created_at, ORDERS.c.id))
+        query = select(ORDERS).where(where).order_by(ORDERS.c.created_at, ORDERS.c.id)
+        return self._with_patients(self._statements.all(query))
+
+    def _with_patients(self, rows: Sequence[Row[Any]]) -> list[Order]:
         patients = self._patients.by_ids(row.patient_id for row in rows) if rows else {}
         return [mapping.order_of(row, patients[row.patient_id]) for row in rows]
 
@@ -442,8 +448,8 @@ class SqlMessages:
         return mapping.message_of(row) if row else None
 
     def digests(self, application: str, facility: str, control_id: str) -> Sequence[str]:
-        query = select(MESSAGES.c.sha256).where(_of_sender(application, facility, control_id))
-        return [row.sha256 for row in self._statements.all(query)]
+        sender = {"sending_application": application, "sending_facility": facility, "control_id": control_id}
+        return [row.sha256 for row in self._statements.run(_DIGESTS, sender)]
 
     def get(self, message_id: str) -> StoredMessage | None:
         row = self._statements.one(select(MESSAGES).where(MESSAGES.c.id == message_id))
@@ -468,6 +474,14 @@ class SqlMessages:
         if after is not None:
             query = query.where(tuple_(MESSAGES.c.received_at, MESSAGES.c.id) > tuple_(*after))
         return [mapping.message_of(row) for row in self._statements.all(query)]
+
+
+# Built once: it runs for every message.
+_DIGESTS: Final = select(MESSAGES.c.sha256).where(
+    MESSAGES.c.sending_application == bindparam("sending_application"),
+    MESSAGES.c.sending_facility == bindparam("sending_facility"),
+    MESSAGES.c.control_id == bindparam("control_id"),
+)
 
 
 def _of_sender(application: str, facility: str, control_id: str) -> ColumnElement[bool]:
