@@ -37,9 +37,10 @@ def capability_statement(base_url: str, version: str) -> Json:
         "rest": [
             {
                 "mode": "server",
-                "documentation": "The read side. Every answer that shows a record is in the audit trail.",
+                "documentation": "Every answer that shows a record is in the audit trail.",
                 "security": {"description": "A bearer token (JWT) with a role that may read; see the documentation."},
                 "resource": [_resource(name) for name in DOCUMENTATION],
+                "interaction": [{"code": route.code} for route in ROUTES if not route.resource],
             }
         ],
     }

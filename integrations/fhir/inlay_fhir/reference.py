@@ -16,7 +16,7 @@ _HEAD: Final = f"""# FHIR capability
 
 Generated from `integrations/fhir/inlay_fhir` (routes, search parameters, status mapping); do not edit.
 
-FHIR R4 ({FHIR_VERSION}), JSON, read side, at `/fhir`. `GET /fhir/metadata` says the same as a CapabilityStatement.
+FHIR R4 ({FHIR_VERSION}), JSON, at `/fhir`. `GET /fhir/metadata` says the same as a CapabilityStatement.
 Every request needs a bearer token; what a role may read is the core's table of permissions.
 
 """
@@ -33,7 +33,10 @@ _TAIL: Final = """
 - **Errors.** Each 4xx and 5xx is an OperationOutcome with an issue type; it names the place, never a value.
 - **Searches.** Unknown parameters are ignored and left out of the link `self`; `Prefer: handling=strict` refuses them.
   A modifier or value that cannot be obeyed is always 400. Dates without a zone are UTC. `_count=0` and
-  `_summary=count` give the total. Pages are linked; follow the links.
+  `_summary=count` give the total; `_summary` (`true`, `text`, `data`) and `_elements` give parts, tagged `SUBSETTED`.
+  Pages are linked; follow the links.
+- **Batches.** A Bundle of type `batch`, posted to `/fhir`, has up to 50 reads and searches; each is answered and
+  recorded as if it had come alone. Entries that change something are refused (405).
 - **Audit.** What is shown is recorded before it is sent, each report version by itself; refusals (403, 404) as well.
   Of a search the trail keeps the names of the parameters, not their values.
 
@@ -43,7 +46,10 @@ _TAIL: Final = """
   and presented form. Words of the demonstration model keep their notice for ever.
 - **DiagnosticReport.** `text.div` has every section, escaped; `presentedForm` is the whole text in UTF-8, exact to the
   byte, with size and SHA-1; `conclusion` is the impression. A character that XML or a FHIR string cannot carry is
-  U+FFFD in those and kept in `presentedForm`. `effectiveDateTime` is the time that the order plans for the study.
+  U+FFFD in those and kept in `presentedForm`. The same text stands there as HTML and as PDF, with patient, accession,
+  status and signer; the PDF is left out where its font (`INLAY_PDF_FONT`) lacks a character of the report.
+  `effectiveDateTime` is StudyDate and StudyTime of the image that was drafted from (in `INLAY_TIME_ZONE` where the
+  header states no offset), and until then the time that the order plans.
   `issued`, `performer` and `resultsInterpreter` come with the signature; the model is never one of them.
 - **Provenance.** `<report id>.<version>` targets that version. Agents: who made it, the verifier of a signed version
   (with a Signature, without cryptographic data), and each model whose words stand in it, in the role
@@ -56,7 +62,7 @@ _TAIL: Final = """
 ## Not yet
 
 `$infill` and `$sign` (the workstation API has both), create and conditional create, searches on other types,
-type-level history, Subscription, element-level AI labels, PDF and HTML forms.
+Subscription, element-level AI labels.
 """
 
 
@@ -70,7 +76,8 @@ def _interactions() -> list[str]:
     for name, words in DOCUMENTATION.items():
         codes = ", ".join(dict.fromkeys(route.code for route in ROUTES if route.resource == name))
         lines.append(f"| {name} | {codes} | {words} |")
-    paths = [f"- `{route.method} /fhir/{route.path}`" for route in ROUTES]
+    lines.append("| (the endpoint) | batch | Several reads in one request. |")
+    paths = [f"- `{route.method} /fhir/{route.path}`".replace("/`", "`") for route in ROUTES]
     return [*lines, "", *paths]
 
 

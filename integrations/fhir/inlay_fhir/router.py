@@ -25,6 +25,7 @@ from inlay_fhir.negotiation import MEDIA_TYPE, check_format, etag, has_already
 from inlay_fhir.outcome import FAULT, Refusal, outcome, refusal_of
 from inlay_fhir.site import FhirSite
 from inlay_fhir.store import Access, FhirStore
+from inlay_fhir.summary import cut_of
 from inlay_fhir.table import DOCUMENTATION, ROUTES, Route
 
 _LOG: Final = structlog.get_logger("inlay_fhir")
@@ -48,8 +49,8 @@ class FhirRouter:
         try:
             route, variables = routed(asked)
             check_format(asked)
-            answer = route.interact(Exchange(asked, self._store, self._site, variables))
-            body = _bytes(answer.resource)
+            answer = route.interact(Exchange(asked, self._store, self._site, self.handle, variables))
+            body = _bytes(cut_of(asked.query)(answer.resource))
             headers = _headers(answer, body)
             unchanged = "ETag" in headers and has_already(asked, headers["ETag"])
             self._record(asked, answer.accesses)
@@ -74,7 +75,7 @@ class FhirRouter:
         """The outcome of a refusal. Who was refused a record, or asked for one that is not here, is in the trail."""
         if route is not None and refusal.status in (403, 404):
             detail: dict[str, Detail] = {"interface": "fhir", "interaction": route.code, "status": refusal.status}
-            subject = (Kind.ACCESS, route.resource)
+            subject = (Kind.ACCESS, route.resource or route.code)
             access = Access(Tag.READER_ACCESS_REFUSED, subject, outcome=Outcome.REFUSED, detail=detail)
             try:
                 self._record(request, (access,))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from inlay_fhir.mapping.core import (
@@ -49,6 +50,10 @@ class FhirStore(Protocol):
 
     def report(self, actor: Actor, report_id: str, version: int | None = None) -> ReportRow:
         """`queries.read_report`: the newest version, or that one."""
+        ...
+
+    def history(self, actor: Actor, since: datetime | None, offset: int, limit: int) -> Page:
+        """`queries.report_history`: all versions of all reports, the newest first."""
         ...
 
     def versions(self, actor: Actor, report_id: str) -> Sequence[Report]:

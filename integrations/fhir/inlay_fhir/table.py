@@ -8,8 +8,9 @@ from types import MappingProxyType
 from typing import Final
 
 from inlay_fhir import read
+from inlay_fhir.batch import batch
 from inlay_fhir.exchange import Interact
-from inlay_fhir.history import history_of_diagnostic_report
+from inlay_fhir.history import history_of_diagnostic_report, history_of_diagnostic_reports
 from inlay_fhir.search import search_diagnostic_reports
 
 
@@ -29,6 +30,7 @@ def _reading(resource: str, interact: Interact) -> Route:
 
 
 ROUTES: Final = (
+    Route("", "batch", "POST", "", batch),
     _reading("DiagnosticReport", read.read_diagnostic_report),
     Route("DiagnosticReport", "vread", "GET", "DiagnosticReport/{id}/_history/{version}", read.vread_diagnostic_report),
     Route(
@@ -38,6 +40,7 @@ ROUTES: Final = (
         "DiagnosticReport/{id}/_history",
         history_of_diagnostic_report,
     ),
+    Route("DiagnosticReport", "history-type", "GET", "DiagnosticReport/_history", history_of_diagnostic_reports),
     Route("DiagnosticReport", "search-type", "GET", "DiagnosticReport", search_diagnostic_reports),
     Route("DiagnosticReport", "search-type", "POST", "DiagnosticReport/_search", search_diagnostic_reports),
     _reading("ServiceRequest", read.read_service_request),

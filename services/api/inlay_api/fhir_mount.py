@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import metadata
 from typing import Any, Final
 
@@ -20,9 +21,10 @@ from inlay_core.domain.job import Job
 from inlay_core.domain.order import Order
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.report import Report
+from inlay_core.printing import Printed, Printer
 from inlay_fhir.http import FhirRequest
 from inlay_fhir.router import FhirRouter
-from inlay_fhir.site import FhirSite
+from inlay_fhir.site import FhirSite, Pairs
 from inlay_fhir.store import Access
 
 blueprint: Final = Blueprint("fhir", __name__)
@@ -46,6 +48,10 @@ class Store:
     def report(self, actor: Actor, report_id: str, version: int | None = None) -> ReportRow:
         """The newest version, or that one."""
         return queries.read_report(self.services.reader(), actor, report_id, version)
+
+    def history(self, actor: Actor, since: datetime | None, offset: int, limit: int) -> Page:
+        """All versions of all reports, the newest first."""
+        return queries.report_history(self.services.reader(), actor, since, offset=offset, limit=limit)
 
     def versions(self, actor: Actor, report_id: str) -> Sequence[Report]:
         """All versions, the first one first."""
@@ -95,7 +101,15 @@ class Store:
 
 def router_of(services: Services) -> FhirRouter:
     """The FHIR endpoint over these services."""
-    site = FhirSite(draft_status=services.settings.fhir_draft_status, version=metadata.version("inlay"))
+    settings = services.settings
+    printer = Printer(settings.pdf_font)
+
+    def pdf(title: str, notice: str, facts: Pairs, sections: Pairs) -> bytes | None:
+        return printer.page(Printed(title, notice, facts, sections))
+
+    site = FhirSite(
+        draft_status=settings.fhir_draft_status, version=metadata.version("inlay"), zone=settings.zone, pdf=pdf
+    )
     return FhirRouter(Store(services), site)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from inlay_core.domain.errors import Invalid
 
@@ -45,6 +46,7 @@ class Settings:
     facility: str = _setting("INLAY", "Our facility in HL7 messages (MSH-4).")
     oru_target: str = _setting("", "host:port that gets ORU^R01 for drafts and signed reports. Empty: none.")
     oru_timeout_seconds: float = _setting(10.0, "How long to wait for the acknowledgement of an ORU.")
+    time_zone: str = _setting("UTC", "Zone of the times in image headers that state none (an IANA name).")
     images_folder: str = _setting("", "Watched folder of DICOM files. Empty: images in INLAY_HOME.")
     model: str = _setting("", "Checkpoint: a folder or a hub id. Empty: the demonstration checkpoint that is shipped.")
     model_revision: str = _setting("", "Pinned revision of a hub checkpoint.")
@@ -67,6 +69,7 @@ class Settings:
         False, "Let the order's free text (identifying) and imported text reach the model."
     )
     fhir_draft_status: str = _setting("partial", "DiagnosticReport.status of drafts: partial or preliminary.")
+    pdf_font: str = _setting("", "TrueType font of PDF reports. Empty: Bitstream Vera, for Latin scripts.")
     auth: str = _setting("embedded", "embedded: a key pair in INLAY_HOME, loopback only. jwt: INLAY_JWKS_FILE decides.")
     jwks_file: str = _setting("", "Public keys (JWKS) of the token issuer, for INLAY_AUTH=jwt.")
     jwt_issuer: str = _setting("inlay", "Issuer that tokens must name.")
@@ -94,6 +97,11 @@ class Settings:
     def database(self) -> str:
         """The URL that is used: the given one, else SQLite in the home folder."""
         return self.database_url or f"sqlite:///{self.home.absolute() / 'inlay.sqlite'}"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The site's time zone."""
+        return ZoneInfo(self.time_zone)
 
     @property
     def images(self) -> Path:
@@ -124,6 +132,12 @@ def _checked(settings: Settings) -> Settings:
     for name, choices in _CHOICES.items():
         if getattr(settings, name) not in choices:
             raise Invalid("bad-setting", f"Expected one of {', '.join(choices)}.", PREFIX + name.upper())
+    try:
+        ZoneInfo(settings.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise Invalid(
+            "bad-setting", "Expected the name of a time zone, like Europe/Berlin.", "INLAY_TIME_ZONE"
+        ) from None
     return settings
 
 

@@ -121,7 +121,7 @@ class Generation:
                 cancelled=cancelled,
             )
             texts = tuple((section.name, storable(section.text)) for section in drafted.sections)
-            return Generated(run_record(drafted), texts=texts)
+            return Generated(run_record(drafted), texts=texts, studied_at=study.studied_at)
         filled = self._model.infill(
             None if study is None else study.pictures,
             sections_of(claimed.sections),

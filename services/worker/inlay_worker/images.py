@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
 from typing import Final
 
 import numpy as np
@@ -13,6 +14,7 @@ from inlay_dicom.dataset import header_of, read
 from inlay_dicom.errors import InvalidDicom
 from inlay_dicom.mapping import domain_error
 from inlay_dicom.pixels import grey8
+from inlay_dicom.times import study_time
 
 # The demonstration model was trained on one frontal image per study; what several do to a model is not measured yet.
 IMAGES_PER_STUDY: Final = 1
@@ -22,10 +24,14 @@ STUDIES_KEPT: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """Pictures (rows, columns) of uint8, the frontal one first; `phantom` is true if every header says so."""
+    """Pictures (rows, columns) of uint8, the frontal one first; `phantom` is true if every header says so.
+
+    `studied_at` is when the study took place, where the header of the first image tells it.
+    """
 
     pictures: tuple[NDArray[np.uint8], ...]
     phantom: bool
+    studied_at: datetime | None = None
 
 
 class Studies:
@@ -34,9 +40,10 @@ class Studies:
     What is kept is known by its SOP Instance UID: other pixels need another one (PS3.3 C.12.1.1).
     """
 
-    def __init__(self, source: ImageSource, *, keep: int = STUDIES_KEPT) -> None:
+    def __init__(self, source: ImageSource, *, keep: int = STUDIES_KEPT, zone: tzinfo = UTC) -> None:
         self._source = source
         self._keep = keep
+        self._zone = zone
         self._kept: OrderedDict[tuple[ImageRef, ...], Study] = OrderedDict()
 
     def fetch(self, wanted: ImageWanted) -> Study | None:
@@ -51,7 +58,7 @@ class Studies:
         study = self._kept.get(refs)
         if study is None:
             try:
-                study = _decoded([self._source.load(ref) for ref in refs])
+                study = _decoded([self._source.load(ref) for ref in refs], self._zone)
             except NotFound:
                 return None  # Gone between finding and loading.
             self._kept[refs] = study
@@ -61,10 +68,11 @@ class Studies:
         return study
 
 
-def _decoded(files: list[bytes]) -> Study:
+def _decoded(files: list[bytes], zone: tzinfo) -> Study:
     try:
         datasets = [read(file) for file in files]
         pictures = tuple(grey8(dataset) for dataset in datasets)
     except InvalidDicom as problem:
         raise domain_error(problem) from None
-    return Study(pictures, all(header_of(dataset).is_phantom for dataset in datasets))
+    phantom = all(header_of(dataset).is_phantom for dataset in datasets)
+    return Study(pictures, phantom, study_time(datasets[0], zone))

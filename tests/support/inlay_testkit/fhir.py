@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -45,6 +46,10 @@ class QueryStore:
     def report(self, actor: Actor, report_id: str, version: int | None = None) -> ReportRow:
         """See the protocol."""
         return queries.read_report(self.ward.uow, actor, report_id, version)
+
+    def history(self, actor: Actor, since: datetime | None, offset: int, limit: int) -> Page:
+        """See the protocol."""
+        return queries.report_history(self.ward.uow, actor, since, offset=offset, limit=limit)
 
     def versions(self, actor: Actor, report_id: str) -> Sequence[Report]:
         """See the protocol."""
@@ -163,7 +168,8 @@ def check(resource: dict[str, Any]) -> None:
             assert value.strip(), place
             assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", value), place
     for entry in resource.get("entry", []):
-        check(entry["resource"])
+        if "resource" in entry:
+            check(entry["resource"])
 
 
 def _walk(value: Any, place: str) -> Iterator[tuple[str, Any]]:

@@ -224,8 +224,17 @@ class MemoryReports(_Part):
         if sort is Sort.WORKLIST:
             rows.sort(key=lambda row: (row.order.priority.rank, row.report.created_at))
         else:
-            rows.sort(key=lambda row: row.report.updated_at, reverse=sort is Sort.NEWEST)
+            _sort_by_time(rows, sort)
         return Page(tuple(rows[offset : offset + limit]), len(rows), offset, limit)
+
+    def history(self, since: datetime | None, offset: int, limit: int) -> Page:
+        """See the port."""
+        versions = [
+            v for of_one in self._world.reports.values() for v in of_one if since is None or v.updated_at >= since
+        ]
+        versions.sort(key=lambda v: (-v.updated_at.timestamp(), v.id, -v.version))
+        rows = tuple(self._row(version) for version in versions[offset : offset + limit])
+        return Page(rows, len(versions), offset, limit)
 
     def _row(self, report: Report) -> ReportRow:
         order = self._orders.get(report.order_id)
@@ -233,9 +242,29 @@ class MemoryReports(_Part):
         return ReportRow(report, order)
 
 
+_TIMES: Mapping[Sort, Callable[[ReportRow], datetime | None]] = {
+    Sort.STUDIED_FIRST: lambda row: row.report.studied_at or row.order.scheduled_at,
+    Sort.STUDIED_LAST: lambda row: row.report.studied_at or row.order.scheduled_at,
+    Sort.SIGNED_FIRST: lambda row: row.report.signature.signed_at if row.report.signature else None,
+    Sort.SIGNED_LAST: lambda row: row.report.signature.signed_at if row.report.signature else None,
+}
+
+
+def _sort_by_time(rows: list[ReportRow], sort: Sort) -> None:
+    """By the time that `sort` names, in its direction; reports without it come last."""
+    time = _TIMES.get(sort, _updated)
+    sign = -1 if sort in (Sort.NEWEST, Sort.STUDIED_LAST, Sort.SIGNED_LAST) else 1
+    rows.sort(key=lambda row: (time(row) is None, sign * (time(row) or row.report.updated_at).timestamp()))
+
+
+def _updated(row: ReportRow) -> datetime | None:
+    return row.report.updated_at
+
+
 def _fits(row: ReportRow, search: ReportSearch) -> bool:
     report, order = row.report, row.order
     signed_at = report.signature.signed_at if report.signature else None
+    studied_at = report.studied_at or order.scheduled_at
     plain = (
         (search.ids, report.id),
         (search.order_ids, report.order_id),
@@ -256,7 +285,7 @@ def _fits(row: ReportRow, search: ReportSearch) -> bool:
         and (search.statuses is None or report.status in search.statuses)
         and all(_bounded(report.updated_at, bound) for bound in search.last_updated)
         and all(signed_at is not None and _bounded(signed_at, bound) for bound in search.signed)
-        and all(order.scheduled_at is not None and _bounded(order.scheduled_at, b) for b in search.scheduled)
+        and all(studied_at is not None and _bounded(studied_at, bound) for bound in search.studied)
     )
 
 

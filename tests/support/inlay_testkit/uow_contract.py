@@ -450,8 +450,8 @@ class UnitOfWorkContract:
         assert found(procedures=((None, "36643-5"),)) == [coded.id]
         assert found(procedures=(("L", "36643-5"),)) == []
         assert found(procedures=((None, ""),)) == [bare.id]
-        assert found(scheduled=(TimeBound("eq", day, day + timedelta(seconds=1)),)) == [coded.id]
-        assert found(scheduled=(TimeBound("gt", day, day + timedelta(seconds=1)),)) == []
+        assert found(studied=(TimeBound("eq", day, day + timedelta(seconds=1)),)) == [coded.id]
+        assert found(studied=(TimeBound("gt", day, day + timedelta(seconds=1)),)) == []
 
     def test_the_oldest_change_comes_first_when_asked(self, ward: Ward) -> None:
         """`oldest` is the reverse of `newest`."""
@@ -460,6 +460,40 @@ class UnitOfWorkContract:
         second = ward.order("2")
         page = queries.search_reports(ward.uow, RADIOLOGIST, ReportSearch(), sort=Sort.OLDEST)
         assert [row.report.id for row in page.rows] == [first.id, second.id]
+
+    def test_reports_are_sorted_by_the_study_and_by_the_signature(self, ward: Ward) -> None:
+        """The images' time outranks the planned one; reports without such a time come last, in both directions."""
+        planned = ward.order("1", scheduled_at=MONDAY)
+        ward.draft(replace(DRAFT, studied_at=MONDAY + timedelta(days=2)))
+        between = ward.order("2", scheduled_at=MONDAY + timedelta(days=1))
+        never = ward.order("3")
+
+        def ids(sort: Sort) -> list[str]:
+            return [r.report.id for r in queries.search_reports(ward.uow, RADIOLOGIST, ReportSearch(), sort=sort).rows]
+
+        assert ids(Sort.STUDIED_FIRST) == [between.id, planned.id, never.id]
+        assert ids(Sort.STUDIED_LAST) == [planned.id, between.id, never.id]
+        signing.sign(*ward.trio, RADIOLOGIST, planned.id, expected_version=3)
+        assert ids(Sort.SIGNED_FIRST)[0] == ids(Sort.SIGNED_LAST)[0] == planned.id
+        late = ReportSearch(studied=(TimeBound("ge", MONDAY + timedelta(days=2), MONDAY + timedelta(days=3)),))
+        assert [row.report.id for row in queries.search_reports(ward.uow, RADIOLOGIST, late).rows] == [planned.id]
+        assert ward.report(planned.id).studied_at == MONDAY + timedelta(days=2)
+
+    def test_the_history_of_all_reports_is_newest_first_in_pages(self, ward: Ward) -> None:
+        """Every version of every report is in it once, whichever way the pages cut it."""
+        first = ward.order("1")
+        ward.clock.advance(1)
+        second = ward.order("2")
+        ward.clock.advance(1)
+        ward.draft()
+        page = queries.report_history(ward.uow, RADIOLOGIST)
+        stated = [(row.report.id, row.report.version) for row in page.rows]
+        assert stated == [(first.id, 3), (first.id, 2), (second.id, 1), (first.id, 1)]
+        assert page.total == 4
+        pages = [queries.report_history(ward.uow, RADIOLOGIST, offset=n, limit=1).rows[0].report for n in range(4)]
+        assert [(report.id, report.version) for report in pages] == stated
+        since = queries.report_history(ward.uow, RADIOLOGIST, ward.clock.now)
+        assert (since.total, since.rows[0].report.id) == (2, first.id)
 
     def test_a_run_is_found_by_its_model(self, ward: Ward) -> None:
         """The beginning of a model's digest finds a run record; wildcards of SQL are ordinary characters."""

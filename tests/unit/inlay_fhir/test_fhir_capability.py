@@ -15,6 +15,7 @@ def test_the_statement_says_what_the_router_does() -> None:
     statement = FhirClient(Ward(Memory()())).ask("/metadata").json
     (rest,) = statement["rest"]
     stated = {(r["type"], i["code"]) for r in rest["resource"] for i in r["interaction"]}
+    stated |= {("", interaction["code"]) for interaction in rest["interaction"]}
     assert stated == {(route.resource, route.code) for route in ROUTES}
     names = [p["name"] for r in rest["resource"] for p in r.get("searchParam", [])]
     assert names == [parameter.name for parameter in PARAMETERS]

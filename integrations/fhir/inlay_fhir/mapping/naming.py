@@ -26,6 +26,7 @@ UID_SYSTEM: Final = "urn:dicom:uid"
 
 IMAGING_STUDY_CODE: Final = "18748-4"
 """LOINC "Diagnostic imaging study": what a report is called whose order names no code."""
+IMAGING_STUDY_NAME: Final = "Diagnostic imaging study"
 
 # HL7 table 0396 -> FHIR. What is not here is a name that a site made.
 _SYSTEMS: Final[Mapping[str, str]] = MappingProxyType(
@@ -100,7 +101,7 @@ def procedure_concept(procedure: Procedure) -> Json:
     """
     stated = " ".join((string(procedure.code) or "").split())
     if not stated:
-        return concept(coding(LOINC, IMAGING_STUDY_CODE, "Diagnostic imaging study"), text=procedure.text)
+        return concept(coding(LOINC, IMAGING_STUDY_CODE, IMAGING_STUDY_NAME), text=procedure.text)
     return concept(coding(code_system(procedure.system), stated), text=procedure.text)
 
 

@@ -439,7 +439,7 @@ def _with_result(act: Act, job: Job, before: Report, generated: Generated) -> tu
         order = load_order(act.uow, before.order_id)
         indication = imported_indication(order.reason, act.new_id)
         sections = draft_sections(generated.texts, act.new_id, job.id, indication)
-        return before.take_draft(sections, job.id, act.actor, act.now), ()
+        return before.take_draft(sections, job.id, act.actor, act.now, generated.studied_at), ()
     spliced = splice(
         InfillRequest.from_json(job.request),
         before.sections,

@@ -226,6 +226,8 @@ class Generated:
     texts: tuple[tuple[str, str], ...] = ()
     fills: tuple[Fill, ...] = ()
     disputes: tuple[Dispute, ...] = ()
+    # When the images say that the study took place; None where they say nothing.
+    studied_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,15 +382,23 @@ class ReportSearch:
     procedures: tuple[tuple[str | None, str], ...] = ()
     last_updated: tuple[TimeBound, ...] = ()
     signed: tuple[TimeBound, ...] = ()
-    scheduled: tuple[TimeBound, ...] = ()
+    # When the study took place, or is to take place while its images have not said so.
+    studied: tuple[TimeBound, ...] = ()
 
 
 class Sort(StrEnum):
-    """The order of results: `worklist` is STAT first, then age; `newest` and `oldest` are by last change."""
+    """The order of results: `worklist` is STAT first, then age; `newest` and `oldest` are by last change.
+
+    The others are by the study's time and by the time of sign-off; reports without one come last.
+    """
 
     WORKLIST = "worklist"
     NEWEST = "newest"
     OLDEST = "oldest"
+    STUDIED_FIRST = "studied-first"
+    STUDIED_LAST = "studied-last"
+    SIGNED_FIRST = "signed-first"
+    SIGNED_LAST = "signed-last"
 
 
 @dataclass(frozen=True, slots=True)
@@ -493,6 +503,10 @@ class Reports(Protocol):
 
     def search(self, search: ReportSearch, sort: Sort, offset: int, limit: int) -> Page:
         """One page of the newest versions that fit."""
+        ...
+
+    def history(self, since: datetime | None, offset: int, limit: int) -> Page:
+        """One page of all versions of all reports, the newest first, none older than `since`."""
         ...
 
 

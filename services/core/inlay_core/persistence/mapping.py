@@ -127,6 +127,7 @@ def report_values(report: Report) -> Values:
         "created_at": report.created_at,
         "updated_at": report.updated_at,
         "signed_at": report.signature.signed_at if report.signature else None,
+        "studied_at": report.studied_at,
     }
 
 
@@ -144,6 +145,7 @@ def version_values(report: Report) -> Values:
             "job_id": report.job_id,
             "reason": asdict(report.reason) if report.reason else None,
             "signature": _signature_body(report.signature),
+            "studied_at": report.studied_at.isoformat() if report.studied_at else None,
         },
     }
 
@@ -165,6 +167,8 @@ def report_of(report_id: str, order_id: str, created_at: datetime, row: Row[Any]
         job_id=body["job_id"],
         reason=Reason(**body["reason"]) if body["reason"] else None,
         signature=_signature_of(body["signature"]),
+        # Versions from before images were asked for their time have no such key.
+        studied_at=datetime.fromisoformat(body["studied_at"]) if body.get("studied_at") else None,
     )
 
 

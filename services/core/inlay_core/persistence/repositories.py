@@ -42,6 +42,7 @@ from inlay_core.domain.order import Order, Priority
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.report import Report
 from inlay_core.persistence import mapping
+from inlay_core.persistence.columns import Moment
 from inlay_core.persistence.statements import Statements
 from inlay_core.persistence.tables import (
     JOBS,
@@ -169,13 +170,7 @@ class SqlReports:
             PATIENTS, PATIENTS.c.id == ORDERS.c.patient_id
         )
         total = self._statements.run(select(func.count()).select_from(joined).where(*where)).scalar_one()
-        order: list[ColumnElement[Any]]
-        if sort is Sort.WORKLIST:
-            order = [ORDERS.c.priority, REPORTS.c.created_at, REPORTS.c.id]
-        elif sort is Sort.OLDEST:
-            order = [REPORTS.c.updated_at, REPORTS.c.id]
-        else:
-            order = [REPORTS.c.updated_at.desc(), REPORTS.c.id]
+        order = (*_sorted_by(sort), REPORTS.c.id)
         ids = select(REPORTS.c.id).select_from(joined).where(*where).order_by(*order).offset(offset).limit(limit)
         wanted = [row.id for row in self._statements.all(ids)]
         found = {r.id: r for r in map(_report, self._statements.all(_newest().where(REPORTS.c.id.in_(wanted))))}
@@ -183,9 +178,40 @@ class SqlReports:
         rows = tuple(ReportRow(found[i], orders[found[i].order_id]) for i in wanted)
         return Page(rows, total, offset, limit)
 
+    def history(self, since: datetime | None, offset: int, limit: int) -> Page:
+        where = [] if since is None else [REPORT_VERSIONS.c.updated_at >= since]
+        total = self._statements.run(select(func.count()).select_from(REPORT_VERSIONS).where(*where)).scalar_one()
+        newest = (REPORT_VERSIONS.c.updated_at.desc(), REPORTS.c.id, REPORT_VERSIONS.c.version.desc())
+        query = _versions().where(*where).order_by(*newest).offset(offset).limit(limit)
+        versions = [_report(row) for row in self._statements.all(query)]
+        orders = self._orders.by_ids([version.order_id for version in versions])
+        return Page(tuple(ReportRow(v, orders[v.order_id]) for v in versions), total, offset, limit)
+
     def _one(self, query: Select[Any]) -> Report | None:
         row = self._statements.one(query)
         return _report(row) if row else None
+
+
+# The study's own time where its images told it, else the one that the order plans.
+_STUDIED = func.coalesce(REPORTS.c.studied_at, ORDERS.c.scheduled_at, type_=Moment)
+
+
+def _sorted_by(sort: Sort) -> tuple[ColumnElement[Any], ...]:
+    match sort:
+        case Sort.WORKLIST:
+            return (ORDERS.c.priority, REPORTS.c.created_at)
+        case Sort.NEWEST:
+            return (REPORTS.c.updated_at.desc(),)
+        case Sort.OLDEST:
+            return (REPORTS.c.updated_at,)
+        case Sort.STUDIED_FIRST:
+            return (_STUDIED.nulls_last(),)
+        case Sort.STUDIED_LAST:
+            return (_STUDIED.desc().nulls_last(),)
+        case Sort.SIGNED_FIRST:
+            return (REPORTS.c.signed_at.nulls_last(),)
+        case Sort.SIGNED_LAST:
+            return (REPORTS.c.signed_at.desc().nulls_last(),)
 
 
 def _versions() -> Select[Any]:
@@ -228,7 +254,7 @@ def _conditions(search: ReportSearch) -> list[ColumnElement[bool]]:
         where.append(_identified(ORDERS.c.procedure_system, code, search.procedures))
     where += [_bounded(REPORTS.c.updated_at, bound) for bound in search.last_updated]
     where += [_bounded(REPORTS.c.signed_at, bound) for bound in search.signed]
-    where += [_bounded(ORDERS.c.scheduled_at, bound) for bound in search.scheduled]
+    where += [_bounded(_STUDIED, bound) for bound in search.studied]
     return where
 
 
