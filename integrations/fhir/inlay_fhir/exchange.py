@@ -52,6 +52,10 @@ class Answer:
     version: str | None = None
     last_modified: datetime | None = None
     cacheable: bool = True
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    # Something was changed: the client may prefer to get nothing back, and no condition of a read applies.
+    written: bool = False
 
 
 Interact = Callable[[Exchange], Answer]

@@ -26,10 +26,17 @@ def report_access(row: ReportRow, interaction: str, resource: str = "DiagnosticR
     return Access(Tag.READER_REPORT_READ, (Kind.REPORT, report.id), report.id, report.version, detail=detail)
 
 
-def _access(
-    tag: Tag, kind: Kind, identity: str, resource: str, report_id: str | None = None, patient_id: str | None = None
+def access_of(
+    tag: Tag,
+    kind: Kind,
+    identity: str,
+    resource: str,
+    report_id: str | None = None,
+    patient_id: str | None = None,
+    interaction: str = "read",
 ) -> Access:
-    return Access(tag, (kind, identity), report_id, detail=_detail("read", resource, patient_id))
+    """That something else than a report was shown."""
+    return Access(tag, (kind, identity), report_id, detail=_detail(interaction, resource, patient_id))
 
 
 def _detail(interaction: str, resource: str, patient_id: str | None) -> dict[str, Detail]:
@@ -68,15 +75,31 @@ def read_provenance(exchange: Exchange) -> Answer:
 def read_service_request(exchange: Exchange) -> Answer:
     """An order."""
     order = exchange.store.order(exchange.actor, exchange.identity)
-    access = _access(Tag.READER_ORDER_READ, Kind.ORDER, order.id, "ServiceRequest", None, order.patient.id)
+    access = access_of(Tag.READER_ORDER_READ, Kind.ORDER, order.id, "ServiceRequest", None, order.patient.id)
     return Answer(service_request(exchange.site, order), (access,), str(order.version), order.updated_at)
 
 
 def read_patient(exchange: Exchange) -> Answer:
     """A patient."""
     patient = exchange.store.patient(exchange.actor, exchange.identity)
-    access = _access(Tag.READER_PATIENT_READ, Kind.PATIENT, patient.id, "Patient", None, patient.id)
+    access = access_of(Tag.READER_PATIENT_READ, Kind.PATIENT, patient.id, "Patient", None, patient.id)
     return Answer(patient_resource(exchange.site, patient), (access,), str(patient.version), patient.updated_at)
+
+
+def vread_service_request(exchange: Exchange) -> Answer:
+    """An order by its version, while that is the newest: older ones are not kept."""
+    return _if_newest(read_service_request(exchange), exchange)
+
+
+def vread_patient(exchange: Exchange) -> Answer:
+    """A patient by the version, while that is the newest: older ones are not kept."""
+    return _if_newest(read_patient(exchange), exchange)
+
+
+def _if_newest(answer: Answer, exchange: Exchange) -> Answer:
+    if answer.version != exchange.variables["version"]:
+        raise NotFound("unknown-version", "That version is not kept.", "meta.versionId")
+    return answer
 
 
 def read_imaging_study(exchange: Exchange) -> Answer:
@@ -87,7 +110,7 @@ def read_imaging_study(exchange: Exchange) -> Answer:
     if not rows:
         raise NotFound("unknown-study", "No order names such a study.", "ImagingStudy.id")
     accesses = tuple(
-        _access(Tag.READER_ORDER_READ, Kind.ORDER, row.order.id, "ImagingStudy", row.report.id, row.order.patient.id)
+        access_of(Tag.READER_ORDER_READ, Kind.ORDER, row.order.id, "ImagingStudy", row.report.id, row.order.patient.id)
         for row in rows
     )
     return Answer(imaging_study(exchange.site, uid, rows), accesses)
@@ -96,13 +119,13 @@ def read_imaging_study(exchange: Exchange) -> Answer:
 def read_task(exchange: Exchange) -> Answer:
     """A job."""
     job = exchange.store.job(exchange.actor, exchange.identity)
-    return Answer(task(job), (_access(Tag.READER_JOB_READ, Kind.JOB, job.id, "Task", job.report_id),))
+    return Answer(task(job), (access_of(Tag.READER_JOB_READ, Kind.JOB, job.id, "Task", job.report_id),))
 
 
 def read_audit_event(exchange: Exchange) -> Answer:
     """An event of the trail."""
     event = exchange.store.audit_event(exchange.actor, exchange.identity)
-    access = _access(Tag.READER_AUDIT_READ, Kind.AUDIT, event.id, "AuditEvent", event.report_id)
+    access = access_of(Tag.READER_AUDIT_READ, Kind.AUDIT, event.id, "AuditEvent", event.report_id)
     return Answer(audit_event(event), (access,), None, event.at)
 
 

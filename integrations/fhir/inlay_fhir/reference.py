@@ -28,8 +28,13 @@ _TAIL: Final = """
   `If-None-Match` (`W/"3"`, `"3"`, a bare `3`, a list, `*`) is answered with 304. A `vread` has the text of that version
   and the order and patient as they stand now. Nothing is ever deleted, so there is no 410: a withdrawn report is
   `entered-in-error` and can still be read.
+- **Writing.** `create` places an order: 201 with `Location` and `ETag`. `If-None-Exist: identifier=system|value`
+  creates once, however many identical requests come at once: the others get that order with 200; where several fit, 412.
+  Another order with a number that is taken is 409. A study joins the order that its accession number or `basedOn`
+  names, if that is of the same patient (else 409). Operations take the version that the caller saw in `If-Match` (428
+  without it) and compare it inside the transaction (412). `Prefer: return=minimal|representation|OperationOutcome`.
 - **Formats.** `application/fhir+json` and `application/json`, by `Accept` or `_format`; anything else is 406. A posted
-  search is a form, anything else is 415. HEAD is answered like GET.
+  search is a form, any other body `application/fhir+json`, else 415. HEAD is answered like GET.
 - **Errors.** Each 4xx and 5xx is an OperationOutcome with an issue type; it names the place, never a value.
 - **Searches.** Unknown parameters are ignored and left out of the link `self`; `Prefer: handling=strict` refuses them.
   A modifier or value that cannot be obeyed is always 400. Dates without a zone are UTC. `_count=0` and
@@ -61,7 +66,6 @@ _TAIL: Final = """
 
 ## Not yet
 
-`$infill` and `$sign` (the workstation API has both), create and conditional create, searches on other types,
 Subscription, element-level AI labels.
 """
 

@@ -21,8 +21,8 @@ from inlay_fhir.elements import Json
 from inlay_fhir.exchange import Answer, Exchange
 from inlay_fhir.http import FhirRequest, FhirResponse
 from inlay_fhir.mapping.core import Detail, DomainError, Kind, Outcome, Tag
-from inlay_fhir.negotiation import MEDIA_TYPE, check_format, etag, has_already
-from inlay_fhir.outcome import FAULT, Refusal, outcome, refusal_of
+from inlay_fhir.negotiation import MEDIA_TYPE, check_format, etag, has_already, preferred_return
+from inlay_fhir.outcome import DONE, FAULT, Refusal, outcome, refusal_of
 from inlay_fhir.site import FhirSite
 from inlay_fhir.store import Access, FhirStore
 from inlay_fhir.summary import cut_of
@@ -50,11 +50,8 @@ class FhirRouter:
             route, variables = routed(asked)
             check_format(asked)
             answer = route.interact(Exchange(asked, self._store, self._site, self.handle, variables))
-            body = _bytes(cut_of(asked.query)(answer.resource))
-            headers = _headers(answer, body)
-            unchanged = "ETag" in headers and has_already(asked, headers["ETag"])
+            response = _response(asked, answer)
             self._record(asked, answer.accesses)
-            response = FhirResponse(304, headers) if unchanged else FhirResponse(200, _typed(headers), body)
         except Refusal as refusal:
             response = self._refused(asked, route, refusal)
         except DomainError as error:
@@ -82,6 +79,20 @@ class FhirRouter:
             except Exception as error:  # noqa: BLE001 (nothing was shown: the refusal stands, the log tells)
                 _log(error)
         return FhirResponse(refusal.status, _typed(refusal.headers), _bytes(outcome(refusal)))
+
+
+def _response(request: FhirRequest, answer: Answer) -> FhirResponse:
+    """The answer as HTTP: 304 where the client has it, and after a write what the client prefers to get back."""
+    body = _bytes(cut_of(request.query)(answer.resource))
+    headers = {**_headers(answer, body), **answer.headers}
+    if answer.written:
+        wanted = preferred_return(request)
+        if wanted == "minimal":
+            return FhirResponse(answer.status, headers)
+        body = _bytes(DONE) if wanted == "operationoutcome" else body
+    elif "ETag" in headers and has_already(request, headers["ETag"]):
+        return FhirResponse(304, headers)
+    return FhirResponse(answer.status, _typed(headers), body)
 
 
 def routed(request: FhirRequest) -> tuple[Route, Mapping[str, str]]:

@@ -12,11 +12,22 @@ from flask import Blueprint, Response, g, request
 
 from inlay_api.desk import desk
 from inlay_api.routes import authenticated
-from inlay_core.application import queries
-from inlay_core.application.ports import Page, ReportRow, ReportSearch, Sort
+from inlay_core.application import drafting, intake, queries, signing
+from inlay_core.application.ports import (
+    OrderCommand,
+    OrderCondition,
+    Page,
+    Placed,
+    ReportRow,
+    ReportSearch,
+    Sort,
+    UnitOfWork,
+)
 from inlay_core.bootstrap import Services
 from inlay_core.domain.audit import AuditEvent
 from inlay_core.domain.identity import Actor, ActorKind
+from inlay_core.domain.ids import Clock, NewId
+from inlay_core.domain.infill import InfillRequest
 from inlay_core.domain.job import Job
 from inlay_core.domain.order import Order
 from inlay_core.domain.patient import Patient
@@ -40,6 +51,11 @@ class Store:
     """The FHIR store over the core's queries: a transaction per question, so that threads share nothing."""
 
     services: Services
+
+    @property
+    def _act(self) -> tuple[UnitOfWork, Clock, NewId]:
+        """The first three arguments of a use case that writes."""
+        return self.services.uow(), self.services.clock, self.services.new_id
 
     def search_reports(self, actor: Actor, search: ReportSearch, sort: Sort, offset: int, limit: int) -> Page:
         """One page of the newest versions that fit."""
@@ -80,6 +96,28 @@ class Store:
     def run_with_model(self, actor: Actor, digest_prefix: str) -> Mapping[str, Any]:
         """A run record of the model whose digest begins so."""
         return queries.run_with_model(self.services.reader(), actor, digest_prefix)
+
+    def orders(self, actor: Actor, number: str, assigner: str | None) -> Sequence[Order]:
+        """The orders with that number."""
+        return queries.orders_with_identifier(self.services.reader(), actor, number, assigner)
+
+    def patients(self, actor: Actor, identifier: str, assigner: str | None) -> Sequence[Patient]:
+        """The patients with that identifier."""
+        return queries.patients_by_identifier(self.services.reader(), actor, identifier, assigner)
+
+    def place(self, actor: Actor, command: OrderCommand, condition: OrderCondition | None, *, joins: bool) -> Placed:
+        """Place one order."""
+        return intake.place_order(*self._act, actor, command, condition=condition, joins=joins, site=self.services.site)
+
+    def sign(self, actor: Actor, report_id: str, expected_version: int) -> Report:
+        """Make the version final."""
+        return signing.sign(*self._act, actor, report_id, expected_version=expected_version, site=self.services.site)
+
+    def infill(self, actor: Actor, report_id: str, expected_version: int, request: InfillRequest) -> Job:
+        """Ask for the gaps to be filled."""
+        return drafting.request_infill(
+            *self._act, actor, report_id, expected_version=expected_version, request=request, site=self.services.site
+        )
 
     def record(self, actor: Actor, accesses: Sequence[Access]) -> None:
         """Write what was read into the trail."""

@@ -15,10 +15,11 @@ from xml.etree import ElementTree as ET
 from fhir.resources.R4B import get_fhir_model_class
 from fhir_core.fhirabstractmodel import FHIRAbstractModel
 
-from inlay_core.application import queries
-from inlay_core.application.ports import Page, ReportRow, ReportSearch, Sort
+from inlay_core.application import drafting, intake, queries, signing
+from inlay_core.application.ports import OrderCommand, OrderCondition, Page, Placed, ReportRow, ReportSearch, Sort
 from inlay_core.domain.audit import AuditEvent
 from inlay_core.domain.identity import Actor
+from inlay_core.domain.infill import InfillRequest
 from inlay_core.domain.job import Job
 from inlay_core.domain.order import Order
 from inlay_core.domain.patient import Patient
@@ -78,6 +79,30 @@ class QueryStore:
     def run_with_model(self, actor: Actor, digest_prefix: str) -> Mapping[str, Any]:
         """See the protocol."""
         return queries.run_with_model(self.ward.uow, actor, digest_prefix)
+
+    def orders(self, actor: Actor, number: str, assigner: str | None) -> Sequence[Order]:
+        """See the protocol."""
+        return queries.orders_with_identifier(self.ward.uow, actor, number, assigner)
+
+    def patients(self, actor: Actor, identifier: str, assigner: str | None) -> Sequence[Patient]:
+        """See the protocol."""
+        return queries.patients_by_identifier(self.ward.uow, actor, identifier, assigner)
+
+    def place(self, actor: Actor, command: OrderCommand, condition: OrderCondition | None, *, joins: bool) -> Placed:
+        """See the protocol."""
+        return intake.place_order(
+            *self.ward.trio, actor, command, condition=condition, joins=joins, site=self.ward.site
+        )
+
+    def sign(self, actor: Actor, report_id: str, expected_version: int) -> Report:
+        """See the protocol."""
+        return signing.sign(*self.ward.trio, actor, report_id, expected_version=expected_version, site=self.ward.site)
+
+    def infill(self, actor: Actor, report_id: str, expected_version: int, request: InfillRequest) -> Job:
+        """See the protocol."""
+        return drafting.request_infill(
+            *self.ward.trio, actor, report_id, expected_version=expected_version, request=request, site=self.ward.site
+        )
 
     def record(self, actor: Actor, accesses: Sequence[Access]) -> None:
         """See the protocol."""

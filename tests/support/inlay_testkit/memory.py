@@ -180,6 +180,18 @@ class MemoryOrders(_Part):
         """See the port."""
         return self._where(lambda o: o.study_instance_uid == study_instance_uid)
 
+    def with_identifier(self, assigner: str | None, number: str) -> Sequence[Order]:
+        """See the port."""
+
+        def numbers(o: Order) -> list[tuple[str, str | None]]:
+            return [
+                (o.assigner, o.placer_number),
+                (o.assigner, o.filler_number),
+                (o.accession_assigner, o.accession_number),
+            ]
+
+        return self._where(lambda o: any(n == number and assigner in (None, a) for a, n in numbers(o)))
+
 
 class MemoryReports(_Part):
     """`Reports` in memory."""

@@ -21,7 +21,9 @@ from inlay_core.application.ports import (
     Generated,
     MessageOutcome,
     NewUnitOfWork,
+    OrderCondition,
     OutboxItem,
+    Placed,
     ReportSearch,
     Site,
     Sort,
@@ -621,6 +623,34 @@ class ConcurrencyContract:
         assert all(in_threads(receive, self.THREADS))
         with new_uow() as uow:
             assert sum(uow.jobs.count(JobState).values()) == 1
+
+    def test_one_conditional_create_of_many_creates(self, new_uow: NewUnitOfWork) -> None:
+        """Of 16 identical requests at once exactly one creates; all others get that very order."""
+        condition = OrderCondition((("RIS", "P1"),))
+
+        def place(number: int) -> Placed:
+            ward = Ward(new_uow(), prefix=f"t{number}")
+            return intake.place_order(*ward.trio, RIS, order_command("1"), condition=condition)
+
+        placed = in_threads(place, 16)
+        assert sum(one.created for one in placed) == 1
+        assert len({one.order.id for one in placed}) == 1
+        with new_uow() as uow:
+            assert sum(uow.jobs.count(JobState).values()) == 1
+
+    def test_one_study_joins_one_order(self, new_uow: NewUnitOfWork) -> None:
+        """Of 16 identical studies at once one is taken for its order, and the others find it."""
+        Ward(new_uow()).order("1", study_instance_uid=None)
+        command = order_command("1", study_instance_uid="1.2.3", patient=None, message_time=None)
+        condition = OrderCondition(study_instance_uid="1.2.3")
+
+        def place(number: int) -> Placed:
+            ward = Ward(new_uow(), prefix=f"t{number}")
+            return intake.place_order(*ward.trio, RIS, command, condition=condition, joins=True)
+
+        placed = in_threads(place, 16)
+        assert sum(one.created for one in placed) == 1
+        assert {one.order.study_instance_uid for one in placed} == {"1.2.3"}
 
     def test_each_job_is_claimed_once(self, new_uow: NewUnitOfWork) -> None:
         """Workers that claim at once never hold the same job, and leave none behind."""

@@ -97,12 +97,13 @@ def test_the_format_is_agreed_or_refused(
         ("GET", "/DiagnosticReport/" + "x" * 65, 404, "not-found"),
         ("GET", "/Observation/1", 404, "not-found"),
         ("GET", "/", 405, "not-supported"),
-        ("GET", "/Patient", 405, "not-supported"),
+        ("GET", "/AuditEvent", 405, "not-supported"),
         ("GET", "/DiagnosticReport/_search", 405, "not-supported"),
         ("PUT", "/DiagnosticReport/1", 405, "not-supported"),
         ("DELETE", "/Patient/1", 405, "not-supported"),
         ("POST", "/DiagnosticReport", 405, "not-supported"),
-        ("POST", "/DiagnosticReport/1/$sign", 404, "not-supported"),
+        ("POST", "/DiagnosticReport/1/$unknown", 404, "not-supported"),
+        ("GET", "/DiagnosticReport/1/$sign", 405, "not-supported"),
     ],
 )
 def test_wrong_addresses_and_methods_are_told_apart(

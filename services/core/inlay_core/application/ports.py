@@ -123,6 +123,22 @@ class OrderCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderCondition:
+    """What a conditional create looks for: any of the (assigner, number) pairs, or the study."""
+
+    identifiers: tuple[tuple[str | None, str], ...] = ()
+    study_instance_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What became of one order that was placed by itself: the order, and whether it (or its study) is new."""
+
+    order: Order
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """A message as it arrived. `peer` names the channel, not a person; missing header fields are empty strings."""
 
@@ -471,6 +487,10 @@ class Orders(Protocol):
 
     def by_study(self, study_instance_uid: str) -> Sequence[Order]:
         """The orders of that study."""
+        ...
+
+    def with_identifier(self, assigner: str | None, number: str) -> Sequence[Order]:
+        """The orders with that placer, filler or accession number, of one assigner or of any."""
         ...
 
 

@@ -155,6 +155,13 @@ def read_patient(uow: UnitOfWork, actor: Actor, patient_id: str) -> Patient:
         return patient
 
 
+def orders_with_identifier(uow: UnitOfWork, actor: Actor, number: str, assigner: str | None = None) -> Sequence[Order]:
+    """The orders with that placer, filler or accession number, of one assigner or of any."""
+    require(actor, Permission.READ_ORDERS)
+    with uow:
+        return uow.orders.with_identifier(assigner, number)
+
+
 def patients_by_identifier(
     uow: UnitOfWork, actor: Actor, identifier: str, assigner: str | None = None
 ) -> Sequence[Patient]:

@@ -119,6 +119,14 @@ class SqlOrders:
     def by_study(self, study_instance_uid: str) -> Sequence[Order]:
         return self._all(ORDERS.c.study_instance_uid == study_instance_uid)
 
+    def with_identifier(self, assigner: str | None, number: str) -> Sequence[Order]:
+        columns = (
+            (ORDERS.c.assigner, ORDERS.c.placer_number),
+            (ORDERS.c.assigner, ORDERS.c.filler_number),
+            (ORDERS.c.accession_assigner, ORDERS.c.accession_number),
+        )
+        return self._all(or_(*(_identified(owner, value, [(assigner, number)]) for owner, value in columns)))
+
     def by_ids(self, order_ids: Sequence[str]) -> Mapping[str, Order]:
         """Orders by id, for a page of reports."""
         return {order.id: order for order in self._all(ORDERS.c.id.in_(order_ids))}
