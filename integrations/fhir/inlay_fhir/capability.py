@@ -40,11 +40,26 @@ def capability_statement(base_url: str, version: str) -> Json:
             {
                 "mode": "server",
                 "documentation": "Every answer that shows a record is in the audit trail.",
-                "security": {"description": "A bearer token (JWT) with a role that may read; see the documentation."},
+                "security": _security(base_url),
                 "resource": [_resource(name, base_url) for name in DOCUMENTATION],
                 "interaction": [{"code": route.code} for route in ROUTES if not route.resource],
             }
         ],
+    }
+
+
+def _security(base_url: str) -> Json:
+    smart = {"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}
+    return {
+        "extension": [
+            {
+                "url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
+                "extension": [{"url": "token", "valueUri": f"{base_url}/auth/token"}],
+            }
+        ],
+        "service": [{"coding": [smart]}],
+        "description": "Systems: SMART Backend Services, where the site registered them. People: a bearer token (JWT) "
+        "of the hospital's provider with a role that may read.",
     }
 
 

@@ -29,7 +29,7 @@ _TAIL: Final = """
   and the order and patient as they stand now. Nothing is ever deleted, so there is no 410: a withdrawn report is
   `entered-in-error` and can still be read.
 - **Writing.** `create` places an order: 201 with `Location` and `ETag`. `If-None-Exist: identifier=system|value`
-  creates once, however many identical requests come at once: the others get that order with 200; where several fit, 412.
+  creates once, however many identical requests come at once: others get that order with 200; where several fit, 412.
   Another order with a number that is taken is 409. A study joins the order that its accession number or `basedOn`
   names, if that is of the same patient (else 409). Operations take the version that the caller saw in `If-Match` (428
   without it) and compare it inside the transaction (412). `Prefer: return=minimal|representation|OperationOutcome`.

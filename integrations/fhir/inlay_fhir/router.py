@@ -23,6 +23,7 @@ from inlay_fhir.http import FhirRequest, FhirResponse
 from inlay_fhir.mapping.core import Detail, DomainError, Kind, Outcome, Tag
 from inlay_fhir.negotiation import MEDIA_TYPE, check_format, etag, has_already, preferred_return
 from inlay_fhir.outcome import DONE, FAULT, Refusal, outcome, refusal_of
+from inlay_fhir.scopes import LETTERS
 from inlay_fhir.site import FhirSite
 from inlay_fhir.store import Access, FhirStore
 from inlay_fhir.summary import cut_of
@@ -49,6 +50,7 @@ class FhirRouter:
         try:
             route, variables = routed(asked)
             check_format(asked)
+            check_scopes(asked, route)
             answer = route.interact(Exchange(asked, self._store, self._site, self.handle, variables))
             response = _response(asked, answer)
             self._record(asked, answer.accesses)
@@ -79,6 +81,15 @@ class FhirRouter:
             except Exception as error:  # noqa: BLE001 (nothing was shown: the refusal stands, the log tells)
                 _log(error)
         return FhirResponse(refusal.status, _typed(refusal.headers), _bytes(outcome(refusal)))
+
+
+def check_scopes(request: FhirRequest, route: Route) -> None:
+    """Raise Refusal (403) where the token has scopes and none of them is for this interaction."""
+    letter = LETTERS.get(route.code)
+    if request.scopes is None or letter is None or route.resource == "OperationDefinition":
+        return
+    if not request.scopes.allow(route.resource, letter):
+        raise Refusal(403, "forbidden", f"The token has no scope system/{route.resource}.{letter}.")
 
 
 def _response(request: FhirRequest, answer: Answer) -> FhirResponse:

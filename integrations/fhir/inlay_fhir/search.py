@@ -67,9 +67,15 @@ def search_diagnostic_reports(exchange: Exchange) -> Answer:
     page = exchange.store.search_reports(exchange.actor, plan.narrowing.search(), plan.sort, plan.offset, limit)
     url = f"{exchange.request.base_url}/DiagnosticReport"
     links = page_links(url, plan.applied, page.total, plan.offset, limit)
-    entries = _entries(exchange, page.rows, plan.including, plan.applied)
+    entries = _entries(exchange, page.rows, _allowed(exchange, plan.including), plan.applied)
     accesses = (_searched(plan, page.total, len(page.rows)), *(report_access(row, "search") for row in page.rows))
     return Answer(bundle("searchset", page.total, links, entries), accesses, cacheable=False)
+
+
+def _allowed(exchange: Exchange, including: set[str]) -> set[str]:
+    """The types that may come along: a token that is not for a type does not get at it by an include."""
+    scopes = exchange.request.scopes
+    return including if scopes is None else {kind for kind in including if scopes.allow(kind, "r")}
 
 
 def planned(exchange: Exchange) -> Plan:

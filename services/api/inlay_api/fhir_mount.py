@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
 from typing import Any, Final
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, abort, g, request
 
+from inlay_api.auth import Identity
 from inlay_api.desk import desk
-from inlay_api.routes import authenticated
+from inlay_api.routes import identified
+from inlay_api.smart import TokenError, configuration
 from inlay_core.application import drafting, intake, queries, signing
 from inlay_core.application.ports import (
     OrderCommand,
@@ -24,7 +27,7 @@ from inlay_core.application.ports import (
     UnitOfWork,
 )
 from inlay_core.bootstrap import Services
-from inlay_core.domain.audit import AuditEvent
+from inlay_core.domain.audit import AuditEvent, Detail, Kind, Outcome, Tag
 from inlay_core.domain.identity import Actor, ActorKind
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.infill import InfillRequest
@@ -41,7 +44,7 @@ from inlay_fhir.store import Access
 blueprint: Final = Blueprint("fhir", __name__)
 MOUNT: Final = "/fhir"
 # What a client may ask before it has a token (SMART App Launch, 2.1; FHIR R4, 3.1.0.8).
-_OPEN: Final = frozenset({("GET", "/metadata"), ("HEAD", "/metadata"), ("GET", "/.well-known/smart-configuration")})
+_OPEN: Final = frozenset({("GET", "/metadata"), ("HEAD", "/metadata")})
 NOBODY: Final = Actor("anonymous", "anonymous", kind=ActorKind.PERSON)
 _METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -151,12 +154,59 @@ def router_of(services: Services) -> FhirRouter:
     return FhirRouter(Store(services), site)
 
 
+def _base_url() -> str:
+    """The endpoint as others name it."""
+    return f"{(desk().settings.public_url or request.url_root).rstrip('/')}{MOUNT}"
+
+
+@blueprint.get(f"{MOUNT}/.well-known/smart-configuration")
+def smart_configuration() -> Response:
+    """How systems get a token; open to all, because it says nothing of anybody."""
+    if desk().verifier.smart is None:
+        abort(404)
+    return _json(configuration(_base_url()))
+
+
+@blueprint.post(f"{MOUNT}/auth/token")
+def token() -> Response:
+    """An access token for a client that proves who it is. Known clients' successes and failures are in the trail."""
+    smart = desk().verifier.smart
+    if smart is None:
+        abort(404)
+    base_url = _base_url()
+    try:
+        client, scopes = smart.authenticate(desk().services, request.form, f"{base_url}/auth/token")
+    except TokenError as error:
+        if error.client:
+            _record_client(Tag.CLIENT_TOKEN_REFUSED, error.client, Outcome.REFUSED, {"code": error.error})
+        answer = _json({"error": error.error, "error_description": error.description}, error.status)
+        if error.status == 401:
+            answer.headers["WWW-Authenticate"] = 'Bearer realm="inlay"'
+        return answer
+    _record_client(Tag.CLIENT_TOKEN_ISSUED, client.id, Outcome.SUCCESS, {"scope": str(scopes)})
+    return _json(smart.issue(client, scopes, base_url))
+
+
+def _record_client(tag: Tag, client: str, outcome: Outcome, detail: dict[str, Detail]) -> None:
+    actor = Actor(f"client:{client}", client, kind=ActorKind.SYSTEM)
+    queries.record_access(
+        *desk().act, actor, tag, subject=(Kind.ACCESS, "token"), outcome=outcome, detail=detail, request_id=g.request_id
+    )
+
+
+def _json(body: Mapping[str, Any], status: int = 200) -> Response:
+    answer = Response(json.dumps(body), status=status, content_type="application/json")
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
 @blueprint.route(MOUNT, methods=_METHODS, defaults={"path": ""}, provide_automatic_options=False)
+@blueprint.route(f"{MOUNT}/", methods=_METHODS, defaults={"path": ""}, provide_automatic_options=False)
 @blueprint.route(f"{MOUNT}/<path:path>", methods=_METHODS, provide_automatic_options=False)
 def fhir(path: str) -> Response:
     """Hand the request to the router; only who sent it is decided here."""
     below = f"/{path}"
-    actor = NOBODY if (request.method, below) in _OPEN else authenticated()
+    identity = Identity(NOBODY) if (request.method, below) in _OPEN else identified()
     answer = desk().fhir.handle(
         FhirRequest(
             method=request.method,
@@ -165,8 +215,9 @@ def fhir(path: str) -> Response:
             # The one in the answer, so that trail and log name the same request.
             headers={**dict(request.headers), "X-Request-Id": g.request_id},
             body=request.get_data(),
-            actor=actor,
-            base_url=f"{request.url_root.rstrip('/')}{MOUNT}",
+            actor=identity.actor,
+            base_url=_base_url(),
+            scopes=identity.scopes,
         )
     )
     return Response(answer.body, status=answer.status, headers=dict(answer.headers))

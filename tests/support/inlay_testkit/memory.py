@@ -47,6 +47,7 @@ class World:
     links: list[Link] = field(default_factory=list)
     progress: dict[str, StepProgress] = field(default_factory=dict)
     switches: dict[str, Switch] = field(default_factory=dict)
+    assertions: dict[tuple[str, str], datetime] = field(default_factory=dict)
 
     def copied(self) -> World:
         """A copy that can be changed; the records themselves are immutable."""
@@ -544,6 +545,25 @@ class MemorySwitches(_Part):
         self._world.switches[switch.name] = switch
 
 
+class MemoryAssertions(_Part):
+    """`Assertions` in memory."""
+
+    def is_used(self, issuer: str, jti: str) -> bool:
+        """See the port."""
+        return (issuer, jti) in self._world.assertions
+
+    def add(self, issuer: str, jti: str, expires_at: datetime) -> None:
+        """See the port."""
+        if (issuer, jti) in self._world.assertions:
+            raise Race("lost-race", "The key is taken.")
+        self._world.assertions[issuer, jti] = expires_at
+
+    def forget(self, before: datetime) -> None:
+        """See the port."""
+        for key in [key for key, expires_at in self._world.assertions.items() if expires_at < before]:
+            del self._world.assertions[key]
+
+
 class MemoryUnitOfWork:
     """`UnitOfWork` in memory; it holds the lock of its `Memory` while it is open."""
 
@@ -570,6 +590,7 @@ class MemoryUnitOfWork:
         self.audit = MemoryTrail(self._duty)
         self.progress = MemoryProgressRows(self._duty)
         self.switches = MemorySwitches(self._duty)
+        self.assertions = MemoryAssertions(self._duty)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

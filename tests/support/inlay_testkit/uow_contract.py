@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pytest
 
-from inlay_core.application import drafting, editing, intake, publishing, queries, signing, switching, trail
+from inlay_core.application import clients, drafting, editing, intake, publishing, queries, signing, switching, trail
 from inlay_core.application.ports import (
     Delivery,
     Destination,
@@ -35,7 +35,7 @@ from inlay_core.application.ports import (
 )
 from inlay_core.domain.audit import Kind, Tag, event_of
 from inlay_core.domain.edits import FragmentEdit, SectionEdit
-from inlay_core.domain.errors import Fault, NotFound, Race, Stale
+from inlay_core.domain.errors import Conflict, Fault, NotFound, Race, Stale
 from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, Section
 from inlay_core.domain.infill import Fill, Gap, InfillRequest, InfillSection, LockRef
 from inlay_core.domain.job import Job, JobKind, JobState, Reason
@@ -637,6 +637,26 @@ class ConcurrencyContract:
         assert len({one.order.id for one in placed}) == 1
         with new_uow() as uow:
             assert sum(uow.jobs.count(JobState).values()) == 1
+
+    def test_an_assertion_is_redeemed_once(self, new_uow: NewUnitOfWork) -> None:
+        """However many requests bring the same assertion at once, one is served; spent ones that are over go away."""
+        clock = StillClock()
+        expires = int(clock.now.timestamp()) + 60
+
+        def redeem(_number: int) -> bool:
+            try:
+                clients.redeem_assertion(new_uow(), clock, "client", "jti-1", expires)
+            except Conflict:
+                return False
+            return True
+
+        assert sum(in_threads(redeem, self.THREADS)) == 1
+        clients.redeem_assertion(new_uow(), clock, "other", "jti-1", expires)
+        clock.advance(200)
+        clients.redeem_assertion(new_uow(), clock, "client", "jti-2", expires + 200)
+        with new_uow() as uow:
+            assert not uow.assertions.is_used("client", "jti-1")
+            assert uow.assertions.is_used("client", "jti-2")
 
     def test_one_study_joins_one_order(self, new_uow: NewUnitOfWork) -> None:
         """Of 16 identical studies at once one is taken for its order, and the others find it."""

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from inlay_core.application import drafting
 from inlay_core.domain.identity import Actor
 from inlay_core.domain.infill import Gap, InfillRequest, InfillSection, LockRef, LockText
+from inlay_core.domain.job import JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import OrderStatus, Priority
 from inlay_core.domain.report import Report
@@ -90,7 +90,7 @@ class Desk:
     def job_count(self) -> int:
         """How many jobs there are."""
         with self.ward.uow as uow:
-            return sum(uow.jobs.count(list(drafting.JobState)).values())
+            return sum(uow.jobs.count(JobState).values())
 
 
 @pytest.fixture

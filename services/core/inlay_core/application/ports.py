@@ -689,6 +689,22 @@ class Switch:
     changed_by: str
 
 
+class Assertions(Protocol):
+    """Assertions of clients that were redeemed."""
+
+    def is_used(self, issuer: str, jti: str) -> bool:
+        """Whether the issuer's assertion of that name was redeemed."""
+        ...
+
+    def add(self, issuer: str, jti: str, expires_at: datetime) -> None:
+        """Note it; Race when another was first."""
+        ...
+
+    def forget(self, before: datetime) -> None:
+        """Drop those that expired before: they are refused for their age."""
+        ...
+
+
 class Switches(Protocol):
     """Switches that hold for every process of the site at once."""
 
@@ -752,6 +768,11 @@ class UnitOfWork(Protocol):
     @property
     def switches(self) -> Switches:
         """Switches."""
+        ...
+
+    @property
+    def assertions(self) -> Assertions:
+        """Redeemed assertions."""
         ...
 
     def __enter__(self) -> Self: ...

@@ -85,6 +85,8 @@ class Tag(StrEnum):
     READER_PATIENT_READ = "reader:patient:read"
     READER_JOB_READ = "reader:job:read"
     READER_AUDIT_READ = "reader:audit:read"
+    CLIENT_TOKEN_ISSUED = "client:token:issued"  # noqa: S105 (a tag)
+    CLIENT_TOKEN_REFUSED = "client:token:refused"  # noqa: S105 (a tag)
     READER_ACCESS_REFUSED = "reader:access:refused"
     ADMIN_SWITCH_STOPPED = "admin:switch:stopped"
     ADMIN_SWITCH_STARTED = "admin:switch:started"

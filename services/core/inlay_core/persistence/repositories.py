@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     and_,
     case,
+    delete,
     func,
     insert,
     or_,
@@ -45,6 +46,7 @@ from inlay_core.persistence import mapping
 from inlay_core.persistence.columns import Moment
 from inlay_core.persistence.statements import Statements
 from inlay_core.persistence.tables import (
+    ASSERTIONS,
     JOBS,
     MESSAGES,
     ORDERS,
@@ -482,3 +484,20 @@ class SqlSwitches:
         changed = self._statements.run(update(SWITCHES).where(SWITCHES.c.name == switch.name).values(values))
         if changed.rowcount == 0:
             self._statements.run(insert(SWITCHES).values(values | {"name": switch.name}))
+
+
+class SqlAssertions:
+    """`Assertions` on the table `assertions`; its key is what makes each good once."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    def is_used(self, issuer: str, jti: str) -> bool:
+        named = and_(ASSERTIONS.c.issuer == issuer, ASSERTIONS.c.jti == jti)
+        return self._statements.one(select(ASSERTIONS.c.jti).where(named)) is not None
+
+    def add(self, issuer: str, jti: str, expires_at: datetime) -> None:
+        self._statements.run(insert(ASSERTIONS).values(issuer=issuer, jti=jti, expires_at=expires_at))
+
+    def forget(self, before: datetime) -> None:
+        self._statements.run(delete(ASSERTIONS).where(ASSERTIONS.c.expires_at < before))

@@ -12,6 +12,7 @@ from inlay_core.domain.errors import Fault
 from inlay_core.persistence.engine import READ_ONLY
 from inlay_core.persistence.outbox import SqlOutbox
 from inlay_core.persistence.repositories import (
+    SqlAssertions,
     SqlJobs,
     SqlMessages,
     SqlOrders,
@@ -36,6 +37,7 @@ class SqlUnitOfWork:
     audit: SqlAuditTrail
     progress: SqlProgressRows
     switches: SqlSwitches
+    assertions: SqlAssertions
 
     def __init__(self, engine: Engine, *, read_only: bool = False) -> None:
         self._engine = engine
@@ -67,6 +69,7 @@ class SqlUnitOfWork:
         self.audit = SqlAuditTrail(self._statements)
         self.progress = SqlProgressRows(self._statements)
         self.switches = SqlSwitches(self._statements)
+        self.assertions = SqlAssertions(self._statements)
         return self
 
     def __exit__(
