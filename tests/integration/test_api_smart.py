@@ -10,6 +10,7 @@ from joserfc.jwk import ECKey, KeySet, RSAKey
 from werkzeug.test import TestResponse
 
 from inlay_api.smart import read_clients
+from inlay_core.domain.audit import Kind
 from inlay_core.domain.errors import Invalid
 from inlay_testkit.web import Web
 
@@ -88,8 +89,8 @@ def test_an_assertion_is_good_once(site: Site) -> None:
     again = site.ask(assertion)
     assert (again.status_code, again.get_json()["error"]) == (401, "invalid_client")
     with site.site.services.reader() as uow:
-        events = [event for event in uow.audit.unsealed() if event.subject_id == "token"]
-    assert [str(event.tag) for event in events][-2:] == ["client:token:issued", "client:token:refused"]
+        events = [event for event in uow.audit.unsealed() if event.subject_kind is Kind.CLIENT]
+    assert [str(event.tag) for event in events][-2:] == ["issuer:client:admitted", "issuer:client:refused"]
     assert events[-1].actor_id == "client:ehr"
 
 

@@ -15,6 +15,9 @@ from inlay_fhir.operations import definition_id
 from inlay_fhir.search import INCLUDES, REVERSE_INCLUDES
 from inlay_fhir.table import DOCUMENTATION, ROUTES
 
+STATUS_OPERATION: Final = (
+    "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition/backport-subscription-status"
+)
 FHIR_VERSION: Final = "4.0.1"
 # When what this endpoint offers last changed; a statement whose date moves with the clock could not be compared.
 STATED: Final = "2026-11-21"
@@ -48,6 +51,12 @@ def capability_statement(base_url: str, version: str) -> Json:
     }
 
 
+def _definition(operation: str, base_url: str) -> str:
+    if operation == "status":
+        return STATUS_OPERATION
+    return f"{base_url}/OperationDefinition/{definition_id(operation)}"
+
+
 def _security(base_url: str) -> Json:
     smart = {"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}
     return {
@@ -73,15 +82,14 @@ def _resource(name: str, base_url: str) -> Json:
         interaction=[{"code": code} for code in codes],
         versioning="versioned" if "vread" in codes else "no-version",
         readHistory="history-instance" in codes,
-        conditionalCreate="create" in codes or None,
+        conditionalCreate=True if "create" in codes and name != "Subscription" else None,
         conditionalRead="not-match",
         searchInclude=list(INCLUDES) if is_report else None,
         searchRevInclude=list(REVERSE_INCLUDES) if is_report else None,
         searchParam=[_parameter(parameter) for parameter in (PARAMETERS if is_report else LOOKUPS.get(name, ()))],
         operation=[
-            {"name": route.operation, "definition": f"{base_url}/OperationDefinition/{definition_id(route.operation)}"}
-            for route in routes
-            if route.operation
+            {"name": operation, "definition": _definition(operation, base_url)}
+            for operation in dict.fromkeys(route.operation for route in routes if route.operation)
         ],
     )
 

@@ -26,8 +26,8 @@ _TAIL: Final = """
 
 - **Versions.** `ETag: W/"n"` is the version of a report, an order or a patient, and a digest of the content elsewhere.
   `If-None-Match` (`W/"3"`, `"3"`, a bare `3`, a list, `*`) is answered with 304. A `vread` has the text of that version
-  and the order and patient as they stand now. Nothing is ever deleted, so there is no 410: a withdrawn report is
-  `entered-in-error` and can still be read.
+  and the order and patient as they stand now. No report is ever deleted: a withdrawn one is `entered-in-error` and
+  can still be read.
 - **Writing.** `create` places an order: 201 with `Location` and `ETag`. `If-None-Exist: identifier=system|value`
   creates once, however many identical requests come at once: others get that order with 200; where several fit, 412.
   Another order with a number that is taken is 409. A study joins the order that its accession number or `basedOn`
@@ -42,6 +42,12 @@ _TAIL: Final = """
   Pages are linked; follow the links.
 - **Batches.** A Bundle of type `batch`, posted to `/fhir`, has up to 50 reads and searches; each is answered and
   recorded as if it had come alone. Entries that change something are refused (405).
+- **Notifications.** A Subscription (topic `urn:x-inlay:subscription-topic:report-published`, filter
+  `DiagnosticReport?status=...`) is active once its endpoint has taken a handshake. Each published version (a draft, a
+  signature, an amendment, a cancellation, a withdrawal) is then posted as an id-only Bundle with a rising event number,
+  in order, again and again (for about two days) until the answer is 2xx. `X-Inlay-Signature` is `sha256=` and the
+  HMAC-SHA256 of `X-Inlay-Timestamp`, a point and the body. Endpoints are of the origins in
+  `INLAY_SUBSCRIPTION_ORIGINS`; redirects are not followed. Only the owner sees a subscription; a deleted one is 410.
 - **Audit.** What is shown is recorded before it is sent, each report version by itself; refusals (403, 404) as well.
   Of a search the trail keeps the names of the parameters, not their values.
 
@@ -66,7 +72,7 @@ _TAIL: Final = """
 
 ## Not yet
 
-Subscription, element-level AI labels.
+Element-level AI labels.
 """
 
 

@@ -23,7 +23,6 @@ from inlay_fhir.http import FhirRequest, FhirResponse
 from inlay_fhir.mapping.core import Detail, DomainError, Kind, Outcome, Tag
 from inlay_fhir.negotiation import MEDIA_TYPE, check_format, etag, has_already, preferred_return
 from inlay_fhir.outcome import DONE, FAULT, Refusal, outcome, refusal_of
-from inlay_fhir.scopes import LETTERS
 from inlay_fhir.site import FhirSite
 from inlay_fhir.store import Access, FhirStore
 from inlay_fhir.summary import cut_of
@@ -85,7 +84,7 @@ class FhirRouter:
 
 def check_scopes(request: FhirRequest, route: Route) -> None:
     """Raise Refusal (403) where the token has scopes and none of them is for this interaction."""
-    letter = LETTERS.get(route.code)
+    letter = route.letter
     if request.scopes is None or letter is None or route.resource == "OperationDefinition":
         return
     if not request.scopes.allow(route.resource, letter):
@@ -96,6 +95,8 @@ def _response(request: FhirRequest, answer: Answer) -> FhirResponse:
     """The answer as HTTP: 304 where the client has it, and after a write what the client prefers to get back."""
     body = _bytes(cut_of(request.query)(answer.resource))
     headers = {**_headers(answer, body), **answer.headers}
+    if answer.status == 204:
+        return FhirResponse(204, answer.headers)
     if answer.written:
         wanted = preferred_return(request)
         if wanted == "minimal":

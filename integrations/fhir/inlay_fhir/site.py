@@ -28,3 +28,5 @@ class FhirSite:
     # The zone of times on printed forms.
     zone: tzinfo = UTC
     pdf: MakePdf | None = None
+    # Where subscribers may be told: INLAY_SUBSCRIPTION_ORIGINS.
+    origins: tuple[str, ...] = ()

@@ -28,6 +28,8 @@ from inlay_fhir.mapping.core import (
     ReportRow,
     ReportSearch,
     Sort,
+    Status,
+    Subscription,
     Tag,
 )
 
@@ -106,6 +108,20 @@ class FhirStore(Protocol):
 
     def infill(self, actor: Actor, report_id: str, expected_version: int, request: InfillRequest) -> Job:
         """`drafting.request_infill`."""
+        ...
+
+    def subscribe(
+        self, actor: Actor, endpoint: str, statuses: Sequence[Status] | None, ends_at: datetime | None
+    ) -> Subscription:
+        """`subscribing.subscribe`."""
+        ...
+
+    def subscription(self, actor: Actor, subscription_id: str) -> Subscription:
+        """`subscribing.read_subscription`."""
+        ...
+
+    def unsubscribe(self, actor: Actor, subscription_id: str) -> Subscription:
+        """`subscribing.unsubscribe`."""
         ...
 
     def record(self, actor: Actor, accesses: Sequence[Access]) -> None:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from inlay_fhir import operations, read
+from inlay_fhir import operations, read, subscribe
 from inlay_fhir.batch import batch
 from inlay_fhir.create import create_imaging_study, create_service_request
 from inlay_fhir.exchange import Interact
 from inlay_fhir.history import history_of_diagnostic_report, history_of_diagnostic_reports
 from inlay_fhir.lookup import look_up
+from inlay_fhir.scopes import LETTERS
 from inlay_fhir.search import search_diagnostic_reports
 
 
@@ -29,6 +30,11 @@ class Route:
     path: str
     interact: Interact
     operation: str = ""
+
+    @property
+    def letter(self) -> str | None:
+        """The letter of the SMART scope that it takes; None for what takes none."""
+        return "r" if self.operation == "status" else LETTERS.get(self.code)
 
 
 def _operation(name: str, interact: Interact) -> Route:
@@ -80,6 +86,11 @@ ROUTES: Final = (
     _reading("Task", read.read_task),
     *_searching("Task"),
     _reading("AuditEvent", read.read_audit_event),
+    _reading("Subscription", subscribe.read_subscription),
+    Route("Subscription", "create", "POST", "Subscription", subscribe.create_subscription),
+    Route("Subscription", "delete", "DELETE", "Subscription/{id}", subscribe.delete_subscription),
+    Route("Subscription", "operation", "GET", "Subscription/{id}/$status", subscribe.status_of_subscription, "status"),
+    Route("Subscription", "operation", "POST", "Subscription/{id}/$status", subscribe.status_of_subscription, "status"),
     _reading("OperationDefinition", operations.read_operation_definition),
 )
 
@@ -94,6 +105,7 @@ DOCUMENTATION: Final[Mapping[str, str]] = MappingProxyType(
         "Provenance": "Who and what made a version of a report; the id is `<report id>.<version>`.",
         "Device": "A model that wrote words of reports; the id begins its digest (and its adapter's).",
         "Task": "A job: one request to the model. Needs the right to read jobs, which the role ehr lacks.",
+        "Subscription": "A system that is told of new versions of reports (rest-hook, id-only, R4 backport).",
         "OperationDefinition": "What `$infill` and `$sign` take and give.",
         "AuditEvent": "An event of the audit trail. Needs the right to read the trail, which the role ehr lacks.",
     }

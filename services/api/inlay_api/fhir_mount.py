@@ -15,7 +15,7 @@ from inlay_api.auth import Identity
 from inlay_api.desk import desk
 from inlay_api.routes import identified
 from inlay_api.smart import TokenError, configuration
-from inlay_core.application import drafting, intake, queries, signing
+from inlay_core.application import drafting, intake, queries, signing, subscribing
 from inlay_core.application.ports import (
     OrderCommand,
     OrderCondition,
@@ -32,9 +32,11 @@ from inlay_core.domain.identity import Actor, ActorKind
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.infill import InfillRequest
 from inlay_core.domain.job import Job
+from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.report import Report
+from inlay_core.domain.subscription import Subscription
 from inlay_core.printing import Printed, Printer
 from inlay_fhir.http import FhirRequest
 from inlay_fhir.router import FhirRouter
@@ -122,6 +124,20 @@ class Store:
             *self._act, actor, report_id, expected_version=expected_version, request=request, site=self.services.site
         )
 
+    def subscribe(
+        self, actor: Actor, endpoint: str, statuses: Sequence[Status] | None, ends_at: datetime | None
+    ) -> Subscription:
+        """A new subscription."""
+        return subscribing.subscribe(*self._act, actor, endpoint, statuses=statuses, ends_at=ends_at)
+
+    def subscription(self, actor: Actor, subscription_id: str) -> Subscription:
+        """A subscription of the actor."""
+        return subscribing.read_subscription(self.services.reader(), actor, subscription_id)
+
+    def unsubscribe(self, actor: Actor, subscription_id: str) -> Subscription:
+        """The end of a subscription."""
+        return subscribing.unsubscribe(*self._act, actor, subscription_id)
+
     def record(self, actor: Actor, accesses: Sequence[Access]) -> None:
         """Write what was read into the trail."""
         for access in accesses:
@@ -149,7 +165,11 @@ def router_of(services: Services) -> FhirRouter:
         return printer.page(Printed(title, notice, facts, sections))
 
     site = FhirSite(
-        draft_status=settings.fhir_draft_status, version=metadata.version("inlay"), zone=settings.zone, pdf=pdf
+        draft_status=settings.fhir_draft_status,
+        version=metadata.version("inlay"),
+        zone=settings.zone,
+        pdf=pdf,
+        origins=settings.origins,
     )
     return FhirRouter(Store(services), site)
 
@@ -178,19 +198,19 @@ def token() -> Response:
         client, scopes = smart.authenticate(desk().services, request.form, f"{base_url}/auth/token")
     except TokenError as error:
         if error.client:
-            _record_client(Tag.CLIENT_TOKEN_REFUSED, error.client, Outcome.REFUSED, {"code": error.error})
+            _record_client(Tag.ISSUER_CLIENT_REFUSED, error.client, Outcome.REFUSED, {"code": error.error})
         answer = _json({"error": error.error, "error_description": error.description}, error.status)
         if error.status == 401:
             answer.headers["WWW-Authenticate"] = 'Bearer realm="inlay"'
         return answer
-    _record_client(Tag.CLIENT_TOKEN_ISSUED, client.id, Outcome.SUCCESS, {"scope": str(scopes)})
+    _record_client(Tag.ISSUER_CLIENT_ADMITTED, client.id, Outcome.SUCCESS, {"scope": str(scopes)})
     return _json(smart.issue(client, scopes, base_url))
 
 
 def _record_client(tag: Tag, client: str, outcome: Outcome, detail: dict[str, Detail]) -> None:
     actor = Actor(f"client:{client}", client, kind=ActorKind.SYSTEM)
     queries.record_access(
-        *desk().act, actor, tag, subject=(Kind.ACCESS, "token"), outcome=outcome, detail=detail, request_id=g.request_id
+        *desk().act, actor, tag, subject=(Kind.CLIENT, client), outcome=outcome, detail=detail, request_id=g.request_id
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from inlay_core.domain.errors import Invalid
+from inlay_core.domain.origins import origin_of
 
 PREFIX: Final = "INLAY_"
 
@@ -78,6 +79,12 @@ class Settings:
     smart_clients: str = _setting("", "TOML file: systems that get tokens by SMART Backend Services. Empty: none.")
     smart_key_file: str = _setting("", "Private key (JWK, P-384) that signs their tokens. Empty: one in INLAY_HOME.")
     public_url: str = _setting("", "URL under which others reach Inlay. Empty: as each request names it.")
+    subscription_origins: str = _setting(
+        "", "Where subscribers may be told: https://ehr.example.org,... Empty: nowhere."
+    )
+    subscription_secret: str = _setting(
+        "", "Key that signs notifications (HMAC-SHA256), 16 characters or more.", secret=True
+    )
     jwt_issuer: str = _setting("inlay", "Issuer that tokens must name.")
     jwt_audience: str = _setting("inlay", "Audience that tokens must name.")
     lease_seconds: float = _setting(60.0, "A worker that is silent for so long has lost its job.")
@@ -103,6 +110,17 @@ class Settings:
     def database(self) -> str:
         """The URL that is used: the given one, else SQLite in the home folder."""
         return self.database_url or f"sqlite:///{self.home.absolute() / 'inlay.sqlite'}"
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Origins that notifications may go to."""
+        return tuple(origin.strip() for origin in self.subscription_origins.split(",") if origin.strip())
+
+    @property
+    def fhir_url(self) -> str:
+        """The FHIR endpoint as others name it, for what is told outside of an answer."""
+        host = f"[{self.http_host}]" if ":" in self.http_host else self.http_host
+        return f"{(self.public_url or f'http://{host}:{self.http_port}').rstrip('/')}/fhir"
 
     @property
     def zone(self) -> ZoneInfo:
@@ -138,6 +156,10 @@ def _checked(settings: Settings) -> Settings:
     for name, choices in _CHOICES.items():
         if getattr(settings, name) not in choices:
             raise Invalid("bad-setting", f"Expected one of {', '.join(choices)}.", PREFIX + name.upper())
+    if not all(map(origin_of, settings.origins)):
+        raise Invalid("bad-setting", "Expected origins like https://host:port.", "INLAY_SUBSCRIPTION_ORIGINS")
+    if settings.origins and len(settings.subscription_secret) < 16:
+        raise Invalid("bad-setting", "Notifications are signed: 16 characters or more.", "INLAY_SUBSCRIPTION_SECRET")
     try:
         ZoneInfo(settings.time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):

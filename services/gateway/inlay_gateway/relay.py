@@ -21,6 +21,7 @@ from inlay_core.messaging import CeleryWakeup, celery_app
 from inlay_core.settings import Settings
 from inlay_dicom.mapping import FolderImages
 from inlay_gateway.delivery import Books, Oru, Sent, deliver_result, deliver_wakeups
+from inlay_gateway.notifying import Notifier, deliver_notification, http_client
 from inlay_gateway.sweepers import queue_arrived, reclaim, seal, wake
 from inlay_hl7.client import MllpClient
 
@@ -80,6 +81,9 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
         client = MllpClient(host, port, timeout=timeout)
         oru = Oru(client, settings.application, settings.facility, timeout)
         all_of_them.append(Duty("results", _OUTBOX_SECONDS, lambda: _told(deliver_result(books, oru))))
+    if settings.origins:
+        notifier = Notifier(http_client(), settings.origins, settings.subscription_secret, settings.fhir_url)
+        all_of_them.append(Duty("notifications", _OUTBOX_SECONDS, lambda: _told(deliver_notification(books, notifier))))
     return all_of_them
 
 

@@ -15,15 +15,17 @@ from xml.etree import ElementTree as ET
 from fhir.resources.R4B import get_fhir_model_class
 from fhir_core.fhirabstractmodel import FHIRAbstractModel
 
-from inlay_core.application import drafting, intake, queries, signing
+from inlay_core.application import drafting, intake, queries, signing, subscribing
 from inlay_core.application.ports import OrderCommand, OrderCondition, Page, Placed, ReportRow, ReportSearch, Sort
 from inlay_core.domain.audit import AuditEvent
 from inlay_core.domain.identity import Actor
 from inlay_core.domain.infill import InfillRequest
 from inlay_core.domain.job import Job
+from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.report import Report
+from inlay_core.domain.subscription import Subscription
 from inlay_fhir.http import FhirRequest, FhirResponse
 from inlay_fhir.router import FhirRouter
 from inlay_fhir.site import FhirSite
@@ -103,6 +105,20 @@ class QueryStore:
         return drafting.request_infill(
             *self.ward.trio, actor, report_id, expected_version=expected_version, request=request, site=self.ward.site
         )
+
+    def subscribe(
+        self, actor: Actor, endpoint: str, statuses: Sequence[Status] | None, ends_at: datetime | None
+    ) -> Subscription:
+        """See the protocol."""
+        return subscribing.subscribe(*self.ward.trio, actor, endpoint, statuses=statuses, ends_at=ends_at)
+
+    def subscription(self, actor: Actor, subscription_id: str) -> Subscription:
+        """See the protocol."""
+        return subscribing.read_subscription(self.ward.uow, actor, subscription_id)
+
+    def unsubscribe(self, actor: Actor, subscription_id: str) -> Subscription:
+        """See the protocol."""
+        return subscribing.unsubscribe(*self.ward.trio, actor, subscription_id)
 
     def record(self, actor: Actor, accesses: Sequence[Access]) -> None:
         """See the protocol."""
@@ -186,7 +202,7 @@ def check(resource: dict[str, Any]) -> None:
         if place.endswith(".div"):
             _check_narrative(value)
         if place.endswith(".reference"):
-            assert re.fullmatch(r"#?[A-Za-z0-9./_-]+", value), place
+            assert re.fullmatch(r"(https?://[a-z.]+/)?#?[A-Za-z0-9./_-]+", value), place
         if isinstance(value, dict) and "contentType" in value:
             _check_attachment(value)
         if isinstance(value, str) and not place.endswith(".div"):

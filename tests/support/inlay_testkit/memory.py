@@ -29,6 +29,7 @@ from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.domain.order import Order, Priority
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.report import Report
+from inlay_core.domain.subscription import Subscription, SubscriptionState
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class World:
     links: list[Link] = field(default_factory=list)
     progress: dict[str, StepProgress] = field(default_factory=dict)
     switches: dict[str, Switch] = field(default_factory=dict)
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
     assertions: dict[tuple[str, str], datetime] = field(default_factory=dict)
 
     def copied(self) -> World:
@@ -121,7 +123,7 @@ class MemoryPatients(_Part):
         ]
 
 
-def _check_next(stored: Patient | Order | Report | None, version: int) -> None:
+def _check_next(stored: Patient | Order | Report | Subscription | None, version: int) -> None:
     if stored is None or stored.version != version - 1:
         raise Race("lost-race", "Another version is stored.")
 
@@ -545,6 +547,37 @@ class MemorySwitches(_Part):
         self._world.switches[switch.name] = switch
 
 
+class MemorySubscriptions(_Part):
+    """`Subscriptions` in memory."""
+
+    def add(self, subscription: Subscription) -> None:
+        """See the port."""
+        self._change(Kind.SUBSCRIPTION, subscription.id)
+        self._world.subscriptions[subscription.id] = subscription
+
+    def save(self, subscription: Subscription) -> None:
+        """See the port."""
+        self._change(Kind.SUBSCRIPTION, subscription.id)
+        stored = self._world.subscriptions[subscription.id]
+        _check_next(stored, subscription.version)
+        self._world.subscriptions[subscription.id] = replace(subscription, events=stored.events)
+
+    def get(self, subscription_id: str) -> Subscription | None:
+        """See the port."""
+        return self._world.subscriptions.get(subscription_id)
+
+    def active(self) -> Sequence[Subscription]:
+        """See the port."""
+        found = [s for s in self._world.subscriptions.values() if s.state is SubscriptionState.ACTIVE]
+        return sorted(found, key=lambda s: (s.created_at, s.id))
+
+    def count_event(self, subscription_id: str) -> int:
+        """See the port."""
+        stored = self._world.subscriptions[subscription_id]
+        self._world.subscriptions[subscription_id] = replace(stored, events=stored.events + 1)
+        return stored.events + 1
+
+
 class MemoryAssertions(_Part):
     """`Assertions` in memory."""
 
@@ -591,6 +624,7 @@ class MemoryUnitOfWork:
         self.progress = MemoryProgressRows(self._duty)
         self.switches = MemorySwitches(self._duty)
         self.assertions = MemoryAssertions(self._duty)
+        self.subscriptions = MemorySubscriptions(self._duty)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -13,7 +13,18 @@ from typing import TypeVar
 
 import pytest
 
-from inlay_core.application import clients, drafting, editing, intake, publishing, queries, signing, switching, trail
+from inlay_core.application import (
+    clients,
+    drafting,
+    editing,
+    intake,
+    publishing,
+    queries,
+    signing,
+    subscribing,
+    switching,
+    trail,
+)
 from inlay_core.application.ports import (
     Delivery,
     Destination,
@@ -43,11 +54,14 @@ from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order, OrderStatus, Priority, Procedure
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.report import Report
+from inlay_core.domain.subscription import SubscriptionState
 from inlay_testkit.core import (
     ADMIN,
     DRAFT,
+    EHR,
     MONDAY,
     RADIOLOGIST,
+    RELAY,
     RIS,
     WORKER,
     StillClock,
@@ -496,6 +510,22 @@ class UnitOfWorkContract:
         assert [(report.id, report.version) for report in pages] == stated
         since = queries.report_history(ward.uow, RADIOLOGIST, ward.clock.now)
         assert (since.total, since.rows[0].report.id) == (2, first.id)
+
+    def test_subscriptions_are_kept_and_counted(self, ward: Ward) -> None:
+        """What was asked for comes back; a change of state keeps the count of events, and needs its audit event."""
+        made = subscribing.subscribe(*ward.trio, EHR, "https://ehr.test/hook", statuses=[Status.SIGNED], ends_at=MONDAY)
+        with ward.uow as uow:
+            assert uow.subscriptions.get(made.id) == made
+            assert uow.subscriptions.active() == []
+            assert [uow.subscriptions.count_event(made.id) for _ in range(2)] == [1, 2]
+            uow.commit()
+        subscribing.settle(*ward.trio, RELAY, made.id, reason=None)
+        with ward.uow as uow:
+            (found,) = uow.subscriptions.active()
+            assert (found.events, found.version, found.state) == (2, 2, SubscriptionState.ACTIVE)
+            uow.subscriptions.save(found.to(SubscriptionState.OFF, ward.clock.now))
+            with pytest.raises(Fault):
+                uow.commit()
 
     def test_a_run_is_found_by_its_model(self, ward: Ward) -> None:
         """The beginning of a model's digest finds a run record; wildcards of SQL are ordinary characters."""

@@ -30,6 +30,7 @@ _VERBS: Final[Mapping[str, tuple[str | None, str]]] = MappingProxyType(
         "refused": (None, "E"),
         "sent": (None, "E"),
         "exported": (None, "R"),
+        "ended": ("delete", "D"),
     }
 )
 _RESOURCES: Final[Mapping[Kind, str]] = MappingProxyType(
@@ -39,6 +40,7 @@ _RESOURCES: Final[Mapping[Kind, str]] = MappingProxyType(
         Kind.PATIENT: "Patient",
         Kind.JOB: "Task",
         Kind.AUDIT: "AuditEvent",
+        Kind.SUBSCRIPTION: "Subscription",
     }
 )
 

@@ -19,6 +19,7 @@ from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.report import Report
+from inlay_core.domain.subscription import Subscription, SubscriptionState
 
 __all__ = [
     "Actor",
@@ -45,6 +46,8 @@ __all__ = [
     "Sort",
     "Stale",
     "Status",
+    "Subscription",
+    "SubscriptionState",
     "Tag",
     "TimeBound",
 ]

@@ -20,6 +20,7 @@ from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order, OrderStatus, Priority
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.report import Report
+from inlay_core.domain.subscription import Subscription
 
 # ---------------------------------------------------------------------------------------------- site
 
@@ -338,6 +339,7 @@ class Destination(StrEnum):
 
     CELERY = "celery"
     ORU = "oru"
+    SUBSCRIPTION = "subscription"
 
 
 class Delivery(StrEnum):
@@ -689,6 +691,30 @@ class Switch:
     changed_by: str
 
 
+class Subscriptions(Protocol):
+    """Who wants to be told of reports."""
+
+    def add(self, subscription: Subscription) -> None:
+        """Store a new one."""
+        ...
+
+    def save(self, subscription: Subscription) -> None:
+        """Store the next version, but for the count of events; Race when it is not the stored one plus one."""
+        ...
+
+    def get(self, subscription_id: str) -> Subscription | None:
+        """The one with that id."""
+        ...
+
+    def active(self) -> Sequence[Subscription]:
+        """Those that are to be told, the oldest first."""
+        ...
+
+    def count_event(self, subscription_id: str) -> int:
+        """Count one more event and return its number; it changes nothing else and needs no audit event."""
+        ...
+
+
 class Assertions(Protocol):
     """Assertions of clients that were redeemed."""
 
@@ -768,6 +794,11 @@ class UnitOfWork(Protocol):
     @property
     def switches(self) -> Switches:
         """Switches."""
+        ...
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """Subscriptions."""
         ...
 
     @property

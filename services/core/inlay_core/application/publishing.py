@@ -45,15 +45,17 @@ def wake_workers(act: Act, job_id: str, due: datetime | None = None) -> None:
 
 
 def publish_report(act: Act, report: Report) -> None:
-    """Have the relay send this version to every configured destination, if its event is one that others rely on."""
+    """Have the relay send this version to every destination and tell subscribers, if others rely on its event."""
     if report.event not in PUBLISHED_EVENTS:
         return
-    for destination in act.site.destinations:
+    told = [(destination, report.id) for destination in act.site.destinations]
+    told += [
+        (Destination.SUBSCRIPTION, s.id) for s in act.uow.subscriptions.active() if s.wants(report.status, act.now)
+    ]
+    for destination, key in told:
         item_id = act.new_id()
         payload = {"report_id": report.id, "version": report.version, "status": str(report.status)}
-        act.uow.outbox.add(
-            OutboxItem(item_id, destination, report.id, payload, act.now, act.now, control_id_of(item_id))
-        )
+        act.uow.outbox.add(OutboxItem(item_id, destination, key, payload, act.now, act.now, control_id_of(item_id)))
 
 
 @retried
@@ -130,7 +132,9 @@ def _record_delivery(act: Act, item: OutboxItem, tag: Tag) -> None:
         "version": item.payload.get("version"),
         "code": item.last_error,
     }
-    act.record(tag, (Kind.REPORT, item.key), report_id=item.key, detail=detail)
+    report_id = item.payload.get("report_id")
+    if report_id is not None:  # A handshake is about no report.
+        act.record(tag, (Kind.REPORT, str(report_id)), report_id=str(report_id), detail=detail)
 
 
 def _load(uow: UnitOfWork, item_id: str) -> OutboxItem:

@@ -42,6 +42,7 @@ from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.domain.order import Order, Priority
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.report import Report
+from inlay_core.domain.subscription import Subscription, SubscriptionState
 from inlay_core.persistence import mapping
 from inlay_core.persistence.columns import Moment
 from inlay_core.persistence.statements import Statements
@@ -54,6 +55,7 @@ from inlay_core.persistence.tables import (
     PROGRESS,
     REPORT_VERSIONS,
     REPORTS,
+    SUBSCRIPTIONS,
     SWITCHES,
 )
 
@@ -501,3 +503,38 @@ class SqlAssertions:
 
     def forget(self, before: datetime) -> None:
         self._statements.run(delete(ASSERTIONS).where(ASSERTIONS.c.expires_at < before))
+
+
+class SqlSubscriptions:
+    """`Subscriptions` on the table `subscriptions`."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    def add(self, subscription: Subscription) -> None:
+        self._statements.changed.add((Kind.SUBSCRIPTION, subscription.id))
+        self._statements.run(insert(SUBSCRIPTIONS).values(mapping.subscription_values(subscription)))
+
+    def save(self, subscription: Subscription) -> None:
+        self._statements.changed.add((Kind.SUBSCRIPTION, subscription.id))
+        # The count is the relay's; whoever changes the state has read an older one.
+        values = {k: v for k, v in mapping.subscription_values(subscription).items() if k != "events"}
+        _save_next_version(self._statements, SUBSCRIPTIONS, values)
+
+    def get(self, subscription_id: str) -> Subscription | None:
+        row = self._statements.one(select(SUBSCRIPTIONS).where(SUBSCRIPTIONS.c.id == subscription_id))
+        return mapping.subscription_of(row) if row else None
+
+    def active(self) -> Sequence[Subscription]:
+        wanted = SUBSCRIPTIONS.c.state == SubscriptionState.ACTIVE.value
+        query = select(SUBSCRIPTIONS).where(wanted).order_by(SUBSCRIPTIONS.c.created_at, SUBSCRIPTIONS.c.id)
+        return [mapping.subscription_of(row) for row in self._statements.all(query)]
+
+    def count_event(self, subscription_id: str) -> int:
+        counted = (
+            update(SUBSCRIPTIONS)
+            .where(SUBSCRIPTIONS.c.id == subscription_id)
+            .values(events=SUBSCRIPTIONS.c.events + 1)
+            .returning(SUBSCRIPTIONS.c.events)
+        )
+        return int(self._statements.run(counted).scalar_one())

@@ -19,6 +19,7 @@ from inlay_core.persistence.repositories import (
     SqlPatients,
     SqlProgressRows,
     SqlReports,
+    SqlSubscriptions,
     SqlSwitches,
 )
 from inlay_core.persistence.statements import Statements, translated
@@ -38,6 +39,7 @@ class SqlUnitOfWork:
     progress: SqlProgressRows
     switches: SqlSwitches
     assertions: SqlAssertions
+    subscriptions: SqlSubscriptions
 
     def __init__(self, engine: Engine, *, read_only: bool = False) -> None:
         self._engine = engine
@@ -70,6 +72,7 @@ class SqlUnitOfWork:
         self.progress = SqlProgressRows(self._statements)
         self.switches = SqlSwitches(self._statements)
         self.assertions = SqlAssertions(self._statements)
+        self.subscriptions = SqlSubscriptions(self._statements)
         return self
 
     def __exit__(
