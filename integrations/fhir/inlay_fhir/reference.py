@@ -48,13 +48,17 @@ _TAIL: Final = """
   in order, again and again (for about two days) until the answer is 2xx. `X-Inlay-Signature` is `sha256=` and the
   HMAC-SHA256 of `X-Inlay-Timestamp`, a point and the body. Endpoints are of the origins in
   `INLAY_SUBSCRIPTION_ORIGINS`; redirects are not followed. Only the owner sees a subscription; a deleted one is 410.
-- **Audit.** What is shown is recorded before it is sent, each report version by itself; refusals (403, 404) as well.
-  Of a search the trail keeps the names of the parameters, not their values.
+- **Audit.** What is shown is recorded before it is sent, each report version by itself; and so is every refusal
+  and failure with its status (without a known sender it is counted only). Of a search the trail keeps the names of the
+  parameters, not their values. An AuditEvent has both ends of the wire, the user, the record, its patient and the
+  request's id, as IHE BALP lays them out.
 
 ## What a resource says
 
 - **AI.** While nobody signed, a report with words of the model has the label `AIAST`, and the notice in its narrative
-  and presented form. Words of the demonstration model keep their notice for ever.
+  and presented form. Elements (`text`, `conclusion`, `presentedForm`) with words that no clinician has locked or edited
+  carry a DS4P inline label as well, announced by `PROCESSINLINELABEL`, and the Provenance targets them by path: both
+  shrink with each lock and end with the signature. Words of the demonstration model keep their notice for ever.
 - **DiagnosticReport.** `text.div` has every section, escaped; `presentedForm` is the whole text in UTF-8, exact to the
   byte, with size and SHA-1; `conclusion` is the impression. A character that XML or a FHIR string cannot carry is
   U+FFFD in those and kept in `presentedForm`. The same text stands there as HTML and as PDF, with patient, accession,
@@ -69,10 +73,6 @@ _TAIL: Final = """
 - **ImagingStudy.** `available` once a worker had the images or the order was completed.
 - **Identifiers.** An assigner that is a URI or an OID is used as it is; a name gets the prefix `urn:x-inlay:assigner:`.
   Types are those of table 0203: MR, PLAC, FILL, ACSN.
-
-## Not yet
-
-Element-level AI labels.
 """
 
 

@@ -70,8 +70,8 @@ class FhirRouter:
             self._store.record(request.actor, [replace(access, request_id=request_id) for access in accesses])
 
     def _refused(self, request: FhirRequest, route: Route | None, refusal: Refusal) -> FhirResponse:
-        """The outcome of a refusal. Who was refused a record, or asked for one that is not here, is in the trail."""
-        if route is not None and refusal.status in (403, 404):
+        """The outcome of a refusal. Whatever was asked of a record and not given is in the trail with its status."""
+        if route is not None and route.code != "capabilities":
             detail: dict[str, Detail] = {"interface": "fhir", "interaction": route.code, "status": refusal.status}
             subject = (Kind.ACCESS, route.resource or route.code)
             access = Access(Tag.READER_ACCESS_REFUSED, subject, outcome=Outcome.REFUSED, detail=detail)

@@ -15,6 +15,7 @@ from inlay_core.domain.labels import banner
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.report import Report
 from inlay_fhir.elements import AI_ASSERTED, Json, coding, concept, filled, instant, string
+from inlay_fhir.mapping.labels import labelled
 from inlay_fhir.mapping.naming import LOINC, identifier, person, procedure_concept, study_reference
 from inlay_fhir.mapping.presented import presented_forms, titled
 from inlay_fhir.narrative import narrative
@@ -66,7 +67,7 @@ def diagnostic_report(site: FhirSite, row: ReportRow, jobs: Iterable[Job]) -> Js
     impression = report.section("impression")
     studied_at = report.studied_at or order.scheduled_at
     signers = [person(signer.signer_id, signer.signer_name)] if signer else None
-    return filled(
+    resource = filled(
         resourceType="DiagnosticReport",
         id=report.id,
         meta=filled(
@@ -89,3 +90,4 @@ def diagnostic_report(site: FhirSite, row: ReportRow, jobs: Iterable[Job]) -> Js
         conclusion=string(impression.text) if impression else None,
         presentedForm=presented_forms(site, row, notice),
     )
+    return labelled(resource, report)
