@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
 
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from inlay_core.domain.errors import Invalid, Unavailable
+from inlay_core.domain.origins import is_private
 
 # A key that was withdrawn is trusted no longer than this; one that nobody has seen yet is asked for at once, but not
 # more often than that, because anybody can send a token that names an unknown key.
@@ -97,10 +97,7 @@ class UrlKeys:
 
 def check_url(url: str, place: str) -> None:
     """Raise Invalid for a URL that is not https, but for one of this machine."""
-    parts = urlsplit(url)
-    if parts.scheme == "https" and parts.hostname:
-        return
-    if parts.scheme != "http" or parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+    if not is_private(url):
         raise Invalid("bad-setting", "Expected an https URL.", place)
 
 

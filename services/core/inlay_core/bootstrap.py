@@ -87,7 +87,10 @@ def site_of(settings: Settings) -> Site:
             infill=settings.infill,
             imported_text_allowed=settings.prompt_with_reason,
         ),
-        destinations=(Destination.ORU,) if settings.oru_target else (),
+        destinations=(
+            *((Destination.ORU,) if settings.oru_target else ()),
+            *((Destination.FHIR,) if settings.fhir_target else ()),
+        ),
         lease_seconds=settings.lease_seconds,
         max_attempts=settings.max_attempts,
         max_open_jobs=settings.max_open_jobs,

@@ -13,7 +13,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from inlay_core.domain.errors import Invalid
-from inlay_core.domain.origins import origin_of
+from inlay_core.domain.origins import is_private, origin_of
 
 PREFIX: Final = "INLAY_"
 
@@ -71,6 +71,11 @@ class Settings:
     )
     fhir_draft_status: str = _setting("partial", "DiagnosticReport.status of drafts: partial or preliminary.")
     pdf_font: str = _setting("", "TrueType font of PDF reports. Empty: Bitstream Vera, for Latin scripts.")
+    fhir_target: str = _setting("", "FHIR server that reports are written back to (https://ehr/fhir). Empty: none.")
+    fhir_token_url: str = _setting("", "Token endpoint of that server.")
+    fhir_client_id: str = _setting("", "Our client id there (SMART Backend Services). Empty: it asks for no token.")
+    fhir_client_key: str = _setting("", "File with our private key (JWK: RSA, or EC on P-384) for that server.")
+    fhir_scope: str = _setting("system/*.cruds", "Scopes that we ask that server for.")
     auth: str = _setting("embedded", "embedded: a key pair in INLAY_HOME, loopback only. jwt: tokens of your provider.")
     jwks_file: str = _setting("", "Public keys (JWKS) of the token issuer, for INLAY_AUTH=jwt.")
     jwks_url: str = _setting("", "URL of those keys, in place of a file: the provider's jwks_uri.")
@@ -160,6 +165,11 @@ def _checked(settings: Settings) -> Settings:
         raise Invalid("bad-setting", "Expected origins like https://host:port.", "INLAY_SUBSCRIPTION_ORIGINS")
     if settings.origins and len(settings.subscription_secret) < 16:
         raise Invalid("bad-setting", "Notifications are signed: 16 characters or more.", "INLAY_SUBSCRIPTION_SECRET")
+    for name in ("fhir_target", "fhir_token_url"):
+        if (url := getattr(settings, name)) and not is_private(url):
+            raise Invalid("bad-setting", "Expected an https URL.", PREFIX + name.upper())
+    if settings.fhir_client_id and not (settings.fhir_token_url and settings.fhir_client_key):
+        raise Invalid("bad-setting", "A client needs its token endpoint and its key.", "INLAY_FHIR_CLIENT_ID")
     try:
         ZoneInfo(settings.time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):

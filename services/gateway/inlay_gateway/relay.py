@@ -23,6 +23,7 @@ from inlay_dicom.mapping import FolderImages
 from inlay_gateway.delivery import Books, Oru, Sent, deliver_result, deliver_wakeups
 from inlay_gateway.notifying import Notifier, deliver_notification, http_client
 from inlay_gateway.sweepers import queue_arrived, reclaim, seal, wake
+from inlay_gateway.writeback import deliver_report, target_of
 from inlay_hl7.client import MllpClient
 
 LOG: Final = get_logger(__name__)
@@ -81,6 +82,9 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
         client = MllpClient(host, port, timeout=timeout)
         oru = Oru(client, settings.application, settings.facility, timeout)
         all_of_them.append(Duty("results", _OUTBOX_SECONDS, lambda: _told(deliver_result(books, oru))))
+    if settings.fhir_target:
+        target = target_of(settings)
+        all_of_them.append(Duty("write-back", _OUTBOX_SECONDS, lambda: _told(deliver_report(books, target))))
     if settings.origins:
         notifier = Notifier(http_client(), settings.origins, settings.subscription_secret, settings.fhir_url)
         all_of_them.append(Duty("notifications", _OUTBOX_SECONDS, lambda: _told(deliver_notification(books, notifier))))

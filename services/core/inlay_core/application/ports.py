@@ -340,6 +340,7 @@ class Destination(StrEnum):
     CELERY = "celery"
     ORU = "oru"
     SUBSCRIPTION = "subscription"
+    FHIR = "fhir"
 
 
 class Delivery(StrEnum):

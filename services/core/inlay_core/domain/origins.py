@@ -25,3 +25,9 @@ def is_allowed(url: str, origins: tuple[str, ...]) -> bool:
     """Whether the URL is of one of the listed origins."""
     found = origin_of(url)
     return found is not None and found in {origin_of(origin) for origin in origins}
+
+
+def is_private(url: str) -> bool:
+    """Whether nobody on the way can read along: https, or http that does not leave this machine."""
+    found = origin_of(url)
+    return found is not None and (found[0] == "https" or found[1] in ("127.0.0.1", "localhost", "::1"))
