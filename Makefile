@@ -36,6 +36,11 @@ test-peers: .venv/ready-dev ## run the tests against real Redis and PostgreSQL (
 	@tests/support/install-peers
 	@$(BIN)/python -m pytest tests -m peers $(ARGS)
 
+.PHONY: bench-integrations
+bench-integrations: .venv/ready-dev ## measure HL7 intake and reading against other libraries, side by side
+	@tests/support/install-peers
+	@$(BIN)/python -m inlay_testkit.bench_hl7 $(ARGS)
+
 .PHONY: lint
 lint: .venv/ready-dev ## check style, format, types and who imports whom
 	@$(BIN)/ruff check .

@@ -6,6 +6,7 @@ from inlay_api import openapi
 from inlay_core.domain import lifecycle
 from inlay_core.settings import reference
 from inlay_fhir.reference import page as fhir_page
+from inlay_hl7.mapping.reference import page as hl7_page
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -25,7 +26,13 @@ def api_page() -> str:
     return openapi.page(openapi.all_routes())
 
 
-PAGES = {"settings.md": reference, "lifecycle.md": lifecycle_page, "fhir-capability.md": fhir_page, "api.md": api_page}
+PAGES = {
+    "settings.md": reference,
+    "lifecycle.md": lifecycle_page,
+    "fhir-capability.md": fhir_page,
+    "api.md": api_page,
+    "hl7-conformance.md": hl7_page,
+}
 
 
 def main() -> None:

@@ -21,10 +21,12 @@ from inlay_model.errors import (
 )
 from inlay_model.provenance import RunRecord
 from inlay_model.request import (
+    DraftRequest,
     Filled,
     FilledSection,
     Gap,
     GenerationSettings,
+    InfillRequest,
     Lock,
     Piece,
     PromptContext,
@@ -42,11 +44,13 @@ __all__ = [
     "Cancelled",
     "CanvasOverflow",
     "CheckpointProblem",
+    "DraftRequest",
     "Engine",
     "Filled",
     "FilledSection",
     "Gap",
     "GenerationSettings",
+    "InfillRequest",
     "Lock",
     "ModelError",
     "NotANumber",

@@ -6,7 +6,7 @@ Every sentence is tokenised by itself with the blank before it, so that a lock h
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inlay_model.errors import CanvasOverflow
@@ -100,8 +100,8 @@ class Blocks:
     def _only_headers(self, at: int) -> bool:
         return at in self.bare and at > 0
 
-    def only(self, hole: int, written: Sequence[Sequence[int]]) -> "Blocks":
-        """The request with this hole alone: those before it hold what was written, those after it are closed.
+    def filled(self, written: Mapping[int, Sequence[int]]) -> "Blocks":
+        """The request with these holes, by number, holding what was written; the others stay open.
 
         What follows the last lock is left open where it is to be written as a draft is (`trailing`).
         """
@@ -109,10 +109,8 @@ class Blocks:
         end = self.parts.index(holes[len(holes) - self.trailing]) if self.trailing else len(self.parts)
         parts: list[tuple[int, ...] | Hole] = []
         for part in self.parts[:end]:
-            if not isinstance(part, Hole):
-                parts.append(part)
-            elif (at := holes.index(part)) <= hole:
-                parts.append(part if at == hole else tuple(written[at]))
+            ids = written.get(holes.index(part)) if isinstance(part, Hole) else None
+            parts.append(part if ids is None else tuple(ids))
         return Blocks(tuple(parts), open_end=bool(self.trailing))
 
     def closed(self) -> "Blocks":

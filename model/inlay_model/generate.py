@@ -6,11 +6,11 @@ The loop of transformers' `generate` keeps nothing of a given canvas. This one i
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 
 from inlay_model.errors import Cancelled, NotANumber
+from inlay_model.passes import Passes, Reader, View, driven
 from inlay_model.schedule import Sampler, begins_again, is_done, temperature
 from inlay_model.step import (
     Draw,
@@ -25,36 +25,7 @@ from inlay_model.step import (
     self_conditioning,
     unsettled_tail,
 )
-
-
-class Reader(Protocol):
-    """What the loop asks of the model; `inlay_model.prefix.Decoder` is the real one, a table of logits a toy."""
-
-    def __call__(
-        self, canvas_BL: torch.Tensor, wanted_BL: torch.Tensor, conditioning_BLV: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Logits N x V at the wanted positions."""
-
-
-@runtime_checkable
-class Stepper(Protocol):
-    """A reader that can take whole steps itself, on the device: `prefix.Decoder` where its model is accelerated."""
-
-    def steps_itself(self, free: int) -> bool:
-        """Whether it takes steps with so many free positions."""
-
-    def step(
-        self,
-        canvas_BL: torch.Tensor,
-        fixed: Fixed,
-        told_BLH: torch.Tensor | None,
-        *,
-        temperature: float,
-        entropy_bound: float,
-        generator: torch.Generator,
-        banned_V: torch.Tensor | None = None,
-    ) -> tuple[Step, torch.Tensor]:
-        """The step, and what the next one is told."""
+from inlay_model.stride import Stride
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +54,33 @@ def run(
     cancelled: Callable[[], bool] | None = None,
     draw: Draw = draw_by_inverse,
 ) -> Denoised:
+    """`denoising`, every pass of it done by this reader."""
+    work = denoising(
+        fixed,
+        sampler,
+        vocabulary,
+        generator,
+        banned_V=banned_V,
+        dtype=dtype,
+        on_step=on_step,
+        cancelled=cancelled,
+        draw=draw,
+    )
+    return driven(work, read)
+
+
+def denoising(
+    fixed: Fixed,
+    sampler: Sampler,
+    vocabulary: int,
+    generator: torch.Generator,
+    *,
+    banned_V: torch.Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    on_step: Callable[[int, Step], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    draw: Draw = draw_by_inverse,
+) -> Passes[Denoised]:
     """Denoise until done or out of steps. Rows that are done stand still while others go on.
 
     `dtype` is the model's, for self-conditioning. Raises `Cancelled` between two steps, `NotANumber` on NaN logits.
@@ -91,42 +89,40 @@ def run(
     canvas_BL = noise(fixed, vocabulary, generator)
     argmax_BL, accepted_BL = canvas_BL, torch.zeros_like(free_BL)
     doubt_B = torch.zeros(free_BL.shape[0], device=free_BL.device)
-    if not free_BL.any():
+    free = int(free_BL.sum())
+    if not free:
         return Denoised(argmax_BL, accepted_BL, doubt_B, 0)
-    # Logits B x L x V, or what an accelerated reader tells the next step in their place.
-    told: torch.Tensor | None = None
-    quick = read if isinstance(read, Stepper) and draw is draw_by_inverse else None
-    if quick is not None and not quick.steps_itself(int(free_BL.sum())):
-        quick = None
-    certain_BLV = certain_logits(fixed, vocabulary, dtype) if quick is None else torch.empty(0)
+    certain_BLV: torch.Tensor | None = None
+    # What the next step is told: logits, or what a reader that takes the steps itself makes of them.
+    conditioning_BLV: torch.Tensor | None = None
+    told_BLH: torch.Tensor | None = None
     done_B = torch.zeros(free_BL.shape[0], dtype=torch.bool, device=free_BL.device)
     same_B = [0] * free_BL.shape[0]
     taken = 0
     for left in range(sampler.steps, 0, -1):
         if cancelled is not None and cancelled():
             raise Cancelled("The request was cancelled.")
-        if quick is not None:
-            step, told = quick.step(
-                canvas_BL,
-                fixed,
-                told,
-                temperature=temperature(left, sampler),
-                entropy_bound=sampler.entropy_bound,
-                generator=generator,
-                banned_V=banned_V,
-            )
-        else:
+        heat = temperature(left, sampler)
+        # A reader that takes the step itself takes it as `denoise` does, and draws as it does.
+        stride = Stride(fixed, free, heat, sampler.entropy_bound, generator, banned_V, told_BLH)
+        logits_NV = yield View(
+            impose(canvas_BL, fixed), free_BL, conditioning_BLV, stride=stride if draw is draw_by_inverse else None
+        )
+        step, told_BLH, conditioning_BLV = stride.taken, stride.told_BLH, None
+        if step is None:
             step = denoise(
-                read(impose(canvas_BL, fixed), free_BL, told),
+                logits_NV,
                 canvas_BL,
                 fixed,
-                temperature=temperature(left, sampler),
+                temperature=heat,
                 entropy_bound=sampler.entropy_bound,
                 generator=generator,
                 banned_V=banned_V,
                 draw=draw,
             )
-            told = self_conditioning(certain_BLV, fixed, step.logits_NV)
+            if certain_BLV is None:
+                certain_BLV = certain_logits(fixed, vocabulary, dtype)
+            conditioning_BLV = self_conditioning(certain_BLV, fixed, step.logits_NV)
         taken += 1
         stays_B1 = done_B.unsqueeze(-1)
         new_BL = torch.where(stays_B1, argmax_BL, step.argmax_BL)
@@ -145,7 +141,7 @@ def run(
             tail_BL = unsettled_tail(step.entropy_BL, free_BL, sampler.entropy_bound) & ~done_B.unsqueeze(-1)
             canvas_BL = torch.where(tail_BL, noise(fixed, vocabulary, generator), argmax_BL)
             # As in the first step: what was foretold of the tail is what is to be forgotten.
-            told = None
+            conditioning_BLV, told_BLH = None, None
     return Denoised(argmax_BL, accepted_BL, doubt_B, taken)
 
 

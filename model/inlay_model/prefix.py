@@ -3,10 +3,10 @@
 Encoded studies are kept under a byte budget, so that an infill on a study already seen encodes nothing again.
 """
 
-import copy
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers.cache_utils import DynamicCache
@@ -14,7 +14,11 @@ from transformers.cache_utils import DynamicCache
 from inlay_model.accelerator.ask import Ask
 from inlay_model.accelerator.attached import attached
 from inlay_model.errors import PromptTooLong
-from inlay_model.step import Fixed, Step, impose
+from inlay_model.rows import joined, mask, own_copy
+from inlay_model.step import Fixed, Step
+from inlay_model.stride import Stride
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ def encode(
     found: Prefix | None = None if fast is None else fast.encode(ids, mm_token_type_ids, pixels, after)
     if found is not None:
         return found
-    cache = DynamicCache(config=model.config.get_text_config()) if after is None else _own_copy(after.cache)
+    cache = DynamicCache(config=model.config.get_text_config()) if after is None else own_copy(after.cache)
     ids_BT = torch.tensor([ids], device=device)
     types_BT = torch.tensor([mm_token_type_ids], device=device)
     model.model.encoder(
@@ -128,39 +132,50 @@ def encode(
 
 
 class Decoder:
-    """The model reading one prefix: logits of a batch of canvases at the positions that are asked for."""
+    """The model reading encoded prompts: logits of a batch of canvases at the positions that are asked for.
 
-    def __init__(self, model: Any, prefix: Prefix, batch: int = 1) -> None:
+    `prefix` is one prompt for all of `batch` canvases, or one for each canvas.
+    """
+
+    def __init__(self, model: Any, prefix: Prefix | Sequence[Prefix], batch: int = 1) -> None:
+        prefixes = [prefix] * batch if isinstance(prefix, Prefix) else list(prefix)
         self._model = model
-        self._cache = prefix.cache
-        if batch > 1:
-            self._cache = _own_copy(prefix.cache)
-            self._cache.batch_repeat_interleave(batch)
-        self._from = prefix.length
-        self._prefixes = (prefix,) * batch
+        self._prefixes = tuple(prefixes)
         self._fast = attached(model)
-        self._free: tuple[Fixed, int] | None = None
+        self._plain: tuple[Any, list[list[int]], torch.Tensor] | None = None
+        self._locks: tuple[tuple[Fixed, ...], torch.Tensor, torch.Tensor] | None = None
         self.passes = 0
 
     def __call__(
-        self, canvas_BL: torch.Tensor, wanted_BL: torch.Tensor, conditioning_BLV: torch.Tensor | None = None
+        self,
+        canvas_BL: torch.Tensor,
+        wanted_BL: torch.Tensor,
+        conditioning_BLV: torch.Tensor | None = None,
+        conditioned_B: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Logits (float32, N x V) at the N wanted positions of the canvases, in reading order.
 
-        The head is computed there only. `conditioning_BLV` are the logits of the step before.
+        The head is computed there only. `conditioning_BLV` are the logits of the step before; rows for which
+        `conditioned_B` is false are in their first step, and theirs are not looked at.
         """
         self.passes += 1
-        if self._fast is not None:
+        # The accelerated path knows no rows in their first step beside rows that are not.
+        if self._fast is not None and conditioned_B is None:
             found: torch.Tensor | None = self._fast.read(self._prefixes, canvas_BL, wanted_BL, conditioning_BLV)
             if found is not None:
                 return found
+        if self._plain is None:
+            starts_B1 = torch.tensor([[row.length] for row in self._prefixes], device=self._model.device)
+            self._plain = *joined([row.cache for row in self._prefixes]), starts_B1
+        cache, widths, starts_B1 = self._plain
         length = canvas_BL.shape[1]
-        positions_1L = torch.arange(self._from, self._from + length, device=canvas_BL.device).unsqueeze(0)
         out = self._model.model(
-            past_key_values=self._cache,
+            past_key_values=cache,
             decoder_input_ids=canvas_BL,
             self_conditioning_logits=conditioning_BLV,
-            decoder_position_ids=positions_1L,
+            self_conditioning_mask=conditioned_B,
+            decoder_attention_mask=self._masks(widths, length),
+            decoder_position_ids=starts_B1 + torch.arange(length, device=canvas_BL.device),
         )
         logits_NV: torch.Tensor = self._model.lm_head(out.last_hidden_state[wanted_BL]).float()
         cap = self._model.final_logit_softcapping
@@ -171,52 +186,78 @@ class Decoder:
         """Whether `step` may be used with so many free positions: where the model has an accelerated path."""
         return self._fast is not None and self._fast.takes(self._prefixes, free)
 
-    def step(
-        self,
-        canvas_BL: torch.Tensor,
-        fixed: Fixed,
-        told_BLH: torch.Tensor | None,
-        *,
-        temperature: float,
-        entropy_bound: float,
-        generator: torch.Generator,
-        banned_V: torch.Tensor | None = None,
-    ) -> tuple[Step, torch.Tensor]:
-        """What `step.denoise` makes of this reader's logits, all of it on the device, and what the next step is told.
+    def step(self, canvas_BL: torch.Tensor, strides: Sequence[Stride]) -> torch.Tensor:
+        """Take these steps, which have the rows of the canvases between them, all of it on the device.
 
-        The same random numbers in the same order. The logits stay where they are: the step has none.
+        What `step.denoise` makes of this reader's logits is left in each stride. The logits stay where they are: none
+        are returned.
         """
         assert self._fast is not None
         self.passes += 1
-        rows = len(canvas_BL)
-        free = int(fixed.free_BL.sum()) if self._free is None or self._free[0] is not fixed else self._free[1]
-        self._free = (fixed, free)
-        device = canvas_BL.device
-        uniform_N = torch.rand((free, 1), generator=generator, device=device).squeeze(-1)
         vocabulary = self._model.config.text_config.vocab_size
-        renoise_BL = torch.randint(
-            vocabulary, canvas_BL.shape, generator=generator, device=device, dtype=canvas_BL.dtype
-        )
+        rows = [len(stride.fixed.ids_BL) for stride in strides]
+        ids_BL, locked_BL = self._joined_locks(tuple(stride.fixed for stride in strides))
+        drawn = [stride.drawn(vocabulary) for stride in strides]
+
+        def each(values: Iterable[T]) -> tuple[T, ...]:
+            return tuple(value for value, many in zip(values, rows, strict=True) for _ in range(many))
+
         taken = self._fast.step(
             Ask(
                 prefixes=self._prefixes,
-                canvas_BL=impose(canvas_BL, fixed),
-                ids_BL=fixed.ids_BL,
-                locked_BL=fixed.locked_BL,
-                told_BLH=told_BLH,
-                temperature=(temperature,) * rows,
-                bound=(entropy_bound,) * rows,
-                uniform_N=uniform_N,
-                renoise_BL=renoise_BL,
-                banned_V=banned_V,
+                canvas_BL=torch.where(locked_BL, ids_BL, canvas_BL),
+                ids_BL=ids_BL,
+                locked_BL=locked_BL,
+                told_BLH=_joined_told([stride.told_BLH for stride in strides], rows),
+                temperature=each(stride.temperature for stride in strides),
+                bound=each(stride.entropy_bound for stride in strides),
+                uniform_N=torch.cat([uniform_N for uniform_N, _ in drawn]),
+                renoise_BL=torch.cat([renoise_BL for _, renoise_BL in drawn]),
+                banned_V=next((stride.banned_V for stride in strides if stride.banned_V is not None), None),
+                uses_ban=each(stride.banned_V is not None for stride in strides),
             )
         )
-        none_NV = torch.empty(0, vocabulary, device=device)
-        return Step(taken.canvas_BL, taken.argmax_BL, taken.accepted_BL, taken.entropy_BL, none_NV), taken.told_BLH
+        none_NV = torch.empty(0, vocabulary, device=canvas_BL.device)
+        begin = 0
+        for stride, many in zip(strides, rows, strict=True):
+            own = slice(begin, begin + many)
+            stride.taken = Step(
+                taken.canvas_BL[own], taken.argmax_BL[own], taken.accepted_BL[own], taken.entropy_BL[own], none_NV
+            )
+            stride.told_BLH = taken.told_BLH[own]
+            begin += many
+        return none_NV
+
+    def _joined_locks(self, locks: tuple[Fixed, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        # The same tensors step after step, so that the accelerated path looks for the free positions once.
+        kept = self._locks
+        if kept is None or len(kept[0]) != len(locks) or any(a is not b for a, b in zip(kept[0], locks, strict=True)):
+            kept = (
+                locks,
+                torch.cat([fixed.ids_BL for fixed in locks]) if len(locks) > 1 else locks[0].ids_BL,
+                torch.cat([fixed.locked_BL for fixed in locks]) if len(locks) > 1 else locks[0].locked_BL,
+            )
+            self._locks = kept
+        return kept[1], kept[2]
+
+    def _masks(self, widths: list[list[int]], length: int) -> dict[str, torch.Tensor | None]:
+        """Masks by kind of layer: sliding layers keep less of a long prompt than the others."""
+        text = self._model.config.text_config
+        added = self._model.dtype if self._model.config._attn_implementation == "eager" else None  # noqa: SLF001
+        return {
+            kind: mask(widths[text.layer_types.index(kind)], length, self._model.device, added)
+            for kind in set(text.layer_types)
+        }
 
 
-def _own_copy(cache: Any) -> Any:
-    # Layers replace their tensors when they grow or repeat, so copying the objects around the tensors is enough.
-    own = copy.copy(cache)
-    own.layers = [copy.copy(layer) for layer in cache.layers]
-    return own
+def _joined_told(told: Sequence[torch.Tensor | None], rows: Sequence[int]) -> torch.Tensor | None:
+    """What each piece of work was told, as one; zeros for those that were told nothing, as the model reads that."""
+    given = next((told_BLH for told_BLH in told if told_BLH is not None), None)
+    if given is None or len(told) == 1:
+        return given
+    return torch.cat(
+        [
+            given.new_zeros(many, *given.shape[1:]) if told_BLH is None else told_BLH
+            for told_BLH, many in zip(told, rows, strict=True)
+        ]
+    )

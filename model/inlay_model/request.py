@@ -1,9 +1,9 @@
 """What a caller asks for and gets back: locks, gaps, settings, filled sections, progress. Plain values, no torch."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from inlay_model.errors import BadRequest
 
@@ -128,17 +128,85 @@ ReportText = Filled
 
 
 @dataclass(frozen=True, slots=True)
-class StepEvent:
-    """One denoising step has been taken: the text as it stands, and which spans of it (start, end) are accepted.
+class Shown:
+    """A canvas as people see it: its text, the spans of it (start, end) that are accepted, how many tokens are open."""
 
-    `step` counts from 1; `steps` is the most there can be in this round. `free_left` counts tokens still open.
+    text: str
+    accepted: tuple[tuple[int, int], ...] = ()
+    free_left: int = 0
+
+
+class StepEvent:
+    """One denoising step has been taken: `step` counts from 1, `steps` is the most there can be in this round.
+
+    The canvas is decoded when somebody first asks for it, in the thread that asks: an event that nobody looks at costs
+    the loop nothing.
     """
 
-    step: int
-    steps: int
-    text: str
-    accepted: tuple[tuple[int, int], ...]
-    free_left: int
+    __slots__ = ("_show", "_shown", "step", "steps")
+
+    def __init__(
+        self, step: int, steps: int, text: str = "", accepted: tuple[tuple[int, int], ...] = (), free_left: int = 0
+    ) -> None:
+        self.step = step
+        self.steps = steps
+        self._shown: Shown | None = Shown(text, accepted, free_left)
+        self._show: Callable[[], Shown] | None = None
+
+    @classmethod
+    def later(cls, step: int, steps: int, show: Callable[[], Shown]) -> "StepEvent":
+        """An event whose canvas is decoded by `show` once it is asked for."""
+        event = cls(step, steps)
+        event._shown, event._show = None, show
+        return event
+
+    @property
+    def shown(self) -> Shown:
+        """The canvas after this step."""
+        if self._shown is None:
+            assert self._show is not None
+            self._shown, self._show = self._show(), None
+        return self._shown
+
+    @property
+    def text(self) -> str:
+        """The text as it stands."""
+        return self.shown.text
+
+    @property
+    def accepted(self) -> tuple[tuple[int, int], ...]:
+        """Spans (start, end) of the text that are accepted."""
+        return self.shown.accepted
+
+    @property
+    def free_left(self) -> int:
+        """How many tokens are still open."""
+        return self.shown.free_left
+
+
+@dataclass(frozen=True, slots=True)
+class DraftRequest:
+    """A draft, as one of several requests answered together; the fields are the arguments of `Engine.draft`."""
+
+    images: Sequence[Any]
+    sections: tuple[str, ...] = ("findings", "impression")
+    begin: str = ""
+    settings: GenerationSettings | None = None
+    context: PromptContext | None = None
+    on_step: Callable[[StepEvent], None] | None = None
+    cancelled: Callable[[], bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InfillRequest:
+    """An infill, as one of several requests answered together; the fields are the arguments of `Engine.infill`."""
+
+    images: Sequence[Any] | None
+    sections: tuple[Section, ...]
+    settings: GenerationSettings | None = None
+    context: PromptContext | None = None
+    on_step: Callable[[StepEvent], None] | None = None
+    cancelled: Callable[[], bool] | None = None
 
 
 def check_sections(sections: Sequence[Section]) -> None:

@@ -6,7 +6,6 @@ both sides (arXiv 2607.01436). Encoded studies are kept as the engine keeps them
 
 import copy
 import importlib.metadata
-import json
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -22,14 +21,13 @@ from inlay_model.autoregression import Limits, Written, write
 from inlay_model.backend import Asked, Tell
 from inlay_model.canvas import encode_fragment, encode_header, header
 from inlay_model.engine import RadiographLike, as_picture, image_digest
-from inlay_model.errors import BadRequest, CheckpointProblem, PromptTooLong
+from inlay_model.errors import BadRequest, PromptTooLong
 from inlay_model.gap_prompt import gap_question
-from inlay_model.loading import Checkpoint, default_checkpoint, find_folder, read_about, soft_tokens
+from inlay_model.loading import Checkpoint, default_checkpoint, load, soft_tokens
 from inlay_model.prefix import Prefix, Prefixes
 from inlay_model.prompt import Prompt, build_prompt, instruction
 from inlay_model.provenance import (
     RunRecord,
-    digest_of_folder,
     digest_of_ids,
     digest_of_request,
     digest_of_text,
@@ -45,10 +43,10 @@ from inlay_model.request import (
     StepEvent,
     check_sections,
 )
-from inlay_model.tokens import control_tokens, encode_plain
+from inlay_model.tokens import encode_plain
 from inlay_model.transcript import decode, ends_sentence, fill_text, parse_draft, whole_sentences
 
-# As much as one canvas of the 26B diffusion model holds; the longest phantom report has 104 tokens.
+# Where neither caller nor checkpoint says how much may be written: what one canvas of the 26B diffusion model holds.
 MOST_TOKENS = 256
 _PREFIX_BUDGET = 512 * 2**20
 
@@ -88,9 +86,9 @@ class Sibling:
     with the request's own generator. The other numbers of the settings are the diffusion sampler's and do nothing here.
     """
 
-    def __init__(self, checkpoint: Checkpoint, most_tokens: int = MOST_TOKENS) -> None:
+    def __init__(self, checkpoint: Checkpoint, most_tokens: int | None = None) -> None:
         self._checkpoint = checkpoint
-        self._most = most_tokens
+        self._most = most_tokens or checkpoint.model.generation_config.max_new_tokens or MOST_TOKENS
         self._prefixes = Prefixes(_PREFIX_BUDGET)
         self._ends = _ends_of_turn(checkpoint)
         self._banned_V = _outside_text(checkpoint, self._ends, lines=False)
@@ -103,9 +101,11 @@ class Sibling:
         revision: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        *,
+        adapter: str | Path | None = None,
     ) -> "Sibling":
         """Sibling with the checkpoint of this folder or hub id (the latter with its commit hash as `revision`)."""
-        return cls(load_sibling(path_or_hub_id, revision, device, dtype))
+        return cls(load(path_or_hub_id, revision, device, dtype, adapter=adapter, kind="autoregressive"))
 
     @property
     def name(self) -> str:
@@ -240,7 +240,8 @@ class Sibling:
         counts = [soft_tokens(checkpoint.image_processor, *picture.size) for picture in pictures]
         prompt = build_prompt(checkpoint.tokenizer, counts, text)
         shared = prompt.ids[: prompt.shared]
-        key = sha256_of(digest_of_ids(shared).encode(), *(digest.encode() for digest in digests))
+        adapter = (checkpoint.adapter_digest or "").encode()
+        key = sha256_of(adapter, digest_of_ids(shared).encode(), *(digest.encode() for digest in digests))
         prefix = self._prefixes.get(key)
         if prefix is None:
             pixels: dict[str, torch.Tensor] = {}
@@ -336,7 +337,7 @@ class Sibling:
             model=checkpoint.about.name,
             model_digest=checkpoint.digest,
             revision=checkpoint.revision,
-            adapter_digest=None,
+            adapter_digest=checkpoint.adapter_digest,
             demonstration=checkpoint.about.demonstration,
             seed=call.settings.seed,
             settings=asdict(call.settings),
@@ -364,44 +365,6 @@ def default_sibling() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def load_sibling(
-    path_or_hub_id: str | Path, revision: str | None = None, device: str | None = None, dtype: str | None = None
-) -> Checkpoint:
-    """A Gemma-4 checkpoint on the device (first GPU, else CPU) in bfloat16 there and float32 on a CPU.
-
-    Raises `CheckpointProblem` with the missing or unfit part.
-    """
-    from transformers import AutoTokenizer
-    from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
-    from transformers.models.gemma4.modeling_gemma4 import Gemma4ForConditionalGeneration
-    from transformers.utils import logging
-
-    folder = find_folder(path_or_hub_id, revision)
-    _check_kind(folder)
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    kind = getattr(torch, dtype) if dtype else (torch.float32 if target.type == "cpu" else torch.bfloat16)
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        image_processor = Gemma4ImageProcessorPil.from_pretrained(folder)
-        model: Any = Gemma4ForConditionalGeneration.from_pretrained(folder, dtype=kind)
-    except (OSError, ValueError, KeyError) as problem:
-        raise CheckpointProblem(f"The checkpoint {folder} cannot be loaded ({type(problem).__name__}).") from problem
-    finally:
-        if bars:
-            logging.enable_progress_bar()
-    return Checkpoint(
-        model=model.to(target).eval().requires_grad_(False),
-        tokenizer=tokenizer,
-        image_processor=image_processor,
-        control=control_tokens(tokenizer),
-        about=read_about(folder, str(path_or_hub_id)),
-        digest=digest_of_folder(folder),
-        revision=revision,
-    )
-
-
 def _device_name(device: torch.device) -> str:
     """The device as run records name it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
@@ -415,18 +378,6 @@ def _versions() -> dict[str, str]:
         "transformers": importlib.metadata.version("transformers"),
         "tokenizers": importlib.metadata.version("tokenizers"),
     }
-
-
-def _check_kind(folder: Path) -> None:
-    config = folder / "config.json"
-    if not config.is_file():
-        raise CheckpointProblem(f"The checkpoint {folder} has no config.json.")
-    try:
-        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-    except (ValueError, AttributeError) as problem:
-        raise CheckpointProblem(f"{config} is no JSON object.") from problem
-    if kind != "gemma4":
-        raise CheckpointProblem(f"{folder} holds a {kind} model; the sibling is a gemma4 checkpoint.")
 
 
 def _own_copy(cache: Any) -> Any:

@@ -135,6 +135,7 @@ def settings(tmp_path: Path) -> dict[str, str]:
     return {
         "INLAY_HOME": str(tmp_path / "home"),
         "INLAY_MLLP_PORT": str(free_port()),
+        "INLAY_DICOM_PORT": str(free_port()),
         "INLAY_MODEL": str(checkpoint),
         "INLAY_DEVICE": "cpu",
         # Threads that wait for each other would take longer than the tiny model itself.

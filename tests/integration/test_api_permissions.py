@@ -19,6 +19,9 @@ EXPECTED = {
     "listVersions": EVERYBODY,
     "readVersion": EVERYBODY,
     "readImage": EVERYBODY,
+    "listPriors": EVERYBODY,
+    "listDeliveries": {"admin"},
+    "resendDelivery": {"admin"},
     "readAudit": {"radiologist", "admin", "auditor"},
     "readJob": {"radiologist", "admin", "auditor"},
     "followJob": {"radiologist", "admin", "auditor"},
@@ -44,7 +47,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
 
 def path_of(route: Route) -> str:
     """The path with ids of nothing."""
-    return route.path.format(report_id="none", job_id="none", version=1)
+    return route.path.format(report_id="none", job_id="none", delivery_id="none", version=1)
 
 
 def test_every_guarded_route_is_in_the_matrix() -> None:

@@ -100,7 +100,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 def test_the_listener_starts_serves_and_ends(home: Path) -> None:
     """It listens within two seconds, acknowledges an order, ends at SIGTERM, and logs nothing about the patient."""
-    with process("listen", home, INLAY_MLLP_PORT="0") as listener:
+    with process("listen", home, INLAY_MLLP_PORT="0", INLAY_DICOM_PORT="0") as listener:
         ready = listener.line("listener.ready")
         assert time.monotonic() - listener.begun < 2
         with Wire(int(str(ready["port"]))) as idle, Wire(int(str(ready["port"]))) as wire:

@@ -132,7 +132,7 @@ def test_the_same_control_id_with_other_bytes_is_processed(services: Services) -
         (b"garbage", "AE"),
         (b"MSH", "AE"),
         (order_message("1")[:100], "AE"),
-        (order_message("1").replace(b"ORM^O01", b"ADT^A08"), "AR"),
+        (order_message("1").replace(b"ORM^O01", b"MDM^T02"), "AR"),
         (order_message("1").replace(b"Testperson", b"T\xffstperson"), "AE"),
         (order_message("1").replace(b"Testperson", b"Test\x00person"), "AE"),
     ],

@@ -60,7 +60,9 @@ def seconds_until_ready(command: str, port: int, env: dict[str, str]) -> float:
         process.wait(15)
 
 
-@pytest.mark.parametrize(("command", "setting"), [("serve", "http_port"), ("listen", "mllp_port")])
+@pytest.mark.parametrize(
+    ("command", "setting"), [("serve", "http_port"), ("listen", "mllp_port"), ("listen", "dicom_port")]
+)
 def test_light_processes_listen_within_two_seconds(command: str, setting: str, tmp_path: Path) -> None:
     """`inlay serve` and `inlay listen` are ready in under two seconds, because they load no torch."""
     subprocess.run(
@@ -69,7 +71,8 @@ def test_light_processes_listen_within_two_seconds(command: str, setting: str, t
     times = []
     for _ in range(TRIES):
         port = free_port()
-        times.append(seconds_until_ready(command, port, environment(tmp_path, **{setting: port})))
+        ports = {name: free_port() for name in ("http_port", "mllp_port", "dicom_port")} | {setting: port}
+        times.append(seconds_until_ready(command, port, environment(tmp_path, **ports)))
         if times[-1] < PROMISED_SECONDS:
             return
     raise AssertionError(f"the best of {TRIES} starts took {min(times):.2f} s")
@@ -78,15 +81,15 @@ def test_light_processes_listen_within_two_seconds(command: str, setting: str, t
 def test_up_starts_restarts_and_ends(tmp_path: Path) -> None:
     """`inlay up` brings its processes up, replaces one that is killed, refuses a second one, and ends with SIGTERM."""
     port = free_port()
-    env = environment(tmp_path, mllp_port=port, http_port=free_port())
+    env = environment(tmp_path, mllp_port=port, http_port=free_port(), dicom_port=free_port())
     command = [sys.executable, "-m", "inlay_cli", "up", "--without", "work", "--without", "serve"]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     try:
-        _await_line(tmp_path / "log", "listener.ready", 1)
+        _await_line(tmp_path / "log", "listener.ready", 2)
         second = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         os.kill(_child_of(process.pid, "listen"), signal.SIGKILL)
-        _await_line(tmp_path / "log", "listener.ready", 2)
+        _await_line(tmp_path / "log", "listener.ready", 4)
     finally:
         process.terminate()
         status = process.wait(20)

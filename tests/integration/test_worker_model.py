@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ class Site(Installation):
         super().__init__(home, **({"model": str(checkpoint), "device": "cpu", "steps": 4} | settings))
         self.model: Model = load_model(self.settings)
         self.worker: Worker = make_worker(self.settings, self.model)
+        # Tests that act upon a step are told of it before the next one is taken.
+        self.worker.stream = nullcontext
 
 
 def test_order_becomes_a_draft_of_the_model(tmp_path: Path, tiny: Path) -> None:
@@ -111,6 +114,7 @@ def test_same_job_gives_the_same_text_on_another_worker(tmp_path: Path, tiny: Pa
     assert (job.state, job.attempts) == (JobState.QUEUED, 0)
     again: list[str] = []
     other = make_worker(site.settings, load_model(site.settings))
+    other.stream = nullcontext
     other.progress.publish = lambda _job, _step, _steps, text, _accepted=(): again.append(text)  # type: ignore[method-assign,assignment]
     other.work_off()
     assert site.report(report).status is Status.DRAFTED

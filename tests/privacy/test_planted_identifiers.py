@@ -141,11 +141,12 @@ class Ours:
 
     def __init__(self, site: Installation, oru_port: int) -> None:
         self._logs = site.settings.home
-        self.http, self.mllp = free_port(), free_port()
+        self.http, self.mllp, self.dicom = free_port(), free_port(), free_port()
         ours = {
             "INLAY_HOME": str(site.settings.home),
             "INLAY_HTTP_PORT": str(self.http),
             "INLAY_MLLP_PORT": str(self.mllp),
+            "INLAY_DICOM_PORT": str(self.dicom),
             "INLAY_ORU_TARGET": f"127.0.0.1:{oru_port}",
             "INLAY_SWEEP_SECONDS": "0.2",
             "INLAY_LOG_LEVEL": "debug",
@@ -421,7 +422,7 @@ def test_no_prompt_holds_what_is_planted(tmp_path: Path, monkeypatch: pytest.Mon
         prompts.append(build_prompt(*given, **named))
         return prompts[-1]
 
-    monkeypatch.setattr("inlay_model.engine.build_prompt", kept)
+    monkeypatch.setattr("inlay_model.encoding.build_prompt", kept)
     engine = load_model(site.settings)
     assert isinstance(engine, Engine)
     with listening(site.services) as port, Wire(port) as wire:

@@ -193,6 +193,12 @@ def rejected_by(dataset: Dataset) -> tuple[str, ...]:
     )
 
 
+def body_of(data: bytes) -> tuple[str, bytes]:
+    """Transfer syntax and encoded dataset of a Part 10 file, without the file meta information."""
+    syntax, offset = _meta(io.BytesIO(data))
+    return syntax, data[offset:]
+
+
 # ── parsing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -1,53 +1,70 @@
-"""When a study took place, by its own header. A time without an offset is in the zone of the site.
-
-StudyDate and StudyTime (PS3.3 C.7.2.1), in the values DA and TM (PS3.5 6.2); the offset is TimezoneOffsetFromUTC
-(PS3.3 C.12.1). What cannot be read is no time: a wrong one on a report would be worse than none.
-"""
+"""DICOM dates and times (PS3.5 6.2, DA and TM) as moments in UTC, and back. A value that cannot be read is absent."""
 
 import re
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from typing import Final
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from typing import Final, TypeVar
 
 from pydicom.dataset import Dataset
 
-# The dotted form of DA is that of ACR-NEMA and still written; TM may end early, and had colons before 1996.
+T = TypeVar("T")
+
+# The dotted and coloned forms are those of ACR-NEMA, which old archives still hold.
 _DATE: Final = re.compile(r"(\d{4})\.?(\d{2})\.?(\d{2})", re.ASCII)
-_TIME: Final = re.compile(r"(\d{2}):?(?:(\d{2}):?(?:(\d{2})(?:\.(\d{1,6}))?)?)?", re.ASCII)
+_TIME: Final = re.compile(r"(\d{2})(?::?(\d{2})(?::?(\d{2})(?:\.(\d{1,6}))?)?)?", re.ASCII)
 _OFFSET: Final = re.compile(r"([+-])(\d{2})(\d{2})", re.ASCII)
 
 
 def study_time(dataset: Dataset, zone: tzinfo = UTC) -> datetime | None:
-    """The moment in UTC; None without a date and a time of day that can be read."""
-    day = _DATE.fullmatch(_text(dataset, "StudyDate"))
-    time = _TIME.fullmatch(_text(dataset, "StudyTime"))
-    if day is None or time is None:
+    """StudyDate and StudyTime in UTC; None without a date.
+
+    Timezone Offset From UTC (0008,0201) goes before `zone`, the site's. A study without a time of day counts from
+    midnight there.
+    """
+    day = parse_date(_text(dataset, "StudyDate"))
+    if day is None:
         return None
-    hour, minute, second, fraction = time.groups()
+    local = datetime.combine(day, parse_time(_text(dataset, "StudyTime")) or time(0))
     try:
-        moment = datetime(
-            int(day[1]),
-            int(day[2]),
-            int(day[3]),
-            int(hour),
-            int(minute or 0),
-            # 60 is a leap second (PS3.5 6.2), which Python does not know.
-            min(int(second or 0), 59),
-            int((fraction or "0").ljust(6, "0")),
-            _offset(_text(dataset, "TimezoneOffsetFromUTC")) or zone,
-        )
-        return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
+        return local.replace(tzinfo=_offset(_text(dataset, "TimezoneOffsetFromUTC")) or zone).astimezone(UTC)
+    except OverflowError:
         return None
+
+
+def parse_date(text: str) -> date | None:
+    """A DA value."""
+    found = _DATE.fullmatch(text)
+    return _valid(lambda: date(*map(int, found.groups()))) if found else None
+
+
+def parse_time(text: str) -> time | None:
+    """A TM value; missing parts are zero, a leap second is the second before it."""
+    found = _TIME.fullmatch(text)
+    if found is None:
+        return None
+    hour, minute, second = (int(part or 0) for part in found.groups()[:3])
+    micro = int((found[4] or "0").ljust(6, "0"))
+    return _valid(lambda: time(hour, minute, min(second, 59), micro))
 
 
 def _offset(text: str) -> tzinfo | None:
     found = _OFFSET.fullmatch(text)
     if found is None:
         return None
-    offset = timedelta(hours=int(found[2]), minutes=int(found[3]))
-    return timezone(-offset if found[1] == "-" else offset) if offset < timedelta(hours=24) else None
+    ahead = timedelta(hours=int(found[2]), minutes=int(found[3]))
+    return _valid(lambda: timezone(-ahead if found[1] == "-" else ahead))
+
+
+def _valid(make: Callable[[], T]) -> T | None:
+    try:
+        return make()
+    except ValueError:
+        return None
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
-    value = dataset.get(keyword)
-    return str(value).strip(" \0") if value is not None else ""
+    try:
+        value = dataset.get(keyword)
+    except Exception:  # noqa: BLE001 - a value is converted when it is first looked at, and may be anything.
+        return ""
+    return value.strip() if isinstance(value, str) else ""

@@ -67,11 +67,25 @@ def issue_of(error: MessageError) -> Issue:
     return Issue(error.condition, error.place, error.text)
 
 
+MESSAGES = frozenset(
+    {
+        ("ORM", "O01"),
+        ("OMI", "O23"),
+        ("OMG", "O19"),
+        ("ADT", "A08"),
+        ("ADT", "A31"),
+        ("ADT", "A40"),
+        ("ORU", "R01"),
+    }
+)
+"""Every message that can be taken: MSH-9.1 and MSH-9.2."""
+
+
 @dataclass(frozen=True, slots=True)
 class Acceptance:
     """What this listener takes: MSH-9 (type and event), MSH-11 and MSH-12."""
 
-    messages: frozenset[tuple[str, str]] = frozenset({("ORM", "O01")})
+    messages: frozenset[tuple[str, str]] = MESSAGES
     processing_ids: frozenset[str] = frozenset({"P"})
     versions: frozenset[str] = frozenset(VERSIONS)
 
@@ -98,27 +112,49 @@ def check_header(header: Header, acceptance: Acceptance) -> tuple[Outcome, Issue
 
 
 def _event_fits(header: Header, acceptance: Acceptance) -> bool:
-    # Before 2.3 many senders leave the event out; the type alone says it then.
+    # Before 2.3 many senders leave the event out; the type alone says it then, unless it has several.
     events = {event for kind, event in acceptance.messages if kind == header.message_type}
-    return header.event in events or (not header.event and _older_than(header, (2, 3)))
+    return header.event in events or (not header.event and len(events) == 1 and _older_than(header, (2, 3)))
 
 
-def answer_code(header: Header, outcome: Outcome) -> str | None:
-    """The code to answer with on this connection, or None where nothing is to be said.
+class Mode(Enum):
+    """How a sender wants to be answered: a setting per sender, because not every peer follows MSH-15 and MSH-16."""
+
+    HEADER = "header"
+    """One answer per message, of the kind that MSH-15 and MSH-16 ask for."""
+    APPLICATION = "application"
+    """Always the application acknowledgement (AA, AE, AR) at once: for peers that cannot do two phases."""
+    BOTH = "both"
+    """In enhanced mode the commit acknowledgement and then the application acknowledgement, on this connection."""
+
+
+def answer_codes(header: Header, outcome: Outcome, mode: Mode = Mode.HEADER) -> tuple[str, ...]:
+    """The codes to answer with on this connection, in order; none where nothing is to be said.
 
     Original mode answers always. In enhanced mode MSH-15 says whether a commit acknowledgement is wanted. A sender
     that wants none of it and fills MSH-16 gets the application acknowledgement at once on the same connection.
     An acknowledgement is never acknowledged.
     """
     if header.is_reply:
-        return None
-    if not header.enhanced:
-        return outcome.original
+        return ()
+    if not header.enhanced or mode is Mode.APPLICATION:
+        return (outcome.original,)
+    if mode is Mode.BOTH:
+        return _both(header, outcome)
     if _wanted(header.accept_acknowledgment, outcome):
-        return outcome.commit
+        return (outcome.commit,)
     if header.accept_acknowledgment in ("", "NE") and _wanted(header.application_acknowledgment, outcome):
-        return outcome.original
-    return None
+        return (outcome.original,)
+    return ()
+
+
+def _both(header: Header, outcome: Outcome) -> tuple[str, ...]:
+    """Two phases: what was kept is committed (CA), and what became of it is said by the application."""
+    if outcome in (Outcome.HEADER_REFUSED, Outcome.UNAVAILABLE):
+        return (outcome.commit,) if _wanted(header.accept_acknowledgment, outcome) else ()
+    commit = ("CA",) if _wanted(header.accept_acknowledgment, Outcome.ACCEPTED) else ()
+    said = (outcome.original,) if _wanted(header.application_acknowledgment, outcome) else ()
+    return (*commit, *said)
 
 
 def _wanted(condition: str, outcome: Outcome) -> bool:

@@ -33,8 +33,12 @@ class NoAnswer(Exception):
 class MllpClient:
     """Keeps one connection and opens it when it is needed. Not for several threads at once."""
 
-    def __init__(self, host: str, port: int, *, timeout: float = 10.0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, *, timeout: float = 10.0, tls: ssl.SSLContext | None = None, server_name: str = ""
+    ) -> None:
         self._address = (host, port)
+        # The name in the receiver's certificate, where it is not the host that is connected to.
+        self._server_name = server_name or host
         self._timeout = timeout
         self._tls = tls
         self._socket: socket.socket | None = None
@@ -81,7 +85,7 @@ class MllpClient:
         if self._socket is None:
             plain = socket.create_connection(self._address, self._timeout)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket = self._tls.wrap_socket(plain, server_hostname=self._address[0]) if self._tls else plain
+            self._socket = self._tls.wrap_socket(plain, server_hostname=self._server_name) if self._tls else plain
         return self._socket
 
     def _answer(self, connection: socket.socket, control_id: str, deadline: float) -> Acknowledgement:

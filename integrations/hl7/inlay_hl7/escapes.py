@@ -1,6 +1,7 @@
 """Escape sequences of HL7 v2 (chapter 2, "Use of escape sequences in text fields"): to text, and from text.
 
-Reading keeps what it does not know as it stands, so that no character of a name or a reason is lost.
+Reading keeps what it does not know as it stands, so that no character of a name or a reason is lost. Hexadecimal data
+that is broken is refused: it stood for characters that nobody can tell any more.
 """
 
 from __future__ import annotations
@@ -11,10 +12,16 @@ from dataclasses import dataclass
 from inlay_hl7.charsets import decode
 
 _HEX = re.compile(r"X((?:[0-9A-Fa-f]{2})+)")
+# Begins like hexadecimal data, and has no whole bytes or no end.
+_UNENDED_HEX = re.compile(r"X[0-9A-Fa-f]+")
 _LINES = re.compile(r"\.(?:sp\s*\+?(\d{0,2})|br)", re.IGNORECASE)
 # Highlighting, and the formatting commands that move or indent lines: they carry no text.
 _WITHOUT_TEXT = re.compile(r"[HN]|\.(?:in|ti|sk|fi|nf|ce)\s*[+-]?\d*", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class BrokenEscape(ValueError):
+    """Hexadecimal data that is not whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,7 @@ def unescape(text: str, delimiters: Delimiters, codec: str = "ascii") -> str:
     >>> unescape(r"Smith \T\ Sons\.br\2 \S\ 3", STANDARD)
     'Smith & Sons\n2 ^ 3'
 
-    Raises UnicodeDecodeError for hexadecimal data that is no text in that codec.
+    Raises BrokenEscape for hexadecimal data that is not whole, UnicodeDecodeError where it is no text in that codec.
     """
     mark = delimiters.escape
     if not mark or mark not in text:
@@ -52,7 +59,10 @@ def unescape(text: str, delimiters: Delimiters, codec: str = "ascii") -> str:
     out = [parts[0]]
     inside = True  # parts alternate between sequence and plain text
     for number, part in enumerate(parts[1:], start=1):
-        replaced = _replacement(part, delimiters, codec) if inside and number < len(parts) - 1 else None
+        closed = number < len(parts) - 1
+        if inside and is_broken(part, closed=closed):
+            raise BrokenEscape
+        replaced = _replacement(part, delimiters, codec) if inside and closed else None
         if replaced is not None:
             out.append(replaced)
             inside = False
@@ -63,6 +73,13 @@ def unescape(text: str, delimiters: Delimiters, codec: str = "ascii") -> str:
             out.append(part)
             inside = True
     return "".join(out)
+
+
+def is_broken(sequence: str, *, closed: bool) -> bool:
+    """Whether what follows an escape character is hexadecimal data that is not whole."""
+    if closed:
+        return sequence.startswith("X") and not _HEX.fullmatch(sequence)
+    return _UNENDED_HEX.fullmatch(sequence) is not None
 
 
 def _replacement(sequence: str, delimiters: Delimiters, codec: str) -> str | None:

@@ -68,6 +68,15 @@ def encode(payload: bytes) -> bytes:
     return VT + payload + FS + CR
 
 
+# Between two payloads that are answers to one message (a commit and an application acknowledgement).
+BETWEEN = FS + CR + VT
+
+
+def encode_all(payloads: bytes) -> bytes:
+    """The frames of one payload, or of several with `BETWEEN` between them, for one write. Raises like `encode`."""
+    return b"".join(encode(payload) for payload in payloads.split(BETWEEN))
+
+
 class FrameDecoder:
     r"""Cuts a stream of bytes into frames, with bounded memory.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from inlay_hl7.charsets import Charset, charset_of, decode
-from inlay_hl7.escapes import Delimiters, unescape
+from inlay_hl7.escapes import BrokenEscape, Delimiters, unescape
 
 NULL = '""'
 
@@ -97,11 +97,20 @@ class Segment:
 
     def raw(self, field: int) -> str:
         """The field as it stands, still escaped; empty when absent."""
+        fields = self._split_fields()
+        return fields[field] if 0 < field < len(fields) else ""
+
+    @property
+    def last(self) -> int:
+        """The number of the last field."""
+        return len(self._split_fields()) - 1
+
+    def _split_fields(self) -> list[str]:
         if self._fields is None:
             self._fields = self._text.split(self._delimiters.field)
             if self.name == "MSH":
                 self._fields.insert(1, self._delimiters.field)
-        return self._fields[field] if 0 < field < len(self._fields) else ""
+        return self._fields
 
     def repetitions(self, field: int) -> list[str]:
         """The repetitions of a field, still escaped; an absent field has none."""
@@ -121,6 +130,12 @@ class Segment:
         raw = self.raw(field)
         return "" if raw == NULL else self._unescaped(raw, field, None)
 
+    def free_repetition(self, field: int, repetition: int) -> str:
+        """One repetition of a field as the text somebody typed; empty when absent."""
+        repetitions = self.repetitions(field)
+        raw = repetitions[repetition - 1] if repetition <= len(repetitions) else ""
+        return "" if raw == NULL else self._unescaped(raw, field, None)
+
     def deletes(self, field: int, component: int = 1) -> bool:
         """Whether the value is `""`, which deletes what is known; an empty value leaves it unchanged."""
         return self.raw(field) == NULL or self._part(field, component, 1, 1) == NULL
@@ -134,6 +149,18 @@ class Segment:
         if value := self.text(field, component):
             return value
         raise MessageError(Condition.REQUIRED_MISSING, self.place(field, component), "required value missing")
+
+    def check_escapes(self) -> None:
+        """Raise MessageError where hexadecimal data is broken, also in fields that nobody reads."""
+        mark = self._delimiters.escape + "X"
+        if mark not in self._text:
+            return
+        for number, field in enumerate(self._split_fields()[1:], start=1):
+            if mark in field and not (self.name == "MSH" and number <= 2):
+                try:
+                    unescape(field, self._delimiters, "latin-1")
+                except BrokenEscape:
+                    self._unescaped(field, number, None)
 
     def _part(self, field: int, component: int, subcomponent: int | None, repetition: int) -> str:
         raw = self.raw(field)
@@ -155,6 +182,10 @@ class Segment:
         except UnicodeDecodeError:
             raise MessageError(
                 Condition.DATA_TYPE, self.place(field, component), "hexadecimal data is no text in the character set"
+            ) from None
+        except BrokenEscape:
+            raise MessageError(
+                Condition.DATA_TYPE, self.place(field, component), "hexadecimal escape that is not whole"
             ) from None
         if "\x00" in value or _SURROGATE.search(value):
             raise MessageError(Condition.DATA_TYPE, self.place(field, component), "NUL or lone surrogate in the text")
@@ -232,7 +263,11 @@ def read(raw: bytes, fallback: str | None = None) -> Message:
     if not charset.declared and not raw.isascii():
         _check_fallback(raw, charset.codec)
         notices.append(Notice.CHARSET_FALLBACK)
-    return Message(tuple(_segments(pieces, delimiters, charset.codec)), delimiters, charset, tuple(notices))
+    segments = tuple(_segments(pieces, delimiters, charset.codec))
+    if delimiters.escape and (delimiters.escape + "X").encode("ascii") in raw:
+        for segment in segments:
+            segment.check_escapes()
+    return Message(segments, delimiters, charset, tuple(notices))
 
 
 def _start(raw: bytes, notices: list[Notice]) -> int:

@@ -5,6 +5,7 @@ The same `Result` always gives the same bytes, so that a message can be sent aga
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -38,6 +39,7 @@ SECTION_CODES: Mapping[str, Coded] = MappingProxyType(
     }
 )
 WHOLE_REPORT = Coded("18748-4", "Diagnostic imaging study", "LN")
+PDF = Coded("PDF", "Report as PDF", "L")
 BANNER = Coded("INLAY-BANNER", "Notice on machine-made text", "L")
 
 CANCELLED_TEXT = "Cancelled before a report was signed."
@@ -90,6 +92,9 @@ class Result:
     modality: str = ""
     ordering_provider: Person = NOBODY
     interpreter: Person = NOBODY
+    study_instance_uid: str = ""
+    # The whole report as a PDF; empty for none.
+    pdf: bytes = b""
 
     def __post_init__(self) -> None:
         if self.status is ResultStatus.DRAFT and self.interpreter != NOBODY:
@@ -143,7 +148,25 @@ def _observations(result: Result) -> list[str]:
     else:
         rows = [(BANNER, result.banner)] if result.banner else []
         rows += [(_code(name), text) for name, text in result.sections]
-    return [_obx(number, code, text, result) for number, (code, text) in enumerate(rows, start=1)]
+    texts = [_obx(number, code, text, result) for number, (code, text) in enumerate(rows, start=1)]
+    return [*texts, _pdf(len(texts) + 1, result)] if result.pdf else texts
+
+
+def _pdf(number: int, result: Result) -> str:
+    """ED: source, type of data, subtype, encoding, data. Base64 needs no escapes (chapter 2A, ED)."""
+    data = base64.b64encode(result.pdf).decode("ascii")
+    return segment(
+        "OBX",
+        {
+            1: str(number),
+            2: "ED",
+            3: coded(PDF),
+            4: "1",
+            5: f"^application^pdf^Base64^{data}",
+            11: result.status.of_text,
+            14: format_time(result.reported_at),
+        },
+    )
 
 
 def _code(section: str) -> Coded:

@@ -13,10 +13,13 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from inlay_hl7.framing import MAX_NOISE, MAX_PAYLOAD, Abandoned, Event, Frame, FrameDecoder, Notice, Refused, encode
+from inlay_hl7.framing import MAX_NOISE, MAX_PAYLOAD, Abandoned, Event, Frame, FrameDecoder, Notice, Refused, encode_all
 
 Handler = Callable[[bytes, str], Awaitable[bytes]]
-"""Takes a payload and the peer's address; gives the answer's payload, empty for none. Raising cuts the peer off."""
+"""Takes a payload and the peer's address; gives the answer's payload, empty for none. Raising cuts the peer off.
+
+Several answers to one message have `framing.BETWEEN` between them.
+"""
 
 Observe = Callable[[str, str, str], None]
 """Is told of (event, address of the peer, detail) for logs and metrics. Never a byte of a message is among them."""
@@ -166,7 +169,7 @@ class MllpServer:
             self._observe("handler-failed", connection.address, type(error).__name__)
             return False
         if answer:
-            connection.writer.write(encode(answer))
+            connection.writer.write(encode_all(answer))
             async with asyncio.timeout(self._limits.write):
                 await connection.writer.drain()
         connection.busy = False

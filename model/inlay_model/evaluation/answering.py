@@ -2,8 +2,6 @@
 
 import base64
 import io
-import json
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -11,11 +9,11 @@ from PIL import Image
 
 from inlay_model.canvas import lay_out_draft
 from inlay_model.engine import Engine, RadiographLike, as_picture
-from inlay_model.errors import CheckpointProblem
 from inlay_model.evaluation.endpoints import Chat
+from inlay_model.evaluation.loaded import Placing, autoregressive, diffusion, parts_of
 from inlay_model.gaps import as_fixed
 from inlay_model.generate import run
-from inlay_model.loading import find_folder, make_sampler, sampler_defaults, soft_tokens
+from inlay_model.loading import find_folder, kind_of, make_sampler, sampler_defaults, soft_tokens
 from inlay_model.prefix import Decoder, encode
 from inlay_model.prompt import build_prompt
 from inlay_model.request import GenerationSettings
@@ -24,6 +22,7 @@ from inlay_model.transcript import fill_text, until_end_of_turn
 
 # What an endpoint is told: our own models were trained to answer shortly, it was not.
 _SHORTLY = "Answer the question about the image in a few words. For a yes-or-no question answer yes or no."
+_ANYWHERE = Placing()
 
 
 class Candidate(Protocol):
@@ -94,21 +93,14 @@ class EndpointCandidate:
         return self._chat.ask([{"role": "system", "content": _SHORTLY}, {"role": "user", "content": content}])
 
 
-def load_candidate(path_or_hub_id: str, steps: int, device: str | None = None) -> Candidate:
-    """The candidate of a checkpoint folder, whichever of the two kinds it is; raises `CheckpointProblem` for others."""
-    folder = find_folder(path_or_hub_id)
-    kind = kind_of(folder)
-    if kind == "gemma4":
-        return SiblingCandidate(Sibling.load(folder, device=device))
-    return DiffusionCandidate(Engine.load(folder, device=device), steps)
+def load_candidate(named: str, steps: int, placing: Placing = _ANYWHERE) -> Candidate:
+    """The candidate of a checkpoint folder, whichever of the two kinds it is, or of `folder+adapter folder`.
 
-
-def kind_of(folder: Path) -> str:
-    """The model type that a checkpoint's configuration names."""
-    try:
-        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise CheckpointProblem(f"The checkpoint {folder} has no config.json that names a model_type.") from problem
+    Raises `CheckpointProblem` for what is neither.
+    """
+    if kind_of(find_folder(parts_of(named)[0])) == "autoregressive":
+        return SiblingCandidate(autoregressive(named, placing))
+    return DiffusionCandidate(diffusion(named, placing), steps)
 
 
 def as_png(picture: Image.Image) -> bytes:

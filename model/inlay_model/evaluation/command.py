@@ -5,6 +5,7 @@ import importlib
 import sys
 from pathlib import Path
 
+from inlay_model.evaluation.interrupted import finish, part_of
 from inlay_model.loading import DEMONSTRATION
 
 _SUITES = ("phantom", "infill", "vqa", "speed")
@@ -20,11 +21,13 @@ _EXAMPLES = """\
 examples:
   inlay model eval --suite phantom --seed 1 --limit 64 --json
   inlay model eval --suite infill --sibling SIBLING --limit 64 --plot infill.svg
-  inlay model eval --suite vqa --candidate base=FOLDER --candidate finetuned=FOLDER
+  inlay model eval --suite vqa --candidate base=FOLDER --candidate finetuned=FOLDER+ADAPTER
   inlay model eval --suite vqa --set vqa-rad=FOLDER --set slake=FOLDER --endpoints judges.toml --candidate ours=FOLDER
   inlay model eval --suite infill --set mimic-cxr=FOLDER --model FOLDER --sibling FOLDER --limit 249
   inlay model eval --suite speed --sibling SIBLING
 """
+# What shells report of a program stopped by Ctrl-C.
+_STOPPED = 130
 # How many cases where --limit says nothing; None is all that there are.
 _LIMITS = {"phantom": 512, "infill": 256, "vqa": None, "speed": 8}
 _SETS = {
@@ -40,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     limit = _LIMITS[arguments.suite] if arguments.limit is None else arguments.limit
-    if min(arguments.processes, arguments.seed, arguments.steps or 1, 1 if limit is None else limit) < 1:
+    counts = (arguments.seed, arguments.steps, arguments.processes, limit)
+    if any(count is not None and count < 1 for count in counts):
         parser.error("--seed, --limit, --steps and --processes must be at least 1")
     arguments.limit = limit
     sets = arguments.set = arguments.set or [("phantom", None)]
@@ -51,7 +55,16 @@ def main(argv: list[str] | None = None) -> int:
 
         check(arguments.plot)
     # Loaded here: --help and a mistyped option need no torch.
-    getattr(importlib.import_module("inlay_model.evaluation.suites"), arguments.suite)(arguments)
+    suite = getattr(importlib.import_module("inlay_model.evaluation.suites"), arguments.suite)
+    try:
+        suite(arguments)
+    except KeyboardInterrupt:
+        kept = "Nothing is kept without --out."
+        if arguments.out:
+            kept = f"What is done is kept in {part_of(arguments.out)}: the same command goes on from there."
+        print(f"\nStopped. {kept}", file=sys.stderr)
+        return _STOPPED
+    finish(arguments.out)
     return 0
 
 
@@ -83,10 +96,25 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=1, help="which phantoms; none of any seed was used in training (default: 1)")
     add("--limit", type=int, help="how many cases (default: phantom 512, infill 256, vqa all or 360, speed 8 rounds)")
     add("--steps", type=int, help="denoising steps (default: 16; speed: 16, 32 and 48)")
-    add("--processes", type=int, default=2, help="processes, one thread each; 1 is this one, with all its threads")
-    add("--device", help="speed: cpu, cuda ... (default: the first GPU, else the CPU)")
+    add(
+        "--processes",
+        type=int,
+        help="processes, one thread each; 1 is this one, with all its threads (default: 2 on a CPU, 1 on a GPU)",
+    )
+    add("--device", help="cpu, cuda, cuda:1 ... (default: the first GPU, else the CPU)")
+    add(
+        "--precision",
+        choices=["bf16", "fp8", "4bit"],
+        default="bf16",
+        help="how the experts of diffusion models are held (default: %(default)s, as they are; siblings always are)",
+    )
+    add(
+        "--accelerate",
+        action=argparse.BooleanOptionalAction,
+        help="graphs and own kernels for diffusion models without adapters (default: on a GPU)",
+    )
     add("--json", action="store_true", help="print the figures as one JSON object")
-    add("--out", type=Path, help="also write every case, one JSON object a line: reference, answers, verdicts")
+    add("--out", type=Path, help="also write every case, one JSON object a line; a run cut short goes on from it")
     add("--table", type=Path, help="also write the table to this file")
     add("--plot", type=Path, help="also draw the figures, as .svg or .png (needs matplotlib)")
     add(
@@ -102,8 +130,9 @@ def _parser() -> argparse.ArgumentParser:
         "--candidate",
         type=_named,
         action="append",
-        metavar="NAME=FOLDER",
-        help="vqa: a checkpoint of either kind as a column; repeat for more (default: --model and --sibling)",
+        metavar="NAME=FOLDER[+ADAPTER]",
+        help="vqa: a checkpoint of either kind, with an adapter's folder if it has one, as a column; repeat for more "
+        "(default: --model and --sibling)",
     )
     add("--endpoints", type=Path, metavar="FILE.toml", help="OpenAI-compatible judges and candidates")
     cache = Path.home() / ".cache" / "inlay" / "endpoints"

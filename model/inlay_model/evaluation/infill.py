@@ -17,18 +17,20 @@ from inlay_model.backend import Backend
 from inlay_model.canvas import sentences
 from inlay_model.datasets.items import ReportedStudy
 from inlay_model.engine import Engine, RadiographLike
+from inlay_model.errors import CanvasOverflow, PromptTooLong
 from inlay_model.evaluation.known_findings import says_the_same
+from inlay_model.evaluation.loaded import Placing, autoregressive, diffusion
 from inlay_model.evaluation.overlap import first_sentence, token_f1
 from inlay_model.evaluation.phantom import fill_of
-from inlay_model.phantom.findings import Findings
+from inlay_model.phantom.findings import Findings, findings_of
 from inlay_model.phantom.grammar import STYLES, write_report
 from inlay_model.phantom.render import phantom
 from inlay_model.request import Gap, GenerationSettings, Lock, Section
-from inlay_model.sibling import Sibling
 from inlay_model.study import read_picture
 
 SIDES = ("both", "left")
 MODELS = ("diffusion", "autoregressive")
+_ANYWHERE = Placing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +66,22 @@ class Filling:
         return {"id": self.case.id, "reference": self.case.missing, **cells, **scores, **verdicts}
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A case that no model is compared on, because it does not fit one of them; `why` is the error's code."""
+
+    id: str
+    why: str
+
+
 def phantom_case(seed: int) -> Case:
     """The case of a phantom: one sentence of its reference report's Findings that has others on both sides."""
-    shown = phantom(seed)
+    findings = findings_of(seed)
     rng = np.random.default_rng([seed, 3])
-    report = write_report(shown.findings, STYLES[seed % len(STYLES)], rng)
+    report = write_report(findings, STYLES[seed % len(STYLES)], rng)
     case = masked(f"phantom-{seed}", dict(report.sections)["findings"], report.text("impression"), rng, seed)
     assert case is not None, "A phantom's Findings have at least five sentences."
-    return replace(case, truth=shown.findings)
+    return replace(case, truth=findings)
 
 
 def study_case(study: ReportedStudy) -> Case | None:
@@ -113,38 +123,58 @@ def fill(backends: Mapping[str, Backend], image: RadiographLike, case: Case, ste
         for name, backend in backends.items()
         for side, way in ways.items()
     }
+    return scored(case, texts)
+
+
+def scored(case: Case, texts: Mapping[tuple[str, str], str]) -> Filling:
+    """The filling of a case with what was written in every cell."""
     f1 = {cell: token_f1(case.missing, text) for cell, text in texts.items()}
     truth = case.truth
     right = None if truth is None else {cell: says_the_same(case.missing, text, truth) for cell, text in texts.items()}
     return Filling(case, texts, f1, right)
 
 
-def load_backends(model: str, sibling: str | None, device: str | None = None) -> dict[str, Backend]:
+def fill_or_leave(backends: Mapping[str, Backend], image: RadiographLike, case: Case, steps: int) -> Filling | LeftOut:
+    """Fill a case, or leave it out for every model where it is too long for any of them."""
+    try:
+        return fill(backends, image, case, steps)
+    except (CanvasOverflow, PromptTooLong) as problem:
+        return LeftOut(case.id, problem.code)
+
+
+def load_backends(model: str, sibling: str | None, placing: Placing = _ANYWHERE) -> dict[str, Backend]:
     """The matched pair, or the diffusion model alone; locked text is not repeated in the diffusion model's prompt.
 
     The sibling is shown the locked text in its prompt because it has no other way to see it; repeated there for the
     diffusion model it would blur whether the canvas or the prompt is what helps.
     """
-    engine = Engine.load(model, device=device)
+    engine = diffusion(model, placing)
     about = replace(engine.checkpoint.about, locked_in_prompt=False)
     backends: dict[str, Backend] = {MODELS[0]: Engine(replace(engine.checkpoint, about=about))}
     if sibling is not None:
-        backends[MODELS[1]] = Sibling.load(sibling, device=device)
+        backends[MODELS[1]] = autoregressive(sibling, placing)
     return backends
 
 
-def filled_phantoms(model: str, sibling: str | None, steps: int, seeds: Sequence[int]) -> Iterator[Filling]:
-    """The fillings of these phantoms, in order; each is shown whole to both models."""
-    backends = load_backends(model, sibling)
-    for seed in seeds:
-        case = phantom_case(seed)
-        yield fill(backends, phantom(seed).image, case, steps)
+def filled(
+    model: str, sibling: str | None, steps: int, placing: Placing, cases: Sequence[tuple[Case, Path | None]]
+) -> Iterator[Filling | LeftOut]:
+    """The fillings of these cases, in order, each with its image: a file, or the phantom of the case's seed."""
+    backends = load_backends(model, sibling, placing)
+    for case, file in cases:
+        image = phantom(case.seed).image if file is None else read_picture(file).image
+        yield fill_or_leave(backends, image, case, steps)
 
 
-def filled_studies(
-    model: str, sibling: str | None, steps: int, cases: Sequence[tuple[Case, Path]]
-) -> Iterator[Filling]:
-    """The fillings of these studies of a data set, each with its frontal image."""
-    backends = load_backends(model, sibling)
-    for case, image in cases:
-        yield fill(backends, read_picture(image).image, case, steps)
+def to_part(found: Filling | LeftOut) -> tuple[str, dict[str, str]]:
+    """The case's id, and what cannot be worked out again: the texts by `model side`, or why it was left out."""
+    if isinstance(found, LeftOut):
+        return found.id, {"left_out": found.why}
+    return found.case.id, {" ".join(cell): text for cell, text in found.texts.items()}
+
+
+def from_part(case: Case, said: Mapping[str, str]) -> Filling | LeftOut:
+    """The other way round."""
+    if "left_out" in said:
+        return LeftOut(case.id, said["left_out"])
+    return scored(case, {(name.split()[0], name.split()[1]): text for name, text in said.items()})

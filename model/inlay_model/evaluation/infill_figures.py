@@ -75,6 +75,8 @@ def table(figures: Mapping[str, Any]) -> str:
         if "interaction" in found:
             lines.append(f"| **interaction** | | | {_effect(found['interaction'])} |")
         lines.append("")
+    if figures.get("left_out"):
+        lines.append(f"{figures['left_out']} cases did not fit one of the models and are left out for all.")
     if "interaction" not in figures["token_f1"]:
         lines.append("Without --sibling there is no autoregressive model to compare with.")
     return "\n".join(lines).rstrip()

@@ -16,6 +16,7 @@ import numpy as np
 from inlay_model.backend import Backend
 from inlay_model.evaluation.disputes import contradicting, is_disputed, reworded, swapped_side
 from inlay_model.evaluation.known_findings import inventions, slots_right
+from inlay_model.evaluation.loaded import Placing, diffusion
 from inlay_model.evaluation.overlap import first_sentence, token_f1, whole_sentences
 from inlay_model.evaluation.statistics import wilson
 from inlay_model.phantom.grammar import STYLES, PhantomReport, read_sentences, split_sentences, write_report
@@ -52,11 +53,9 @@ class Verdict:
     filled_left: str
 
 
-def judged(model: str, steps: int, seeds: Sequence[int]) -> Iterator[Verdict]:
-    """Verdicts on the phantoms of these seeds, in order, with the diffusion checkpoint of a folder or hub id."""
-    from inlay_model.engine import Engine
-
-    engine = Engine.load(model)
+def judged(model: str, steps: int, placing: Placing, seeds: Sequence[int]) -> Iterator[Verdict]:
+    """Verdicts on the phantoms of these seeds, in order, with a diffusion checkpoint as the command line names it."""
+    engine = diffusion(model, placing)
     for seed in seeds:
         yield judge(engine, seed, steps)
 

@@ -6,7 +6,7 @@ draft on a new study less the same draft on a study already encoded is the prefi
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,17 +58,19 @@ def contestants(engine: Engine, sibling: Sibling | None, steps: Sequence[int] = 
     return found
 
 
-def measure(entrants: Sequence[Contestant], seed: int, rounds: int) -> dict[str, list[Timing]]:
-    """The timings of this many rounds, after one that warms up."""
-    found: dict[str, list[Timing]] = {entrant.title: [] for entrant in entrants}
-    for number, phantom_seed in enumerate(evaluation_seeds(seed, rounds + 1)):
+def rounds(entrants: Sequence[Contestant], seed: int, count: int) -> Iterator[dict[str, Timing]]:
+    """The timings of every contestant, round by round, the first of which warms up and does not count."""
+    for number, phantom_seed in enumerate(evaluation_seeds(seed, count + 1)):
         image = phantom(phantom_seed).image
         # Who is first alternates.
-        for entrant in entrants if number % 2 else entrants[::-1]:
-            timing = _timed(entrant, image, phantom_seed)
-            if number:
-                found[entrant.title].append(timing)
-    return found
+        order = entrants if number % 2 else entrants[::-1]
+        yield {entrant.title: _timed(entrant, image, phantom_seed) for entrant in order}
+
+
+def gathered(entrants: Sequence[Contestant], found: Iterable[Mapping[str, Timing]]) -> dict[str, list[Timing]]:
+    """The timings of each contestant without those of the first round."""
+    counted = list(found)[1:]
+    return {entrant.title: [timings[entrant.title] for timings in counted] for entrant in entrants}
 
 
 def summary(entrants: Sequence[Contestant], timings: Mapping[str, Sequence[Timing]]) -> dict[str, Any]:

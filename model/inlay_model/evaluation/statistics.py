@@ -1,7 +1,7 @@
 """Statistics of paired comparisons. Pure functions of numbers, exact where an exact form exists.
 
-They are written here because nothing that Inlay depends on brings a t distribution, and scipy would be its largest
-dependency but torch; the tests compare them with published tables and with a second way of computing each.
+They are written here because nothing that Inlay depends on brings a t distribution, and scipy would be a large
+package for this module alone; the tests compare them with published tables and with a second way of computing each.
 """
 
 import math
@@ -153,6 +153,9 @@ def p_text(p: float) -> str:
 
 def t_two_sided(t: float, freedom: int) -> float:
     """Probability that |T| is at least |t| for Student's T with these degrees of freedom; accurate far in the tail."""
+    # Of the two sides of one distribution the one whose argument is small, which keeps all its digits.
+    if t * t < freedom:
+        return 1 - _incomplete_beta(0.5, freedom / 2, t * t / (freedom + t * t))
     return _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
 
 

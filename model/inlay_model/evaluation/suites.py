@@ -1,20 +1,23 @@
 """The four suites of `inlay model eval`: from parsed arguments to what is printed and written. All else is pure."""
 
 import argparse
+import importlib.metadata
 import json
+import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from tqdm import tqdm
 
 from inlay_model.datasets import iu_xray, mimic_cxr
 from inlay_model.datasets.items import DatasetProblem, Question
-from inlay_model.engine import Engine
 from inlay_model.evaluation import infill as gaps
 from inlay_model.evaluation import infill_figures, plots, vqa_figures
 from inlay_model.evaluation import phantom as phantoms
@@ -22,44 +25,62 @@ from inlay_model.evaluation import speed as latency
 from inlay_model.evaluation import vqa as answering
 from inlay_model.evaluation.answering import EndpointCandidate
 from inlay_model.evaluation.endpoints import Chat, Kept, read_endpoints
+from inlay_model.evaluation.interrupted import Arriving
 from inlay_model.evaluation.judge import Task, agreement, judge_all
-from inlay_model.evaluation.workers import spread
-from inlay_model.loading import DEMONSTRATION, find_folder, read_about
+from inlay_model.evaluation.loaded import Placing, autoregressive, diffusion, identity
+from inlay_model.evaluation.workers import Job, spread
+from inlay_model.loading import DEMONSTRATION
 from inlay_model.phantom.seeds import evaluation_seeds
-from inlay_model.provenance import digest_of_folder
-from inlay_model.sibling import Sibling, default_sibling
+from inlay_model.sibling import default_sibling
 
 _STEPS = 16
+# A paired test needs two cases; fewer fit where reports are too long for a canvas.
+_FEWEST = 2
 # Requests to one endpoint under way at once.
 _AT_ONCE = 8
+# Seconds between two lines of progress where it goes into a file.
+_SELDOM = 15.0
 _STUDIES = {"mimic-cxr": mimic_cxr.studies, "iu-xray": iu_xray.studies}
+Case = TypeVar("Case")
 Result = TypeVar("Result")
 
 
 def phantom(arguments: argparse.Namespace) -> None:
     """Drafts, gaps, locks and disputes on phantoms."""
     steps = arguments.steps or _STEPS
-    seeds = evaluation_seeds(arguments.seed, arguments.limit)
-    found = spread(partial(phantoms.judged, arguments.model, steps), seeds, arguments.processes)
-    verdicts = sorted(_watched(found, len(seeds), "phantom"), key=lambda verdict: verdict.seed)
+    cases = {str(seed): seed for seed in evaluation_seeds(arguments.seed, arguments.limit)}
+    model = identity(arguments.model)
+    found = _gathered(
+        arguments,
+        {"suite": "phantom", "steps": steps, "model": model},
+        partial(phantoms.judged, arguments.model, steps, _placing(arguments)),
+        cases,
+        lambda verdict: (str(verdict.seed), asdict(verdict)),
+        "phantom",
+    )
+    verdicts = [phantoms.Verdict(**found[case]) for case in cases]
     _keep(arguments, (asdict(verdict) for verdict in verdicts))
     figures = phantoms.summary(verdicts, arguments.seed, steps)
     _draw(arguments, plots.phantom_bars(phantoms.rows(figures)), "Phantom suite", "share", share=True)
-    _show(arguments, figures, phantoms.table(figures))
+    about = {"suite": "phantom", "model": model, "precision": arguments.precision, "made": _made(arguments)}
+    _show(arguments, {**figures, **about}, phantoms.table(figures))
 
 
 def infill(arguments: argparse.Namespace) -> None:
     """The 2 x 2 design of sides and models."""
     sibling = _sibling(arguments)
-    fillings = _fillings(arguments, sibling)
+    fillings, left_out = _fillings(arguments, sibling)
     ((name, _),) = arguments.set
     figures: dict[str, Any] = {
         "suite": "infill",
         "set": name,
         "seed": arguments.seed,
         "steps": arguments.steps or _STEPS,
-        "diffusion": _identity(arguments.model),
-        "autoregressive": _identity(sibling) if sibling else None,
+        "diffusion": identity(arguments.model),
+        "autoregressive": identity(sibling) if sibling else None,
+        "precision": arguments.precision,
+        "made": _made(arguments),
+        "left_out": left_out,
         **infill_figures.summary(fillings),
     }
     figures["judge"] = "known findings" if "judged" in figures else None
@@ -72,22 +93,43 @@ def infill(arguments: argparse.Namespace) -> None:
     _show(arguments, figures, infill_figures.table(figures))
 
 
-def _fillings(arguments: argparse.Namespace, sibling: str | None) -> list[gaps.Filling]:
-    ((name, place),) = arguments.set
+def _fillings(arguments: argparse.Namespace, sibling: str | None) -> tuple[list[gaps.Filling], int]:
+    """The fillings in the order of their cases, and how many cases were too long for a model."""
+    ((name, _),) = arguments.set
     steps = arguments.steps or _STEPS
+    cases = _infill_cases(arguments)
+    found = _gathered(
+        arguments,
+        {
+            "suite": "infill",
+            "set": name,
+            "steps": steps,
+            "diffusion": identity(arguments.model),
+            "autoregressive": identity(sibling) if sibling else None,
+        },
+        partial(gaps.filled, arguments.model, sibling, steps, _placing(arguments)),
+        cases,
+        gaps.to_part,
+        "phantom" if name == answering.PHANTOM else "study",
+    )
+    every = [gaps.from_part(case, found[name]) for name, (case, _) in cases.items()]
+    fillings = [filling for filling in every if isinstance(filling, gaps.Filling)]
+    if len(fillings) < _FEWEST:
+        raise DatasetProblem(f"{len(fillings)} of {len(every)} cases fit the models; a comparison needs {_FEWEST}.")
+    return sorted(fillings, key=lambda filling: filling.case.id), len(every) - len(fillings)
+
+
+def _infill_cases(arguments: argparse.Namespace) -> dict[str, tuple[gaps.Case, Path | None]]:
+    """The cases by id, each with the file of its image, or none where it is a phantom."""
+    ((name, place),) = arguments.set
     if name == answering.PHANTOM:
         seeds = evaluation_seeds(arguments.seed, arguments.limit)
-        job = partial(gaps.filled_phantoms, arguments.model, sibling, steps)
-        found = list(_watched(spread(job, seeds, arguments.processes), len(seeds), "phantom"))
-    else:
-        studies = _STUDIES[name](place, arguments.split)
-        cases = [(case, study.images[0]) for study in studies if (case := gaps.study_case(study)) is not None]
-        if not cases:
-            raise DatasetProblem(f"No study of {name} has three sentences of Findings.")
-        cases = cases[: arguments.limit]
-        studied = partial(gaps.filled_studies, arguments.model, sibling, steps)
-        found = list(_watched(spread(studied, cases, arguments.processes), len(cases), "study"))
-    return sorted(found, key=lambda filling: filling.case.id)
+        return {case.id: (case, None) for case in map(gaps.phantom_case, seeds)}
+    studies = _STUDIES[name](place, arguments.split)
+    cases = [(case, study.images[0]) for study in studies if (case := gaps.study_case(study)) is not None]
+    if not cases:
+        raise DatasetProblem(f"No study of {name} has three sentences of Findings.")
+    return {case.id: (case, image) for case, image in cases[: arguments.limit]}
 
 
 def _judged_infill(fillings: Sequence[gaps.Filling], chats: Sequence[Chat]) -> dict[str, Any]:
@@ -107,7 +149,7 @@ def vqa(arguments: argparse.Namespace) -> None:
     lines: list[Mapping[str, Any]] = []
     for name, place in arguments.set:
         questions = answering.load_set(name, place, arguments.split, arguments.seed, arguments.limit)
-        answers = {title: _answers(arguments, title, model, questions) for title, model in _candidates(arguments)}
+        answers = {title: _answers(arguments, name, title, model, questions) for title, model in _candidates(arguments)}
         answers |= _endpoint_answers(arguments, questions)
         # Where every possible answer is known there is nothing for a language model to judge.
         if judges and not all(question.choices for question in questions):
@@ -121,18 +163,29 @@ def vqa(arguments: argparse.Namespace) -> None:
         "suite": "vqa",
         "seed": arguments.seed,
         "steps": arguments.steps or _STEPS,
-        "candidates": {title: _identity(model) for title, model in _candidates(arguments)},
+        "candidates": {title: identity(model) for title, model in _candidates(arguments)},
+        "precision": arguments.precision,
+        "made": _made(arguments),
         "sets": figures,
     }
     _draw(arguments, plots.vqa_bars(figures), "Questions answered rightly", "share", share=True)
     _show(arguments, report, vqa_figures.table(figures))
 
 
-def _answers(arguments: argparse.Namespace, title: str, model: str, questions: Sequence[Question]) -> list[str]:
-    job = partial(answering.answers_of, model, arguments.steps or _STEPS)
-    found = spread(job, list(enumerate(questions)), arguments.processes)
-    given = dict(_watched(found, len(questions), f"question ({title})"))
-    return [given[number] for number in range(len(questions))]
+def _answers(
+    arguments: argparse.Namespace, name: str, title: str, model: str, questions: Sequence[Question]
+) -> list[str]:
+    steps = arguments.steps or _STEPS
+    cases = {f"{number} {question.id}": question for number, question in enumerate(questions)}
+    found = _gathered(
+        arguments,
+        {"suite": "vqa", "set": name, "seed": arguments.seed, "steps": steps, "model": identity(model)},
+        partial(answering.answers_of, model, steps, _placing(arguments)),
+        {case: (case, question) for case, question in cases.items()},
+        lambda answer: answer,
+        f"question ({title})",
+    )
+    return [found[case] for case in cases]
 
 
 def _endpoint_answers(arguments: argparse.Namespace, questions: Sequence[Question]) -> dict[str, list[str]]:
@@ -151,16 +204,21 @@ def _endpoint_answers(arguments: argparse.Namespace, questions: Sequence[Questio
 
 def speed(arguments: argparse.Namespace) -> None:
     """Latency of drafts."""
-    folder = _sibling(arguments)
-    engine = Engine.load(arguments.model, device=arguments.device)
-    sibling = Sibling.load(folder, device=arguments.device) if folder else None
-    entrants = latency.contestants(engine, sibling, (arguments.steps,) if arguments.steps else latency.STEPS)
-    figures = latency.summary(entrants, latency.measure(entrants, arguments.seed, arguments.limit))
+    folder, placing = _sibling(arguments), _placing(arguments)
+    entrants = latency.contestants(
+        diffusion(arguments.model, placing),
+        autoregressive(folder, placing) if folder else None,
+        (arguments.steps,) if arguments.steps else latency.STEPS,
+    )
+    rounds = _watched(latency.rounds(entrants, arguments.seed, arguments.limit), arguments.limit + 1, "round")
+    figures = latency.summary(entrants, latency.gathered(entrants, rounds))
     report = {
         "suite": "speed",
         "seed": arguments.seed,
-        "diffusion": _identity(arguments.model),
-        "autoregressive": _identity(folder) if folder else None,
+        "diffusion": identity(arguments.model),
+        "autoregressive": identity(folder) if folder else None,
+        "precision": arguments.precision,
+        "made": _made(arguments),
         **figures,
     }
     _draw(arguments, plots.speed_bars(figures), "Latency of a draft", f"times as fast as {figures['compared_with']}")
@@ -185,12 +243,6 @@ def _candidates(arguments: argparse.Namespace) -> list[tuple[str, str]]:
     return [("diffusion", arguments.model), *([("autoregressive", sibling)] if sibling else [])]
 
 
-def _identity(model: str) -> dict[str, str]:
-    """Which checkpoint it was: its name and digest, no path of this machine."""
-    folder = find_folder(model)
-    return {"name": read_about(folder, folder.name).name, "digest": digest_of_folder(folder)}
-
-
 def _chats(arguments: argparse.Namespace, role: str) -> list[Chat]:
     if not arguments.endpoints:
         return []
@@ -198,8 +250,58 @@ def _chats(arguments: argparse.Namespace, role: str) -> list[Chat]:
     return [Chat(endpoint, kept) for endpoint in read_endpoints(arguments.endpoints)[role]]
 
 
-def _watched(results: Iterable[Result], total: int, unit: str) -> Iterable[Result]:
-    return tqdm(results, total=total, unit=unit, file=sys.stderr)
+def _placing(arguments: argparse.Namespace) -> Placing:
+    return Placing(arguments.device, arguments.precision, arguments.accelerate)
+
+
+def _processes(arguments: argparse.Namespace) -> int:
+    """As many as were asked for; else two on a CPU, and one where a GPU does the work."""
+    if arguments.processes is not None:
+        return int(arguments.processes)
+    return 1 if _on_gpu(arguments) else 2
+
+
+def _on_gpu(arguments: argparse.Namespace) -> bool:
+    return torch.cuda.is_available() if arguments.device is None else not arguments.device.startswith("cpu")
+
+
+def _made(arguments: argparse.Namespace) -> dict[str, Any]:
+    """When and on what the figures were made."""
+    gpu = _on_gpu(arguments) and torch.cuda.is_available()
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "device": torch.cuda.get_device_name() if gpu else f"CPU ({platform.machine()})",
+        "processes": _processes(arguments),
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
+
+
+def _gathered(
+    arguments: argparse.Namespace,
+    run: Mapping[str, Any],
+    job: Job[Case, Result],
+    cases: Mapping[str, Case],
+    kept: Callable[[Result], tuple[str, Any]],
+    unit: str,
+) -> dict[str, Any]:
+    """What `kept` makes of the result of every case, by case; those of an earlier run that was cut short are taken."""
+    how = {"precision": arguments.precision, "split": arguments.split, "versions": _versions()}
+    arriving = Arriving(arguments.out, {**run, **how})
+    open_cases = [case for name, case in cases.items() if name not in arriving.results]
+    found = spread(job, open_cases, _processes(arguments)) if open_cases else ()
+    for result in _watched(found, len(cases), unit, done=len(cases) - len(open_cases)):
+        arriving.add(*kept(result))
+    return arriving.results
+
+
+def _watched(results: Iterable[Result], total: int, unit: str, done: int = 0) -> Iterable[Result]:
+    # Into a file a line now and then is enough.
+    every = 0.1 if sys.stderr.isatty() else _SELDOM
+    return tqdm(results, total=total, initial=done, unit=unit, file=sys.stderr, mininterval=every)
 
 
 def _keep(arguments: argparse.Namespace, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -17,6 +17,7 @@ from inlay_model.evaluation.answer_rules import is_right
 from inlay_model.evaluation.answering import load_candidate
 from inlay_model.evaluation.endpoints import Chat
 from inlay_model.evaluation.judge import Task, agreement, controls, judge_all
+from inlay_model.evaluation.loaded import Placing
 from inlay_model.phantom.command import questions as phantom_questions
 from inlay_model.phantom.render import phantom
 from inlay_model.study import read_picture
@@ -69,11 +70,13 @@ def image_of(question: Question) -> RadiographLike:
     return read_picture(question.image).image
 
 
-def answers_of(model: str, steps: int, cases: Sequence[tuple[int, Question]]) -> Iterator[tuple[int, str]]:
-    """The answers of a checkpoint to numbered questions, each with its number."""
-    candidate = load_candidate(model, steps)
-    for number, question in cases:
-        yield number, candidate(image_of(question), question.text)
+def answers_of(
+    model: str, steps: int, placing: Placing, cases: Sequence[tuple[str, Question]]
+) -> Iterator[tuple[str, str]]:
+    """The answers of a checkpoint to named questions, each with its name (ids of a set need not be unique)."""
+    candidate = load_candidate(model, steps, placing)
+    for name, question in cases:
+        yield name, candidate(image_of(question), question.text)
 
 
 def by_rule(questions: Sequence[Question], answers: Mapping[str, Sequence[str]]) -> list[Answered]:

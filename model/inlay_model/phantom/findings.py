@@ -107,6 +107,11 @@ class Findings:
         return {name: value for name, value in pairs if value != SLOTS[name][0]}
 
 
+def findings_of(seed: int) -> Findings:
+    """The findings that `render.phantom` draws from this seed, without drawing the image."""
+    return Findings.from_indices(draw_findings(1, np.random.default_rng(seed))[0])
+
+
 def draw_findings(count: int, rng: np.random.Generator) -> IntArray:
     """Draw value indices for `count` phantoms, shape (count, slots)."""
     drawn = np.zeros((count, len(NAMES)), dtype=np.int64)

@@ -13,7 +13,7 @@ from typing import Final
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from inlay_api import fhir_mount, health, jobs, openapi, pages, problems, reports
+from inlay_api import deliveries, fhir_mount, health, jobs, openapi, pages, priors, problems, reports
 from inlay_api.auth import Verifier, check_exposure, is_loopback
 from inlay_api.bodies import MAX_BODY
 from inlay_api.desk import NAME, Desk
@@ -61,7 +61,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
         fhir_mount.router_of(services),
         _folder,
     )
-    for part in (reports.routes, jobs.routes, openapi.routes):
+    for part in (reports.routes, priors.routes, jobs.routes, deliveries.routes, openapi.routes):
         app.register_blueprint(part.blueprint, url_prefix=PREFIX)
     for blueprint in (fhir_mount.blueprint, health.blueprint, pages.blueprint):
         app.register_blueprint(blueprint)

@@ -31,9 +31,10 @@ def read_openapi() -> Response:
 
 def all_routes() -> list[Route]:
     """Every route of the API, in the order of the document."""
-    from inlay_api import jobs, reports
+    from inlay_api import deliveries, jobs, priors, reports
 
-    return [route for part in (reports.routes, jobs.routes, routes) for route, _ in part.declared]
+    parts = (reports.routes, priors.routes, jobs.routes, deliveries.routes, routes)
+    return [route for part in parts for route, _ in part.declared]
 
 
 def document(declared: Iterable[Route]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from inlay_core.application.ports import Page, ReportRow
+from inlay_core.application.ports import OutboxItem, Page, ReportRow
 from inlay_core.domain.audit import AuditEvent
 from inlay_core.domain.errors import DomainError
 from inlay_core.domain.fragment import Fragment, Section
@@ -14,6 +14,7 @@ from inlay_core.domain.infill import InfillRequest, KeptText, LockDigest, resolv
 from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.labels import banner
 from inlay_core.domain.order import Order
+from inlay_core.domain.prior import PriorReport
 from inlay_core.domain.report import Report, Signature
 
 Body = dict[str, Any]
@@ -176,6 +177,36 @@ def lock_digests(job: Job, base: Report, made: Report) -> tuple[LockDigest, ...]
             for number, fragment in zip(items, locked, strict=True)
         ]
     return tuple(digests)
+
+
+def prior_body(prior: PriorReport) -> Body:
+    """A report of another system."""
+    return {
+        "id": prior.id,
+        "status": str(prior.status),
+        "accession_number": prior.accession_number,
+        "procedure": prior.procedure_text or prior.procedure_code,
+        "modality": prior.modality,
+        "performed_at": _moment(prior.performed_at),
+        "reported_at": _moment(prior.reported_at),
+        "sections": [{"code": each.code, "title": each.title, "text": each.text} for each in prior.sections],
+    }
+
+
+def delivery_body(item: OutboxItem) -> Body:
+    """A delivery to another system: ids, codes and counts."""
+    return {
+        "id": item.id,
+        "destination": item.destination,
+        "report_id": item.key,
+        "version": item.payload.get("version"),
+        "status": item.payload.get("status"),
+        "control_id": item.control_id,
+        "state": str(item.state),
+        "attempts": item.attempts,
+        "last_error": item.last_error,
+        "created_at": _moment(item.created_at),
+    }
 
 
 def event_body(event: AuditEvent) -> Body:

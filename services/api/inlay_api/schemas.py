@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from inlay_api.bodies import MAX_FRAGMENTS, MAX_REASON, MAX_TEXT
-from inlay_core.application.ports import Sort
+from inlay_core.application.ports import Delivery, Sort
 from inlay_core.domain.audit import Kind, Outcome, Tag
 from inlay_core.domain.fragment import SECTION_NAMES, Origin
 from inlay_core.domain.identity import ActorKind, Role
@@ -14,6 +14,7 @@ from inlay_core.domain.infill import MAX_ALTERNATIVES, MAX_GAP_TOKENS, MAX_HINT_
 from inlay_core.domain.job import JobKind, JobState
 from inlay_core.domain.lifecycle import Event, Status
 from inlay_core.domain.order import OrderStatus, Priority
+from inlay_core.domain.prior import PriorStatus
 
 Schema = dict[str, Any]
 
@@ -146,6 +147,34 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         }
     ),
     "Version": _object(_VERSION),
+    "PriorList": _object({"priors": _list(ref("Prior"))}),
+    "Prior": _object(
+        {
+            "id": _TEXT,
+            "status": _words(PriorStatus),
+            "accession_number": _maybe(_TEXT),
+            "procedure": _maybe(_TEXT),
+            "modality": _maybe(_TEXT),
+            "performed_at": _maybe(_TIME),
+            "reported_at": _maybe(_TIME),
+            "sections": _list(_object({"code": _TEXT, "title": _TEXT, "text": _TEXT})),
+        }
+    ),
+    "DeliveryList": _object({"deliveries": _list(ref("Delivery"))}),
+    "Delivery": _object(
+        {
+            "id": _TEXT,
+            "destination": _TEXT,
+            "report_id": _TEXT,
+            "version": _maybe(_COUNT),
+            "status": _maybe(_words(Status)),
+            "control_id": _TEXT,
+            "state": _words(Delivery),
+            "attempts": _COUNT,
+            "last_error": _maybe(_TEXT),
+            "created_at": _TIME,
+        }
+    ),
     "VersionList": _object({"versions": _list(ref("Version"))}),
     "Report": _object(
         {

@@ -9,6 +9,7 @@ from inlay_cli.parsing import CommandError
 
 if TYPE_CHECKING:
     from inlay_core.bootstrap import Services
+    from inlay_core.domain.identity import Actor
     from inlay_core.settings import Settings
 
 # sysexits.h: "something was found in an unconfigured or misconfigured state".
@@ -36,6 +37,16 @@ def opened(settings: "Settings") -> "Iterator[Services]":
         yield services
     finally:
         services.close()
+
+
+def administrator() -> "Actor":
+    """Whoever runs commands on this machine, by the name of their account: the trail says who did it."""
+    import getpass
+
+    from inlay_core.domain.identity import Actor, Role
+
+    account = getpass.getuser()
+    return Actor(id=f"cli:{account}", name=account, roles=frozenset({Role.ADMIN}))
 
 
 def child_environment(changes: Mapping[str, str], keep: Collection[str]) -> dict[str, str]:

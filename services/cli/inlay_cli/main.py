@@ -20,6 +20,7 @@ COMMANDS = {
     "db": ("db", "upgrade the database schema, or print its revision"),
     "check": ("check", "what is configured, and what of it can be reached"),
     "send": ("send", "send an HL7 v2 message over MLLP and print the acknowledgement"),
+    "hl7": ("hl7", "explain a message, replay stored ones, see and send again what nobody took"),
     "token": ("token", "make a bearer token of the embedded mode for a role"),
     "audit": ("audit", "verify or export the audit trail"),
     "model": ("model", "draft, infill, train and measure with the model alone"),

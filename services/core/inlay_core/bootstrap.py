@@ -16,6 +16,7 @@ from inlay_core.persistence.engine import open_database
 from inlay_core.persistence.unit_of_work import SqlUnitOfWork
 from inlay_core.progress import RedisProgress, RowProgress
 from inlay_core.settings import Settings
+from inlay_core.targets import result_targets
 
 
 def clock() -> datetime:
@@ -87,10 +88,8 @@ def site_of(settings: Settings) -> Site:
             infill=settings.infill,
             imported_text_allowed=settings.prompt_with_reason,
         ),
-        destinations=(
-            *((Destination.ORU,) if settings.oru_target else ()),
-            *((Destination.FHIR,) if settings.fhir_target else ()),
-        ),
+        destinations=(Destination.FHIR,) if settings.fhir_target else (),
+        results=tuple(target.filter for target in result_targets(settings)),
         lease_seconds=settings.lease_seconds,
         max_attempts=settings.max_attempts,
         max_open_jobs=settings.max_open_jobs,

@@ -41,14 +41,23 @@ class Settings:
     mllp_max_frame: int = _setting(1_048_576, "Largest HL7 message in bytes; a larger one closes the connection.")
     mllp_max_connections: int = _setting(100, "MLLP connections at a time.")
     mllp_stall_seconds: float = _setting(30.0, "How long a message that has begun may stand still.")
+    mllp_tls_certificate: str = _setting("", "PEM file: the listener's certificate. Empty: MLLP without TLS.")
+    mllp_tls_key: str = _setting("", "PEM file: the key of INLAY_MLLP_TLS_CERTIFICATE.")
+    mllp_tls_clients: str = _setting(
+        "", "PEM file: authorities whose clients may connect. Empty: TLS without client certificates."
+    )
     mllp_charset: str = _setting("windows-1252", "Character set of senders that leave MSH-18 empty.")
     hl7_mapping: str = _setting("", "TOML file: what holds per sending application. Empty: IHE RAD-4 for all.")
     application: str = _setting("INLAY", "Our name in HL7 messages (MSH-3).")
     facility: str = _setting("INLAY", "Our facility in HL7 messages (MSH-4).")
     oru_target: str = _setting("", "host:port that gets ORU^R01 for drafts and signed reports. Empty: none.")
+    hl7_targets: str = _setting("", "TOML file: further targets of results, with filters and TLS. Empty: none.")
     oru_timeout_seconds: float = _setting(10.0, "How long to wait for the acknowledgement of an ORU.")
-    time_zone: str = _setting("UTC", "Zone of the times in image headers that state none (an IANA name).")
+    dicom_host: str = _setting("127.0.0.1", "Address of the DICOM listener (C-ECHO, C-STORE).")
+    dicom_port: int = _setting(11112, "Port of the DICOM listener.")
+    dicom_config: str = _setting("", "TOML file: who may send images, which archive is asked, where reports go.")
     images_folder: str = _setting("", "Watched folder of DICOM files. Empty: images in INLAY_HOME.")
+    time_zone: str = _setting("UTC", "Time zone of images that name none, for instance Europe/Vienna.")
     model: str = _setting("", "Checkpoint: a folder or a hub id. Empty: the demonstration checkpoint that is shipped.")
     model_revision: str = _setting("", "Pinned revision of a hub checkpoint.")
     adapter: str = _setting("", "Folder of a PEFT adapter (LoRA) that is added to the checkpoint. Empty: none.")
@@ -62,6 +71,10 @@ class Settings:
         False, "Let the demonstration model read studies that are no phantoms. Its words say nothing about them."
     )
     steps: int = _setting(16, "Denoising steps of a draft or an infill, unless the request says otherwise.")
+    jobs_together: int = _setting(
+        1, "Waiting jobs that a worker takes at once and denoises in one batch. More than 1 pays on a GPU."
+    )
+    metrics_port: int = _setting(0, "Port of a worker's Prometheus metrics, on INLAY_HTTP_HOST. 0: none.")
     report_style: str = _setting("", "Style of drafts, one that the model was trained in. Empty: its first.")
     draft: bool = _setting(True, "Intended use: drafts from images.")
     infill: bool = _setting(True, "Intended use: infill between locked fragments.")
@@ -128,14 +141,17 @@ class Settings:
         return f"{(self.public_url or f'http://{host}:{self.http_port}').rstrip('/')}/fhir"
 
     @property
-    def zone(self) -> ZoneInfo:
-        """The site's time zone."""
-        return ZoneInfo(self.time_zone)
-
-    @property
     def images(self) -> Path:
         """The watched folder of DICOM files."""
         return Path(self.images_folder) if self.images_folder else self.home / "images"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The site's time zone."""
+        try:
+            return ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise Invalid("bad-setting", "Not a time zone of the tz database.", "INLAY_TIME_ZONE") from None
 
     @property
     def oru_address(self) -> tuple[str, int] | None:
@@ -170,12 +186,9 @@ def _checked(settings: Settings) -> Settings:
             raise Invalid("bad-setting", "Expected an https URL.", PREFIX + name.upper())
     if settings.fhir_client_id and not (settings.fhir_token_url and settings.fhir_client_key):
         raise Invalid("bad-setting", "A client needs its token endpoint and its key.", "INLAY_FHIR_CLIENT_ID")
-    try:
-        ZoneInfo(settings.time_zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise Invalid(
-            "bad-setting", "Expected the name of a time zone, like Europe/Berlin.", "INLAY_TIME_ZONE"
-        ) from None
+    _ = settings.zone  # Raises for one that does not exist.
+    if settings.jobs_together < 1:
+        raise Invalid("bad-setting", "Expected at least 1.", "INLAY_JOBS_TOGETHER")
     return settings
 
 

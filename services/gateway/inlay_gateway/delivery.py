@@ -1,4 +1,4 @@
-"""From the outbox outward: wake-ups to the broker, reports as ORU^R01 to the configured target.
+"""From the outbox outward: wake-ups to the broker, reports as ORU^R01 to the configured targets.
 
 A delivery is tried again under the same control id until somebody has said that it was taken; items of one report keep
 their order. Each function takes one round of due items and says how many there were.
@@ -6,20 +6,23 @@ their order. Each function takes one round of due items and says how many there 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from inlay_core.application.ports import DEFAULT_SITE, Destination, NewUnitOfWork, OutboxItem, Site, Wakeup
-from inlay_core.application.publishing import claim_deliveries, delivered, undelivered
+from inlay_core.application.publishing import claim_deliveries, delivered, remember_message, undelivered
 from inlay_core.domain.errors import DomainError
 from inlay_core.domain.identity import Actor, system
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.labels import banner
+from inlay_core.domain.order import Order
+from inlay_core.domain.report import Report
+from inlay_core.targets import ResultTarget
 from inlay_hl7.ack import Acknowledgement
 from inlay_hl7.building import Envelope
 from inlay_hl7.client import MllpClient, NoAnswer
-from inlay_hl7.mapping import result_of
-from inlay_hl7.results import build_result
+from inlay_hl7.mapping.reports import result_of
+from inlay_hl7.results import ResultStatus, build_result
 
 # Wake-ups are told together; a few dozen are more than any number of workers takes at a time.
 _WAKEUPS = 50
@@ -84,24 +87,25 @@ def deliver_wakeups(books: Books, wakeup: Wakeup) -> Sequence[Sent]:
 
 @dataclass(frozen=True, slots=True)
 class Oru:
-    """Where results go and as whom we send them. `timeout` is that of the client, in seconds."""
+    """One target of results, the client that reaches it, and as whom we send. `printed` makes the PDF of a version."""
 
+    target: ResultTarget
     client: MllpClient
     application: str
     facility: str
-    timeout: float
+    printed: Callable[[Report, Order, str], bytes | None] | None = None
 
 
 def deliver_result(books: Books, oru: Oru) -> Sequence[Sent]:
     """Send the next due report version; one at a time, because each may wait for its acknowledgement."""
     # The lease outlives connecting and waiting, so that nobody else sends the same item meanwhile.
-    lease = 3 * oru.timeout + 30
-    items = claim_deliveries(books.new_uow(), books.clock, Destination.ORU, limit=1, lease_seconds=lease)
+    lease = 3 * oru.target.timeout_seconds + 30
+    items = claim_deliveries(books.new_uow(), books.clock, oru.target.destination, limit=1, lease_seconds=lease)
     return [_send(books, oru, item) for item in items]
 
 
 def _send(books: Books, oru: Oru, item: OutboxItem) -> Sent:
-    payload = _result(books, oru, item)
+    payload = item.message or _built(books, oru, item)
     if payload is None:
         books.failed(item, "report-missing", permanent=True)
         return Sent(item, "report-missing")
@@ -124,14 +128,31 @@ def _refusal(answer: Acknowledgement) -> str:
     return f"{code}-{answer.condition}" if answer.condition is not None else code
 
 
-def _result(books: Books, oru: Oru, item: OutboxItem) -> bytes | None:
-    """The message; its time is that of its cause, so that every attempt sends the same bytes."""
+def _built(books: Books, oru: Oru, item: OutboxItem) -> bytes | None:
+    """The message as the first attempt sends it.
+
+    It is kept before it is sent: every repetition is the same bytes, also when the patient's name has changed since.
+    """
     with books.new_uow() as uow:
         report = uow.reports.version(str(item.payload["report_id"]), int(item.payload["version"]))
         order = uow.orders.get(report.order_id) if report else None
         jobs = uow.jobs.of_report(report.id) if report else ()
     if report is None or order is None:
         return None
-    envelope = Envelope(item.control_id, item.created_at, oru.application, oru.facility)
-    result = result_of(report, order, envelope, banner(report, jobs))
-    return build_result(result) if result else None
+    target, notice = oru.target, banner(report, jobs)
+    envelope = Envelope(
+        item.control_id,
+        item.created_at,
+        oru.application,
+        oru.facility,
+        target.receiving_application,
+        target.receiving_facility,
+        target.processing_id,
+        target.version,
+    )
+    result = result_of(report, order, envelope, notice)
+    if result is None:
+        return None
+    if oru.printed is not None and result.sections and result.status is not ResultStatus.WITHDRAWN:
+        result = replace(result, pdf=oru.printed(report, order, notice) or b"")
+    return remember_message(books.new_uow(), item.id, build_result(result))

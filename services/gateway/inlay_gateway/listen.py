@@ -1,9 +1,13 @@
-"""`inlay listen`: the MLLP listener. Messages are taken in threads, because storing them waits for the disk."""
+"""`inlay listen`: the MLLP listener and the DICOM Storage SCP.
+
+HL7 messages are taken in threads, because storing them waits for the disk; DICOM has threads of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +18,10 @@ from inlay_core.bootstrap import Services, bootstrap
 from inlay_core.domain.errors import Invalid
 from inlay_core.logs import configure_logs, get_logger
 from inlay_core.settings import Settings
+from inlay_dicom.scp import StorageScp
+from inlay_gateway.dicom import site_of, storage_scp
 from inlay_gateway.reception import Answered, Reception
+from inlay_gateway.tls import listener_context
 from inlay_hl7.ack import Outcome
 from inlay_hl7.senders import Sender, Senders, codec_of, read_senders
 from inlay_hl7.server import Limits, MllpServer
@@ -35,10 +42,11 @@ _ORDINARY: Final = frozenset({"connected", "disconnected", "connection-closed"})
 def run(settings: Settings) -> None:
     """Listen until SIGTERM or SIGINT. Raises Invalid for settings that cannot be, OSError for a port that is taken."""
     configure_logs("listen", level=settings.log_level, log_format=settings.log_format)
-    senders = senders_of(settings)
+    senders, tls = senders_of(settings), listener_context(settings)
+    scp = storage_scp(settings, site_of(settings))
     services = bootstrap(settings)
     try:
-        asyncio.run(_serve(services, senders))
+        asyncio.run(_serve(services, senders, tls, scp))
     finally:
         services.close()
 
@@ -56,10 +64,10 @@ def senders_of(settings: Settings) -> Senders:
     except OSError as error:
         raise Invalid("bad-setting", f"The file cannot be read ({error.strerror}).", "INLAY_HL7_MAPPING") from None
     except ValueError as error:
-        raise Invalid("bad-setting", str(error), "INLAY_HL7_MAPPING") from None
+        raise Invalid("bad-setting", f"{settings.hl7_mapping}: {error}", "INLAY_HL7_MAPPING") from None
 
 
-async def _serve(services: Services, senders: Senders) -> None:
+async def _serve(services: Services, senders: Senders, tls: ssl.SSLContext | None, scp: StorageScp) -> None:
     settings = services.settings
     reception = Reception(services.uow, services.clock, services.new_id, senders, services.site)
     threads = _SQLITE_THREADS if settings.database.startswith("sqlite") else _THREADS
@@ -68,10 +76,14 @@ async def _serve(services: Services, senders: Senders) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     with ThreadPoolExecutor(threads, thread_name_prefix="intake") as pool:
         server = listener(reception, pool, limits_of(settings))
-        await server.start(settings.mllp_host, settings.mllp_port)
+        await server.start(settings.mllp_host, settings.mllp_port, tls)
         LOG.info("listener.ready", listener="mllp", host=settings.mllp_host, port=server.port)
-        await stopped.wait()
-        await server.stop(_GRACE_SECONDS)
+        port = scp.start(settings.dicom_host, settings.dicom_port)
+        LOG.info("listener.ready", listener="dicom", host=settings.dicom_host, port=port)
+        try:
+            await stopped.wait()
+        finally:
+            await asyncio.gather(asyncio.to_thread(scp.stop), server.stop(_GRACE_SECONDS))
     LOG.info("listener.stopped", listener="mllp")
 
 
@@ -104,7 +116,7 @@ def _log_answer(answered: Answered, size: int, peer: str, seconds: float) -> Non
         code=answered.code,
         place=answered.place,
         message_id=answered.message_id,
-        flags=["repeated"] if answered.repeated else [],
+        flags=[*(["repeated"] if answered.repeated else []), *answered.notices],
         count=answered.orders,
         bytes=size,
         peer=peer,

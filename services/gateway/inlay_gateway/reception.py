@@ -11,17 +11,21 @@ from datetime import datetime
 from functools import partial
 
 from inlay_core.application.intake import receive_message
-from inlay_core.application.ports import DEFAULT_SITE, Envelope, NewUnitOfWork, OrderCommand, Site, Verdict
+from inlay_core.application.ports import DEFAULT_SITE, Command, Envelope, NewUnitOfWork, Site, Verdict
 from inlay_core.domain.errors import DomainError, Fault
 from inlay_core.domain.ids import Clock, NewId
-from inlay_hl7.ack import Outcome, acknowledge, answer_code, check_header, issue_of
+from inlay_hl7.ack import Mode, Outcome, acknowledge, answer_codes
+from inlay_hl7.framing import BETWEEN
 from inlay_hl7.header import Header, read_header
-from inlay_hl7.mapping import Malformed, answer_of, message_time, order_commands
-from inlay_hl7.message import Message, MessageError, read
+from inlay_hl7.mapping.opening import interpreted, opened
+from inlay_hl7.mapping.reading import message_time
+from inlay_hl7.mapping.refusals import answer_of
+from inlay_hl7.message import Message, MessageError
 from inlay_hl7.senders import Sender, Senders
 
 # MSH-3, MSH-4 and MSH-10 of any length may come in; what is stored of them is a key, and the raw bytes are kept anyway.
-_LONGEST_NAME = 255
+# Three of them and a digest fit into one key of PostgreSQL (2,700 bytes), also in four bytes per character.
+_LONGEST_NAME = 199
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class Answered:
     repeated: bool = False
     orders: int = 0
     place: str | None = None
+    # What was tolerated in the message: worth a warning, because the sender should mend it.
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +65,32 @@ class Reception:
         except Exception as error:  # noqa: BLE001 (a defect of ours must not look like a fault of the sender)
             return self._unstored(header, Fault("defect", type(error).__name__))
 
+    def interpret(self, envelope: Envelope) -> Sequence[Command]:
+        """What a stored message asks for by the rules of today. Raises Malformed."""
+        header = read_header(envelope.raw)
+        sender = self.senders.of(header)
+        return interpreted(*opened(envelope.raw, header, sender), sender)
+
+    def acknowledgement(self, envelope: Envelope, verdict: Verdict) -> bytes:
+        """The answer to a stored message by the rules of today."""
+        header = read_header(envelope.raw)
+        return self._answer(header, verdict.error, verdict.message_id, self.senders.of(header).mode)
+
     def _take(self, payload: bytes, header: Header, peer: str) -> Answered:
         sender = self.senders.of(header)
-        message, refusal = _opened(payload, header, sender)
+        message, refusal = opened(payload, header, sender)
         verdicts: list[Verdict] = []
 
         def acknowledgement(verdict: Verdict) -> bytes:
             verdicts.append(verdict)
-            return self._answer(header, verdict.error, verdict.message_id)
+            return self._answer(header, verdict.error, verdict.message_id, sender.mode)
 
         received = receive_message(
             self.new_uow(),
             self.clock,
             self.new_id,
             _envelope(payload, header, message, sender, peer),
-            partial(_interpret, message, refusal, sender),
+            partial(interpreted, message, refusal, sender),
             acknowledge=acknowledgement,
             site=self.site,
         )
@@ -88,39 +105,25 @@ class Reception:
             received.repeated,
             len(received.order_ids),
             error.place if error else None,
+            tuple(map(str, message.notices)) if message else (),
         )
 
-    def _answer(self, header: Header, error: DomainError | None, message_id: str) -> bytes:
+    def _answer(self, header: Header, error: DomainError | None, message_id: str, mode: Mode = Mode.HEADER) -> bytes:
         outcome, issues = answer_of(error)
-        code = answer_code(header, outcome)
-        if code is None:
-            return b""
-        # MSH-10 has at most 20 characters in 2.3.1.
-        control_id = message_id.replace("-", "")[:20]
-        return acknowledge(header, code, now=self.clock(), control_id=control_id, issues=issues)
+        # MSH-10 has at most 20 characters in 2.3.1; the second of two answers has an id of its own.
+        plain = message_id.replace("-", "")
+        answers = []
+        for number, code in enumerate(answer_codes(header, outcome, mode)):
+            told = () if code == "CA" else issues
+            control_id = plain[number * 12 : number * 12 + 20]
+            answers.append(acknowledge(header, code, now=self.clock(), control_id=control_id, issues=told))
+        return BETWEEN.join(answers)
 
     def _unstored(self, header: Header, error: DomainError) -> Answered:
         outcome, _ = answer_of(error)
         if outcome is not Outcome.UNAVAILABLE:
             error = Fault(error.code, "not stored")
         return Answered(self._answer(header, error, self.new_id()), Outcome.UNAVAILABLE, error.code, place=error.place)
-
-
-def _opened(payload: bytes, header: Header, sender: Sender) -> tuple[Message | None, Malformed | None]:
-    """The message as far as it can be read, and why it is refused, if it is: the header comes before the content."""
-    refused = check_header(header, sender.acceptance)
-    try:
-        message = read(payload, sender.charset)
-    except MessageError as error:
-        return None, Malformed(*(refused or (Outcome.CONTENT_ERROR, issue_of(error))))
-    return message, Malformed(*refused) if refused else None
-
-
-def _interpret(message: Message | None, refusal: Malformed | None, sender: Sender) -> Sequence[OrderCommand]:
-    if refusal is not None:
-        raise refusal
-    assert message is not None
-    return order_commands(message, sender.mapping)
 
 
 def _envelope(payload: bytes, header: Header, message: Message | None, sender: Sender, peer: str) -> Envelope:
@@ -152,6 +155,6 @@ def _printable(text: str) -> str:
 
 def _time_of(message: Message | None, sender: Sender) -> datetime | None:
     try:
-        return message_time(message, sender.mapping.zone) if message else None
+        return message_time(message, sender.mapping().zone) if message else None
     except MessageError:
         return None

@@ -19,10 +19,14 @@ from inlay_core.domain.errors import Unavailable
 from inlay_core.logs import configure_logs, get_logger
 from inlay_core.messaging import CeleryWakeup, celery_app
 from inlay_core.settings import Settings
+from inlay_core.targets import ResultTarget, result_targets
 from inlay_dicom.mapping import FolderImages
 from inlay_gateway.delivery import Books, Oru, Sent, deliver_result, deliver_wakeups
+from inlay_gateway.dicom import site_of, store_of
 from inlay_gateway.notifying import Notifier, deliver_notification, http_client
+from inlay_gateway.printing import printed_result
 from inlay_gateway.sweepers import queue_arrived, reclaim, seal, wake
+from inlay_gateway.tls import client_context
 from inlay_gateway.writeback import deliver_report, target_of
 from inlay_hl7.client import MllpClient
 
@@ -32,6 +36,9 @@ LOG: Final = get_logger(__name__)
 _OUTBOX_SECONDS: Final = 0.2
 # After an error (the database is away) a duty rests for a while instead of filling the log.
 _REST_SECONDS: Final = 2.0
+# Received images are kept for days: an hour more or less does not matter.
+_RETENTION_SECONDS: Final = 3600.0
+_DAY_S: Final = 86_400.0
 # Twice the longest step that does not wait for a peer.
 _JOIN_SECONDS: Final = 5.0
 
@@ -57,7 +64,7 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     try:
-        LOG.info("relay.ready", destination="oru" if settings.oru_target else None)
+        LOG.info("relay.ready", destination=[target.destination for target in result_targets(settings)])
         work(duties(services, CeleryWakeup(celery_app(settings))), stopped)
         LOG.info("relay.stopped")
     finally:
@@ -74,14 +81,13 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
         Duty("forgotten", settings.sweep_seconds, lambda: _swept("forgotten", wake(books, settings.forgotten_seconds))),
         Duty("seal", settings.sweep_seconds, lambda: seal(books)),
     ]
+    neighbours = site_of(settings)
+    keep_s = neighbours.listener.keep_days * _DAY_S
+    store = store_of(settings, neighbours)
+    all_of_them.append(Duty("retention", _RETENTION_SECONDS, lambda: _removed(store.forget(keep_s))))
     if services.images is not None:
         all_of_them.append(_images_duty(books, services.images, settings.sweep_seconds))
-    if settings.oru_address is not None:
-        host, port = settings.oru_address
-        timeout = settings.oru_timeout_seconds
-        client = MllpClient(host, port, timeout=timeout)
-        oru = Oru(client, settings.application, settings.facility, timeout)
-        all_of_them.append(Duty("results", _OUTBOX_SECONDS, lambda: _told(deliver_result(books, oru))))
+    all_of_them += [_results_duty(books, target, settings) for target in result_targets(settings)]
     if settings.fhir_target:
         target = target_of(settings)
         all_of_them.append(Duty("write-back", _OUTBOX_SECONDS, lambda: _told(deliver_report(books, target))))
@@ -89,6 +95,16 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
         notifier = Notifier(http_client(), settings.origins, settings.subscription_secret, settings.fhir_url)
         all_of_them.append(Duty("notifications", _OUTBOX_SECONDS, lambda: _told(deliver_notification(books, notifier))))
     return all_of_them
+
+
+def _results_duty(books: Books, target: ResultTarget, settings: Settings) -> Duty:
+    """Each target has a thread and a connection of its own: one that is away keeps no other waiting."""
+    tls = client_context(target.tls) if target.tls else None
+    name = target.tls.server_name if target.tls else ""
+    client = MllpClient(target.host, target.port, timeout=target.timeout_seconds, tls=tls, server_name=name)
+    printed = printed_result if target.pdf else None
+    oru = Oru(target, client, settings.application, settings.facility, printed)
+    return Duty(f"results {target.destination}", _OUTBOX_SECONDS, lambda: _told(deliver_result(books, oru)))
 
 
 def _images_duty(books: Books, images: ImageSource, pause: float) -> Duty:
@@ -140,6 +156,13 @@ def _told(items: Sequence[Sent]) -> int:
             code=sent.code,
         )
     return sum(sent.ok for sent in items)
+
+
+def _removed(count: int) -> int:
+    """Log it, and rest all the same: what was old enough is gone."""
+    if count:
+        LOG.info("sweep", component="retention", count=count)
+    return 0
 
 
 def _swept(name: str, count: int) -> int:

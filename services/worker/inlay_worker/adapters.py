@@ -54,9 +54,10 @@ class Choice:
         fitting = (rule.folder for rule in self.rules if rule.fits(claimed.site, claimed.images.modality))
         return next(fitting, self.default)
 
-    def made(self, use: Callable[[str | None], None]) -> Callable[[Claimed], None] | None:
-        """What makes the adapter of a job the active one; None where there is nothing to choose."""
-        return (lambda claimed: use(self.of(claimed))) if len(self.folders) > 1 or self.rules else None
+    @property
+    def by_job(self) -> Callable[[Claimed], str | None] | None:
+        """What says which adapter a job wants; None where there is nothing to choose."""
+        return self.of if self.rules else None
 
 
 def read_choice(default: str, file: str) -> Choice:

@@ -50,11 +50,14 @@ def run(settings: Settings, load: "Callable[[Settings], Model] | None" = None) -
     from celery import signals
     from celery.exceptions import WorkerShutdown
 
+    from inlay_worker.metrics import serve
     from inlay_worker.tasks import register
     from inlay_worker.wiring import load_model, make_worker
 
     configure_logs("work", level=settings.log_level, log_format=settings.log_format)
-    worker = make_worker(settings, (load or load_model)(settings))
+    model = (load or load_model)(settings)
+    worker = make_worker(settings, model)
+    serve(settings, model)
     app = make_app(settings)
     register(app, worker)
 

@@ -6,22 +6,42 @@ does: the claim does not carry it, but for the order's free text where a site al
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from inlay_core.application.ports import Claimed, Generated
 from inlay_core.domain.errors import Forbidden, Invalid
 from inlay_core.domain.fragment import SECTION_NAMES
 from inlay_core.domain.infill import Fill, KeptText, OpenGap, ResolvedSection
 from inlay_core.domain.job import Job, JobKind
-from inlay_model import Filled, Gap, GenerationSettings, Lock, PromptContext, Section, StepEvent
+from inlay_model import (
+    DraftRequest,
+    Filled,
+    Gap,
+    GenerationSettings,
+    InfillRequest,
+    Lock,
+    PromptContext,
+    Section,
+    StepEvent,
+)
 from inlay_worker.images import Study
 
 DRAFTED_SECTIONS: Final = ("findings", "impression")
 OnStep = Callable[[StepEvent], None]
 Cancelled = Callable[[], bool]
+
+
+class KeptPrefixes(Protocol):
+    """Figures of the store of encoded studies."""
+
+    hits: int
+    misses: int
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        ...
 
 
 class Model(Protocol):
@@ -32,35 +52,22 @@ class Model(Protocol):
         """Whether the checkpoint knows synthetic phantoms only."""
         ...
 
-    def draft(
-        self,
-        images: Sequence[NDArray[np.uint8]],
-        *,
-        sections: Sequence[str] = DRAFTED_SECTIONS,
-        settings: GenerationSettings | None = None,
-        context: PromptContext | None = None,
-        on_step: OnStep | None = None,
-        cancelled: Cancelled | None = None,
-    ) -> Filled:
-        """Write a report."""
-        ...
-
-    def infill(
-        self,
-        images: Sequence[NDArray[np.uint8]] | None,
-        sections: Sequence[Section],
-        *,
-        settings: GenerationSettings | None = None,
-        context: PromptContext | None = None,
-        on_step: OnStep | None = None,
-        cancelled: Cancelled | None = None,
-    ) -> Filled:
-        """Fill the gaps between locks."""
-        ...
-
     @property
     def styles(self) -> tuple[str, ...]:
         """Report styles that the model was trained to write in; empty where it does not say."""
+        ...
+
+    @property
+    def prefixes(self) -> KeptPrefixes:
+        """The encoded studies that are kept."""
+        ...
+
+    def batch(
+        self,
+        requests: Sequence[DraftRequest | InfillRequest],
+        finished: Callable[[int, Filled | Exception], None] | None = None,
+    ) -> list[Filled | Exception]:
+        """Answer several requests together; `finished` hears of each, by its place, as soon as it has ended."""
         ...
 
     def use_adapter(self, name: str | None) -> None:
@@ -68,12 +75,22 @@ class Model(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A job as the model is asked: what was claimed, its images, whom to tell of steps, and whether to go on."""
+
+    claimed: Claimed
+    study: Study | None
+    on_step: OnStep
+    cancelled: Cancelled
+
+
 class Generation:
-    """Runs one job at a time on a model.
+    """Runs jobs on a model, several at a time where it is given several.
 
     `steps` is the site's number of denoising steps; `style` the one that it reports in, None for the model's first;
-    `demo_on_any_study` lifts rule 9: that the demonstration model is refused on studies that are no phantoms. `adapt`
-    makes the adapter of a job the model's active one.
+    `demo_on_any_study` lifts rule 9: that the demonstration model is refused on studies that are no phantoms.
+    `adapter_of` says which adapter a job wants; without it the model's own one stays.
     """
 
     def __init__(
@@ -83,7 +100,7 @@ class Generation:
         steps: int,
         style: str | None = None,
         demo_on_any_study: bool = False,
-        adapt: Callable[[Claimed], None] | None = None,
+        adapter_of: Callable[[Claimed], str | None] | None = None,
     ) -> None:
         if style is not None and style not in model.styles:
             known = ", ".join(model.styles) or "none"
@@ -92,7 +109,7 @@ class Generation:
         self._steps = steps
         self._style = style or next(iter(model.styles), None)
         self._demo_on_any_study = demo_on_any_study
-        self._adapt = adapt or (lambda _: None)
+        self._adapter_of = adapter_of
 
     def check(self, job: Job, study: Study | None) -> None:
         """Refuse what must not be generated, before anything is: Forbidden not-a-phantom, Invalid images-missing."""
@@ -103,33 +120,57 @@ class Generation:
         if study is None or not study.phantom:
             raise Forbidden("not-a-phantom", "The demonstration model reads synthetic phantoms only, and this is none.")
 
-    def generate(self, claimed: Claimed, study: Study | None, on_step: OnStep, cancelled: Cancelled) -> Generated:
-        """The model's answer to the job. Raises `inlay_model.Cancelled` between two steps, and what `check` raises."""
-        self.check(claimed.job, study)
-        settings = settings_of(claimed.job, self._steps)
-        self._adapt(claimed)
-        if claimed.job.kind is JobKind.DRAFT:
-            assert study is not None
-            # A draft is in one style from the start; an infill reads the style off the locked text.
-            context = PromptContext(style=self._style)
-            drafted = self._model.draft(
-                study.pictures,
-                sections=DRAFTED_SECTIONS,
-                settings=settings,
-                context=context,
-                on_step=on_step,
-                cancelled=cancelled,
-            )
-            texts = tuple((section.name, storable(section.text)) for section in drafted.sections)
-            return Generated(run_record(drafted), texts=texts, studied_at=study.studied_at)
-        filled = self._model.infill(
-            None if study is None else study.pictures,
-            sections_of(claimed.sections),
+    def generate(self, asked: Sequence[Asked], ended: Callable[[int, Generated | Exception], None]) -> None:
+        """Answer all these jobs; `ended` hears of each, by its place, as soon as it has its answer or has failed.
+
+        `inlay_model.Cancelled` stands for a job that was stopped between two steps.
+        """
+        for adapter, places in self._by_adapter(asked).items():
+            if self._adapter_of is not None:
+                self._model.use_adapter(adapter)
+            self._batch({place: asked[place] for place in places}, ended)
+
+    def _batch(self, asked: dict[int, Asked], ended: Callable[[int, Generated | Exception], None]) -> None:
+        places = list(asked)
+
+        def finished(at: int, answer: Filled | Exception) -> None:
+            place = places[at]
+            ended(place, _generated(asked[place].claimed, answer) if isinstance(answer, Filled) else answer)
+
+        self._model.batch([self._request(one) for one in asked.values()], finished)
+
+    def _by_adapter(self, asked: Sequence[Asked]) -> dict[str | None, list[int]]:
+        """Places of the jobs by the adapter that they want: only one is active in a pass."""
+        places: dict[str | None, list[int]] = {}
+        for place, one in enumerate(asked):
+            wanted = None if self._adapter_of is None else self._adapter_of(one.claimed)
+            places.setdefault(wanted, []).append(place)
+        return places
+
+    def _request(self, asked: Asked) -> DraftRequest | InfillRequest:
+        job, study = asked.claimed.job, asked.study
+        settings = settings_of(job, self._steps)
+        if job.kind is JobKind.INFILL:
+            pictures = None if study is None else study.pictures
+            sections = sections_of(asked.claimed.sections)
+            return InfillRequest(pictures, sections, settings, on_step=asked.on_step, cancelled=asked.cancelled)
+        assert study is not None
+        # A draft is in one style from the start; an infill reads the style off the locked text.
+        context = PromptContext(style=self._style)
+        return DraftRequest(
+            study.pictures,
+            DRAFTED_SECTIONS,
             settings=settings,
-            on_step=on_step,
-            cancelled=cancelled,
+            context=context,
+            on_step=asked.on_step,
+            cancelled=asked.cancelled,
         )
-        return Generated(run_record(filled), fills=fills_of(claimed.sections, filled))
+
+
+def _generated(claimed: Claimed, filled: Filled) -> Generated:
+    if claimed.job.kind is JobKind.DRAFT:
+        return Generated(run_record(filled), texts=tuple((s.name, storable(s.text)) for s in filled.sections))
+    return Generated(run_record(filled), fills=fills_of(claimed.sections, filled))
 
 
 def settings_of(job: Job, steps: int) -> GenerationSettings:

@@ -26,7 +26,7 @@ STUDIES_KEPT: Final = 8
 class Study:
     """Pictures (rows, columns) of uint8, the frontal one first; `phantom` is true if every header says so.
 
-    `studied_at` is when the study took place, where the header of the first image tells it.
+    `studied_at` is the study's time by the first image that has one.
     """
 
     pictures: tuple[NDArray[np.uint8], ...]
@@ -41,6 +41,7 @@ class Studies:
     """
 
     def __init__(self, source: ImageSource, *, keep: int = STUDIES_KEPT, zone: tzinfo = UTC) -> None:
+        """`zone` is that of images that name none."""
         self._source = source
         self._keep = keep
         self._zone = zone
@@ -75,4 +76,5 @@ def _decoded(files: list[bytes], zone: tzinfo) -> Study:
     except InvalidDicom as problem:
         raise domain_error(problem) from None
     phantom = all(header_of(dataset).is_phantom for dataset in datasets)
-    return Study(pictures, phantom, study_time(datasets[0], zone))
+    times = (study_time(dataset, zone) for dataset in datasets)
+    return Study(pictures, phantom, next((time for time in times if time is not None), None))

@@ -1,6 +1,7 @@
 """Settings to a worker that is ready: database, images, progress, and the model, loaded here and nowhere else."""
 
 import time
+from functools import partial
 from pathlib import Path
 
 from inlay_core import bootstrap
@@ -9,6 +10,7 @@ from inlay_core.logs import get_logger
 from inlay_core.settings import Settings
 from inlay_dicom.mapping import FolderImages
 from inlay_model import ModelError
+from inlay_model.streaming import Stream
 from inlay_worker.adapters import read_choice, to_load
 from inlay_worker.generation import Generation, Model
 from inlay_worker.images import Studies
@@ -34,8 +36,10 @@ def make_worker(settings: Settings, model: Model) -> Worker:
             steps=settings.steps,
             style=settings.report_style or None,
             demo_on_any_study=settings.demo_model_on_any_study,
-            adapt=read_choice(settings.adapter, settings.adapters).made(model.use_adapter),
+            adapter_of=read_choice(settings.adapter, settings.adapters).by_job,
         ),
+        together=settings.jobs_together,
+        stream=partial(Stream, seconds=settings.progress_seconds),
     )
 
 

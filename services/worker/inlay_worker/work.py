@@ -6,7 +6,8 @@ A job that fails never ends the worker; a worker that loses its lease, or is tol
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,15 +19,16 @@ from inlay_core.application.drafting import (
     start_generation,
     stop_job,
 )
-from inlay_core.application.ports import Claimed, NewUnitOfWork, Progress, Site
+from inlay_core.application.ports import Claimed, Generated, NewUnitOfWork, Progress, Site
 from inlay_core.domain.errors import DomainError, Stale, Unavailable
 from inlay_core.domain.identity import system
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.logs import get_logger
 from inlay_model import Cancelled, StepEvent
+from inlay_model.streaming import Stream
 from inlay_worker.failures import is_unexpected, reason_of
-from inlay_worker.generation import Generation
+from inlay_worker.generation import Asked, Generation, OnStep
 from inlay_worker.images import Studies, Study
 from inlay_worker.lease import Lease
 
@@ -48,10 +50,30 @@ class WorkerSuspect(RuntimeError):
 
 
 @dataclass(slots=True)
+class _Run:
+    """A claimed job under way: its lease, what it holds until it ends, and when it began."""
+
+    claimed: Claimed
+    lease: Lease
+    held: ExitStack
+    telling: ExitStack
+    began: float
+    study: Study | None = None
+    ended: bool = False
+
+    @property
+    def job(self) -> Job:
+        """The job as it was claimed."""
+        return self.claimed.job
+
+
+@dataclass(slots=True)
 class Worker:
     """Everything a worker works with. One thread calls it; `stopping` may be set from anywhere.
 
-    `busy` is true while it looks for jobs or does one.
+    `together` is how many waiting jobs it may take at once: they share the passes of the model, and each keeps its own
+    lease, fence, cancellation and end. `busy` is true while it looks for jobs or does one. `stream` makes of a listener
+    one that is told beside the work.
     """
 
     uow: NewUnitOfWork
@@ -62,6 +84,8 @@ class Worker:
     progress: Progress
     studies: Studies
     generation: Generation
+    together: int = 1
+    stream: Callable[[OnStep], AbstractContextManager[OnStep]] = Stream
     stopping: threading.Event = field(default_factory=threading.Event)
     timer: Callable[[], float] = time.monotonic
     busy: bool = False
@@ -83,14 +107,21 @@ class Worker:
         claimed_jobs = 0
         turn_ends = self.timer() + LONGEST_TURN_SECONDS
         while not self.stopping.is_set() and self.timer() < turn_ends:
-            claimed = self._claim()
-            if claimed is None:
+            claimed = self._claim_some()
+            if not claimed:
                 break
-            claimed_jobs += 1
+            claimed_jobs += len(claimed)
             self._do(claimed)
             if self._faults >= MOST_FAULTS_IN_A_ROW:
                 raise WorkerSuspect
         return claimed_jobs
+
+    def _claim_some(self) -> list[Claimed]:
+        """The most urgent jobs, as many as may be done together; none is waited for."""
+        some: list[Claimed] = []
+        while len(some) < self.together and not self.stopping.is_set() and (claimed := self._claim()) is not None:
+            some.append(claimed)
+        return some
 
     def _claim(self) -> Claimed | None:
         try:
@@ -102,63 +133,71 @@ class Worker:
             _log.warning("work.cannot_claim", exc_info=error)
             return None
 
-    def _do(self, claimed: Claimed) -> None:
-        """Bring one job to an end. Only a programming error of the core would leave here."""
+    def _do(self, claimed: Sequence[Claimed]) -> None:
+        """Bring these jobs to an end, each of its own. Only a programming error of the core would leave here."""
+        with ExitStack() as held:
+            runs = [self._begun(one, held.enter_context(ExitStack())) for one in claimed]
+            asked: list[tuple[_Run, Asked]] = []
+            for run in runs:
+                self._settle(run, lambda run=run: self._prepared(run, asked))  # type: ignore[misc]
+            if not asked:
+                return
+            try:
+                self.generation.generate(
+                    [one for _, one in asked], lambda place, answer: self._answered(asked[place][0], answer)
+                )
+            except Exception as error:  # noqa: BLE001 - what failed for all of them at once is each one's failure.
+                for run, _ in asked:
+                    if not run.ended:
+                        self._answered(run, error)
+
+    def _begun(self, claimed: Claimed, held: ExitStack) -> _Run:
         job = claimed.job
-        began = self.timer()
         _log.info("job.claimed", job_id=job.id, kind=str(job.kind), fence=job.fence, attempts=job.attempts)
-        try:
-            with Lease(
-                job,
-                uow=self.uow,
-                reader=self.reader,
-                clock=self.clock,
-                site=self.site,
-                stopping=self.stopping.is_set,
-                timer=self.timer,
-            ) as lease:
-                ended = self._ended(claimed, lease)
-        except Stale:
-            _log.warning("job.lost", job_id=job.id, fence=job.fence)
-        except DomainError as error:
-            # The end could not be written; the lease runs out, and the job is done again.
-            _log.warning("job.not_written", job_id=job.id, exc_info=error)
-        else:
-            _log.info(
-                "job.ended",
-                job_id=job.id,
-                state=str(ended.state),
-                reason=ended.reason.code if ended.reason else None,
-                seconds=round(self.timer() - began, 3),
-            )
+        lease = Lease(
+            job,
+            uow=self.uow,
+            reader=self.reader,
+            clock=self.clock,
+            site=self.site,
+            stopping=self.stopping.is_set,
+            timer=self.timer,
+        )
+        return _Run(claimed, held.enter_context(lease), held, held.enter_context(ExitStack()), self.timer())
 
-    def _ended(self, claimed: Claimed, lease: Lease) -> Job:
-        job = claimed.job
-        try:
-            ended = self._generated(claimed, lease)
-        except Cancelled:
-            if lease.lost:
-                raise Stale("fence-moved", "The lease was lost while the model worked.", "job.fence") from None
-            _log.info("job.stopped", job_id=job.id, reason=lease.stop_reason)
-            return stop_job(self.uow(), self.clock, self.new_id, WORKER, job.id, fence=job.fence)
-        except Stale:
-            raise
-        except Exception as error:  # noqa: BLE001 - one failing job must not end the worker, whatever it raises.
-            return self._failed(job, error)
-        self._faults = 0
-        return ended
-
-    def _generated(self, claimed: Claimed, lease: Lease) -> Job:
-        job = claimed.job
-        study = self._study(claimed)
+    def _prepared(self, run: _Run, asked: list[tuple[_Run, Asked]]) -> Job | None:
+        """Add what the model is to be asked to the list; the job where it ended before that."""
+        job = run.job
+        study = self._study(run.claimed)
         if study is None and job.kind is JobKind.DRAFT:
             return images_missing(self.uow(), self.clock, self.new_id, WORKER, job.id, fence=job.fence)
         self.generation.check(job, study)
-        started = start_generation(self.uow(), self.clock, self.new_id, WORKER, job.id, fence=job.fence)
+        started = start_generation(
+            self.uow(),
+            self.clock,
+            self.new_id,
+            WORKER,
+            job.id,
+            fence=job.fence,
+            studied_at=study.studied_at if study else None,
+        )
         if started.state is not JobState.RUNNING:
             return started
-        generated = self.generation.generate(claimed, study, self._publisher(job), lease.should_stop)
-        self._remember(job, study)
+        run.study = study
+        on_step = run.telling.enter_context(self.stream(self._publisher(job)))
+        asked.append((run, Asked(run.claimed, study, on_step, run.lease.should_stop)))
+        return None
+
+    def _answered(self, run: _Run, answer: Generated | Exception) -> None:
+        # The last canvas is told before the report changes, not after.
+        run.telling.close()
+        self._settle(run, lambda: self._applied(run, answer))
+
+    def _applied(self, run: _Run, answer: Generated | Exception) -> Job:
+        if isinstance(answer, Exception):
+            raise answer
+        job = run.job
+        self._remember(job, run.study)
         applied = apply_result(
             self.uow(),
             self.clock,
@@ -166,10 +205,50 @@ class Worker:
             WORKER,
             job.id,
             fence=job.fence,
-            generated=generated,
+            generated=answer,
             site=self.site,
         )
         return applied.job
+
+    def _settle(self, run: _Run, act: Callable[[], Job | None]) -> None:
+        """Do the next thing for a job; where that ends it, let go of what it holds."""
+        job = run.job
+        try:
+            ended = self._ended(run, act)
+        except Stale:
+            _log.warning("job.lost", job_id=job.id, fence=job.fence)
+        except DomainError as error:
+            # The end could not be written; the lease runs out, and the job is done again.
+            _log.warning("job.not_written", job_id=job.id, exc_info=error)
+        else:
+            if ended is None:
+                return
+            _log.info(
+                "job.ended",
+                job_id=job.id,
+                state=str(ended.state),
+                reason=ended.reason.code if ended.reason else None,
+                seconds=round(self.timer() - run.began, 3),
+            )
+        run.ended = True
+        run.held.close()
+
+    def _ended(self, run: _Run, act: Callable[[], Job | None]) -> Job | None:
+        job = run.job
+        try:
+            ended = act()
+        except Cancelled:
+            if run.lease.lost:
+                raise Stale("fence-moved", "The lease was lost while the model worked.", "job.fence") from None
+            _log.info("job.stopped", job_id=job.id, reason=run.lease.stop_reason)
+            return stop_job(self.uow(), self.clock, self.new_id, WORKER, job.id, fence=job.fence)
+        except Stale:
+            raise
+        except Exception as error:  # noqa: BLE001 - one failing job must not end the worker, whatever it raises.
+            return self._failed(job, error)
+        if ended is not None:
+            self._faults = 0
+        return ended
 
     def _study(self, claimed: Claimed) -> Study | None:
         try:
@@ -183,7 +262,11 @@ class Worker:
 
     def _publisher(self, job: Job) -> Callable[[StepEvent], None]:
         def publish(event: StepEvent) -> None:
-            self.progress.publish(job.id, event.step, event.steps, event.text, event.accepted)
+            try:
+                self.progress.publish(job.id, event.step, event.steps, event.text, event.accepted)
+            except Exception as error:
+                _log.warning("progress.not_told", job_id=job.id, exc_info=error)
+                raise
 
         return publish
 

@@ -1,9 +1,22 @@
 """A model that answers at once: the engine for tests of what happens around the model."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from inlay_model import Cancelled, Filled, FilledSection, Gap, GenerationSettings, Lock, Piece, RunRecord, Section
+from inlay_model import (
+    Cancelled,
+    DraftRequest,
+    Filled,
+    FilledSection,
+    Gap,
+    GenerationSettings,
+    InfillRequest,
+    Lock,
+    Piece,
+    RunRecord,
+    Section,
+)
 from inlay_model.request import StepEvent
 
 
@@ -37,6 +50,15 @@ def run_record(kind: str = "draft", **changes: Any) -> RunRecord:
     return RunRecord(**(values | changes))
 
 
+@dataclass
+class NoPrefixes:
+    """A store of encoded studies that never has any."""
+
+    hits: int = 0
+    misses: int = 0
+    nbytes: int = 0
+
+
 class FakeModel:
     """Writes the same sentence everywhere, in `steps` steps; keeps what it was asked in `asked`.
 
@@ -50,7 +72,32 @@ class FakeModel:
         self.steps = steps
         self.before_step = before_step or (lambda _: None)
         self.asked: list[dict[str, Any]] = []
+        self.batches: list[int] = []
         self.adapted: list[str | None] = []
+        self.prefixes = NoPrefixes()
+
+    def batch(
+        self,
+        requests: Sequence[DraftRequest | InfillRequest],
+        finished: Callable[[int, Filled | Exception], None] | None = None,
+    ) -> list[Filled | Exception]:
+        """Each request in turn; what one raises is its answer."""
+        self.batches.append(len(requests))
+        answers: list[Filled | Exception] = []
+        for place, request in enumerate(requests):
+            try:
+                answers.append(self._answer(request))
+            except Exception as error:  # noqa: BLE001 - as the engine does
+                answers.append(error)
+            if finished is not None:
+                finished(place, answers[-1])
+        return answers
+
+    def _answer(self, request: DraftRequest | InfillRequest) -> Filled:
+        options = {"settings": request.settings, "on_step": request.on_step, "cancelled": request.cancelled}
+        if isinstance(request, DraftRequest):
+            return self.draft(request.images, sections=request.sections, context=request.context, **options)
+        return self.infill(request.images, request.sections, **options)
 
     def draft(self, images: Sequence[Any], *, sections: Sequence[str] = (), **options: Any) -> Filled:
         """A report with one sentence per section."""

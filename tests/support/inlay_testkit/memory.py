@@ -13,6 +13,8 @@ from typing import Self, TypeVar
 
 from inlay_core.application.ports import (
     Delivery,
+    Destination,
+    MessageOutcome,
     OutboxItem,
     Page,
     ReportRow,
@@ -28,6 +30,7 @@ from inlay_core.domain.errors import Fault, Race, Stale
 from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.domain.order import Order, Priority
 from inlay_core.domain.patient import Patient
+from inlay_core.domain.prior import PriorReport
 from inlay_core.domain.report import Report
 from inlay_core.domain.subscription import Subscription, SubscriptionState
 
@@ -40,6 +43,7 @@ class World:
 
     patients: dict[str, Patient] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
+    priors: dict[str, PriorReport] = field(default_factory=dict)
     reports: dict[str, list[Report]] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     messages: dict[str, StoredMessage] = field(default_factory=dict)
@@ -122,8 +126,12 @@ class MemoryPatients(_Part):
             p for p in self._world.patients.values() if p.identifier == identifier and assigner in (None, p.assigner)
         ]
 
+    def merged_into(self, patient_id: str) -> Sequence[Patient]:
+        """See the port."""
+        return [p for p in self._world.patients.values() if p.merged_into == patient_id]
 
-def _check_next(stored: Patient | Order | Report | Subscription | None, version: int) -> None:
+
+def _check_next(stored: Patient | Order | PriorReport | Report | Subscription | None, version: int) -> None:
     if stored is None or stored.version != version - 1:
         raise Race("lost-race", "Another version is stored.")
 
@@ -195,6 +203,42 @@ class MemoryOrders(_Part):
 
         return self._where(lambda o: any(n == number and assigner in (None, a) for a, n in numbers(o)))
 
+    def of_patient(self, patient_id: str) -> Sequence[Order]:
+        """See the port."""
+        return self._where(lambda o: o.patient.id == patient_id)
+
+
+class MemoryPriors(_Part):
+    """`Priors` in memory."""
+
+    def add(self, prior: PriorReport) -> None:
+        """See the port."""
+        _unique(self._world.priors.values(), lambda p: (p.assigner, p.number), prior)
+        self._change(Kind.PRIOR, prior.id)
+        self._world.priors[prior.id] = prior
+
+    def save(self, prior: PriorReport) -> None:
+        """See the port."""
+        self._change(Kind.PRIOR, prior.id)
+        _check_next(self._world.priors.get(prior.id), prior.version)
+        self._world.priors[prior.id] = prior
+
+    def find(self, assigner: str, number: str) -> PriorReport | None:
+        """See the port."""
+        return next((p for p in self._world.priors.values() if (p.assigner, p.number) == (assigner, number)), None)
+
+    def of_patients(self, patient_ids: Sequence[str], limit: int = 200) -> Sequence[PriorReport]:
+        """See the port."""
+        found = [p for p in self._world.priors.values() if p.patient.id in patient_ids]
+        current = [replace(p, patient=self._world.patients[p.patient.id]) for p in found]
+
+        def when(prior: PriorReport) -> datetime:
+            moment = prior.performed_at or prior.reported_at or prior.created_at
+            assert moment is not None
+            return moment
+
+        return sorted(current, key=when, reverse=True)[:limit]
+
 
 class MemoryReports(_Part):
     """`Reports` in memory."""
@@ -235,7 +279,7 @@ class MemoryReports(_Part):
     def search(self, search: ReportSearch, sort: Sort, offset: int, limit: int) -> Page:
         """See the port."""
         rows = [self._row(versions[-1]) for versions in self._world.reports.values()]
-        rows = sorted((row for row in rows if _fits(row, search)), key=lambda row: row.report.id)
+        rows = sorted((row for row in rows if _fits(row, search, self._survivor(row))), key=lambda row: row.report.id)
         if sort is Sort.WORKLIST:
             rows.sort(key=lambda row: (row.order.priority.rank, row.report.created_at))
         else:
@@ -251,6 +295,9 @@ class MemoryReports(_Part):
         rows = tuple(self._row(version) for version in versions[offset : offset + limit])
         return Page(rows, len(versions), offset, limit)
 
+    def _survivor(self, row: ReportRow) -> Patient | None:
+        return self._world.patients.get(row.order.patient.merged_into or "")
+
     def _row(self, report: Report) -> ReportRow:
         order = self._orders.get(report.order_id)
         assert order is not None
@@ -258,8 +305,8 @@ class MemoryReports(_Part):
 
 
 _TIMES: Mapping[Sort, Callable[[ReportRow], datetime | None]] = {
-    Sort.STUDIED_FIRST: lambda row: row.report.studied_at or row.order.scheduled_at,
-    Sort.STUDIED_LAST: lambda row: row.report.studied_at or row.order.scheduled_at,
+    Sort.STUDIED_FIRST: lambda row: row.order.studied_at or row.order.scheduled_at,
+    Sort.STUDIED_LAST: lambda row: row.order.studied_at or row.order.scheduled_at,
     Sort.SIGNED_FIRST: lambda row: row.report.signature.signed_at if row.report.signature else None,
     Sort.SIGNED_LAST: lambda row: row.report.signature.signed_at if row.report.signature else None,
 }
@@ -276,18 +323,17 @@ def _updated(row: ReportRow) -> datetime | None:
     return row.report.updated_at
 
 
-def _fits(row: ReportRow, search: ReportSearch) -> bool:
+def _fits(row: ReportRow, search: ReportSearch, survivor: Patient | None = None) -> bool:
     report, order = row.report, row.order
+    records = [order.patient, *([survivor] if survivor else [])]
     signed_at = report.signature.signed_at if report.signature else None
-    studied_at = report.studied_at or order.scheduled_at
+    studied_at = order.studied_at or order.scheduled_at
     plain = (
         (search.ids, report.id),
         (search.order_ids, report.order_id),
-        (search.patient_ids, order.patient.id),
         (search.study_instance_uids, order.study_instance_uid),
     )
     identified = (
-        (search.patient_identifiers, order.patient.assigner, order.patient.identifier),
         (search.accessions, order.accession_assigner, order.accession_number),
         (search.procedures, order.procedure.system, order.procedure.code or ""),
     )
@@ -296,6 +342,13 @@ def _fits(row: ReportRow, search: ReportSearch) -> bool:
         and all(
             not wanted or any(v == value and a in (None, assigner) for a, v in wanted)
             for wanted, assigner, value in identified
+        )
+        and (not search.patient_ids or any(p.id in search.patient_ids for p in records))
+        and (
+            not search.patient_identifiers
+            or any(
+                v == p.identifier and a in (None, p.assigner) for a, v in search.patient_identifiers for p in records
+            )
         )
         and (search.statuses is None or report.status in search.statuses)
         and all(_bounded(report.updated_at, bound) for bound in search.last_updated)
@@ -431,14 +484,34 @@ class MemoryMessages(_Part):
         wanted = (application, facility, control_id, sha256)
         return next((m for m in self._world.messages.values() if _message_key(m) == wanted), None)
 
-    def has_control_id(self, application: str, facility: str, control_id: str) -> bool:
+    def digests(self, application: str, facility: str, control_id: str) -> Sequence[str]:
         """See the port."""
-        wanted = (application, facility, control_id)
-        return any(_message_key(m)[:3] == wanted for m in self._world.messages.values())
+        keys = (_message_key(message) for message in self._world.messages.values())
+        return [key[3] for key in keys if key[:3] == (application, facility, control_id)]
 
     def get(self, message_id: str) -> StoredMessage | None:
         """See the port."""
         return self._world.messages.get(message_id)
+
+    def received(
+        self,
+        *,
+        outcome: MessageOutcome | None = None,
+        since: datetime | None = None,
+        application: str | None = None,
+        after: tuple[datetime, str] | None = None,
+        limit: int = 100,
+    ) -> Sequence[StoredMessage]:
+        """See the port."""
+        found = [
+            message
+            for message in self._world.messages.values()
+            if outcome in (None, message.outcome)
+            and (since is None or message.received_at >= since)
+            and application in (None, message.envelope.sending_application)
+            and (after is None or (message.received_at, message.id) > after)
+        ]
+        return sorted(found, key=lambda message: (message.received_at, message.id))[:limit]
 
 
 def _message_key(message: StoredMessage) -> tuple[str, str, str, str]:
@@ -479,6 +552,17 @@ class MemoryOutbox(_Part):
     def count(self) -> Mapping[tuple[str, Delivery], int]:
         """See the port."""
         return Counter((item.destination, item.state) for item in self._world.outbox.values())
+
+    def in_state(self, state: Delivery, limit: int, offset: int = 0) -> Sequence[OutboxItem]:
+        """See the port."""
+        items = [i for i in self._world.outbox.values() if i.state is state and i.destination != Destination.CELERY]
+        return items[offset : offset + limit]
+
+    def after(self, item: OutboxItem) -> Sequence[OutboxItem]:
+        """See the port."""
+        items = list(self._world.outbox.values())
+        later = items[[each.id for each in items].index(item.id) + 1 :]
+        return [each for each in later if (each.destination, each.key) == (item.destination, item.key)]
 
 
 class MemoryTrail(_Part):
@@ -616,6 +700,7 @@ class MemoryUnitOfWork:
         self._duty = _Duty(self.memory.world.copied())
         self.patients = MemoryPatients(self._duty)
         self.orders = MemoryOrders(self._duty)
+        self.priors = MemoryPriors(self._duty)
         self.reports = MemoryReports(self._duty, self.orders)
         self.jobs = MemoryJobs(self._duty)
         self.messages = MemoryMessages(self._duty)

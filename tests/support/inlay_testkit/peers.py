@@ -49,13 +49,16 @@ def redis_server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="inlay-redis-") as folder:
         command = [str(find_program("redis-server")), "--port", str(port), "--bind", "127.0.0.1"]
         command += ["--save", "", "--appendonly", "no", "--dir", folder]
-        with _running(command, Path(folder) / "log", lambda: _redis_answers(port)):
+        with running(command, Path(folder) / "log", lambda: _redis_answers(port)):
             yield f"redis://127.0.0.1:{port}/0"
 
 
 @contextmanager
-def postgres_server() -> Iterator[str]:
-    """An empty PostgreSQL cluster; yields a SQLAlchemy URL (psycopg 3) of a superuser's database."""
+def postgres_server(*, durable: bool = False) -> Iterator[str]:
+    """An empty PostgreSQL cluster; yields a SQLAlchemy URL (psycopg 3) of a superuser's database.
+
+    `durable` ones wait for the disk, as a hospital's does; tests of other things need not.
+    """
     initdb, postgres = find_program("initdb"), find_program("postgres")
     user = _unprivileged_user()
     folder = Path(tempfile.mkdtemp(prefix="inlay-postgres-"))
@@ -79,10 +82,14 @@ def postgres_server() -> Iterator[str]:
             capture_output=True,
             env=_plain_env(),
         )
-        # Durability is not what is tested here, so the disk is not waited for.
-        settings = ["fsync=off", "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}", f"port={port}"]
+        settings = [
+            f"fsync={'on' if durable else 'off'}",
+            "listen_addresses=127.0.0.1",
+            f"unix_socket_directories={folder}",
+            f"port={port}",
+        ]
         command = [str(postgres), "-D", str(data), *(part for item in settings for part in ("-c", item))]
-        with _running(command, folder / "log", lambda: _postgres_answers(port), user=user):
+        with running(command, folder / "log", lambda: _postgres_answers(port), user=user):
             yield f"postgresql+psycopg://inlay@127.0.0.1:{port}/postgres"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -122,7 +129,8 @@ def _plain_env() -> dict[str, str]:
 
 
 @contextmanager
-def _running(command: list[str], log: Path, answers: Callable[[], bool], user: str | None = None) -> Iterator[None]:
+def running(command: list[str], log: Path, answers: Callable[[], bool], user: str | None = None) -> Iterator[None]:
+    """A server process from when it answers to the end of the block."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, user=user, cwd=log.parent, env=_plain_env()

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from inlay_testkit.peers import postgres_database, postgres_server, redis_server
+from inlay_testkit.pacs import Orthanc, orthanc_server
+from inlay_testkit.peers import free_port, postgres_database, postgres_server, redis_server
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +38,23 @@ def redis_url(redis_server_url: str) -> str:
     with redis.Redis.from_url(redis_server_url) as connection:
         connection.flushall()
     return redis_server_url
+
+
+@pytest.fixture(scope="session")
+def our_dicom_port() -> int:
+    """The port at which Orthanc knows the AE title INLAY."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def orthanc_running(our_dicom_port: int) -> Iterator[Orthanc]:
+    """An Orthanc that lives as long as the test session."""
+    with orthanc_server({"inlay": ("INLAY", our_dicom_port)}) as pacs:
+        yield pacs
+
+
+@pytest.fixture
+def orthanc(orthanc_running: Orthanc) -> Orthanc:
+    """An emptied Orthanc for one test."""
+    orthanc_running.clear()
+    return orthanc_running

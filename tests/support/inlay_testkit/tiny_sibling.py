@@ -66,7 +66,11 @@ def save_tiny_sibling(folder: Path, seed: int = 0, **note: Any) -> Path:
         # Small, so that the layers have more to say than the token before: else it repeats one token for ever.
         model.model.language_model.embed_tokens.weight.normal_(0, 0.1)
     model.generation_config.update(
-        eos_token_id=[1, tokenizer.convert_tokens_to_ids("<turn|>")], pad_token_id=0, bos_token_id=2
+        eos_token_id=[1, tokenizer.convert_tokens_to_ids("<turn|>")],
+        pad_token_id=0,
+        bos_token_id=2,
+        # Random weights hardly ever end their turn.
+        max_new_tokens=24,
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -53,6 +53,7 @@ from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order, OrderStatus, Priority, Procedure
 from inlay_core.domain.patient import Patient, PersonName, Provider
+from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
 from inlay_core.domain.report import Report
 from inlay_core.domain.subscription import SubscriptionState
 from inlay_testkit.core import (
@@ -167,6 +168,81 @@ class UnitOfWorkContract:
         assert order is not None
         assert order.patient.name == PersonName("Newname")
 
+    def test_a_prior_report_comes_back_as_it_was(self, new_uow: NewUnitOfWork) -> None:
+        """Every field and every character survives; one row per number; the newest study of a patient comes first."""
+        _store(new_uow)
+        prior = PriorReport(
+            "pri",
+            _patient(),
+            "RIS",
+            "F9",
+            PriorStatus.FINAL,
+            (PriorSection("X", "Text", DIFFICULT),),
+            accession_number="A9",
+            procedure_code="1",
+            procedure_system="L",
+            procedure_text="Thorax",
+            modality="DX",
+            performed_at=EVERY_MOMENT,
+            reported_at=MONDAY,
+            message_time=MONDAY,
+            created_at=MONDAY,
+            updated_at=EVERY_MOMENT,
+        )
+        newer = replace(prior, id="new", number="F10", performed_at=EVERY_MOMENT + timedelta(days=1))
+        with new_uow() as uow:
+            for each in (prior, newer):
+                uow.priors.add(each)
+                _record(uow, (Kind.PRIOR, each.id))
+            uow.commit()
+        with new_uow() as uow:
+            assert uow.priors.find("RIS", "F9") == prior
+            assert uow.priors.find("RIS", "F8") is None
+            assert [each.id for each in uow.priors.of_patients(["pat"])] == ["new", "pri"]
+            assert not uow.priors.of_patients(["other"])
+        with pytest.raises(Race), new_uow() as uow:
+            uow.priors.add(replace(prior, id="third"))
+        with new_uow() as uow:
+            uow.priors.save(replace(prior, status=PriorStatus.WITHDRAWN, version=2))
+            _record(uow, (Kind.PRIOR, "pri"))
+            uow.commit()
+        with pytest.raises(Race), new_uow() as uow:
+            uow.priors.save(replace(prior, version=2))
+
+    def test_a_merged_patient_points_to_the_record_that_stayed(self, new_uow: NewUnitOfWork) -> None:
+        """Both directions of a merge can be followed, and the orders of a record are found."""
+        _store(new_uow)
+        with new_uow() as uow:
+            uow.patients.add(replace(_patient("old"), identifier="4712", merged_into="pat"))
+            _record(uow, (Kind.PATIENT, "old"))
+            uow.commit()
+        with new_uow() as uow:
+            assert [each.id for each in uow.patients.merged_into("pat")] == ["old"]
+            assert [each.id for each in uow.orders.of_patient("pat")] == ["ord"]
+            assert not uow.orders.of_patient("old")
+
+    def test_stored_messages_are_gone_through_in_the_order_of_arrival(self, new_uow: NewUnitOfWork) -> None:
+        """Outcome, sender, day and the end of the last batch restrict; every field comes back."""
+        with new_uow() as uow:
+            for number in range(3):
+                outcome = MessageOutcome.ACCEPTED if number == 1 else MessageOutcome.REFUSED
+                message = replace(
+                    _message(),
+                    id=f"m{number}",
+                    received_at=MONDAY + timedelta(hours=number),
+                    outcome=outcome,
+                    sha256=str(number) * 64,
+                )
+                uow.messages.add(message)
+                _record(uow, (Kind.MESSAGE, message.id))
+            uow.commit()
+        with new_uow() as uow:
+            assert [m.id for m in uow.messages.received()] == ["m0", "m1", "m2"]
+            assert [m.id for m in uow.messages.received(outcome=MessageOutcome.REFUSED)] == ["m0", "m2"]
+            assert [m.id for m in uow.messages.received(since=MONDAY + timedelta(hours=1))] == ["m1", "m2"]
+            assert [m.id for m in uow.messages.received(application="OTHER")] == []
+            assert [m.id for m in uow.messages.received(after=(MONDAY, "m0"), limit=1)] == ["m1"]
+
     def test_report_text_is_kept_byte_for_byte(self, new_uow: NewUnitOfWork) -> None:
         """No storage normalises, trims or re-encodes the text of a fragment; all versions stay readable."""
         _store(new_uow)
@@ -223,8 +299,8 @@ class UnitOfWorkContract:
             assert uow.messages.get("msg") == _message()
             assert uow.messages.find("APP", "FAC", "C1", "0" * 64) == _message()
             assert uow.messages.find("APP", "FAC", "C1", "1" * 64) is None
-            assert uow.messages.has_control_id("APP", "FAC", "C1")
-            assert not uow.messages.has_control_id("APP", "OTHER", "C1")
+            assert uow.messages.digests("APP", "FAC", "C1") == ["0" * 64]
+            assert not uow.messages.digests("APP", "OTHER", "C1")
 
     def test_moments_of_other_zones_are_the_same_moments(self, new_uow: NewUnitOfWork) -> None:
         """A moment given in another zone comes back as the same moment."""
@@ -414,6 +490,26 @@ class UnitOfWorkContract:
         assert item is not None
         assert (item.attempts, item.control_id, item.payload) == (2, "CONTROL", {"report_id": "rep"})
 
+    def test_parked_items_are_listed_and_later_ones_are_known(self, new_uow: NewUnitOfWork) -> None:
+        """Wake-ups are not among them; the bytes of an attempt come back; items of other keys are not `after`."""
+        first = OutboxItem("i1", "oru:ris", "k", {"version": 1}, MONDAY, MONDAY, "C1", message=b"\x00\xffMSH")
+        items = [
+            first,
+            replace(first, id="i2", message=None),
+            replace(first, id="i3", key="other"),
+            replace(first, id="i4", destination=Destination.CELERY),
+        ]
+        with new_uow() as uow:
+            for item in items:
+                uow.outbox.add(replace(item, state=Delivery.DEAD))
+            uow.commit()
+        with new_uow() as uow:
+            found = uow.outbox.in_state(Delivery.DEAD, 10)
+            assert [item.id for item in found] == ["i1", "i2", "i3"]
+            assert found[0].message == b"\x00\xffMSH"
+            assert [item.id for item in uow.outbox.in_state(Delivery.DEAD, 1, 1)] == ["i2"]
+            assert [item.id for item in uow.outbox.after(first)] == ["i2"]
+
     def test_an_item_waits_for_its_next_attempt(self, new_uow: NewUnitOfWork) -> None:
         """A failed item that is not due holds back the later ones of its key, and no others."""
         with new_uow() as uow:
@@ -480,7 +576,7 @@ class UnitOfWorkContract:
     def test_reports_are_sorted_by_the_study_and_by_the_signature(self, ward: Ward) -> None:
         """The images' time outranks the planned one; reports without such a time come last, in both directions."""
         planned = ward.order("1", scheduled_at=MONDAY)
-        ward.draft(replace(DRAFT, studied_at=MONDAY + timedelta(days=2)))
+        ward.draft(studied_at=MONDAY + timedelta(days=2))
         between = ward.order("2", scheduled_at=MONDAY + timedelta(days=1))
         never = ward.order("3")
 
@@ -493,7 +589,7 @@ class UnitOfWorkContract:
         assert ids(Sort.SIGNED_FIRST)[0] == ids(Sort.SIGNED_LAST)[0] == planned.id
         late = ReportSearch(studied=(TimeBound("ge", MONDAY + timedelta(days=2), MONDAY + timedelta(days=3)),))
         assert [row.report.id for row in queries.search_reports(ward.uow, RADIOLOGIST, late).rows] == [planned.id]
-        assert ward.report(planned.id).studied_at == MONDAY + timedelta(days=2)
+        assert queries.read_order(ward.uow, RADIOLOGIST, planned.order_id).studied_at == MONDAY + timedelta(days=2)
 
     def test_the_history_of_all_reports_is_newest_first_in_pages(self, ward: Ward) -> None:
         """Every version of every report is in it once, whichever way the pages cut it."""
@@ -837,12 +933,15 @@ def _order(order_id: str = "ord") -> Order:
         accession_number="A" if own else f"A-{order_id}",
         accession_assigner="RIS",
         study_instance_uid="1.2.3",
+        requested_procedure_id="RP",
+        steps=("S1", "S2"),
         procedure=Procedure("36643-5", "LN", "Thorax p.a."),
         modality="DX",
         reason="Husten, Fieber — seit 3 Tagen",
         priority=Priority.STAT,
         ordering_provider=Provider("17", PersonName("House", "Gregory")),
         scheduled_at=EVERY_MOMENT,
+        studied_at=EVERY_MOMENT,
         status=OrderStatus.IN_PROGRESS,
         message_time=EVERY_MOMENT,
         created_at=MONDAY,

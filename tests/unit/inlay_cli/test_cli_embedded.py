@@ -15,6 +15,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("INLAY_HOME", str(tmp_path))
     monkeypatch.setenv("INLAY_HTTP_PORT", "1")
     monkeypatch.setenv("INLAY_MLLP_PORT", "1")
+    monkeypatch.setenv("INLAY_DICOM_PORT", "1")
     return tmp_path
 
 

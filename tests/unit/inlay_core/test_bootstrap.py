@@ -9,7 +9,7 @@ import pytest
 
 from inlay_core import bootstrap
 from inlay_core.application import queries
-from inlay_core.application.ports import Destination
+from inlay_core.application.ports import Destination, ResultFilter
 from inlay_core.domain.errors import Unavailable
 from inlay_core.domain.job import JobKind
 from inlay_core.persistence import schema
@@ -64,10 +64,10 @@ def test_the_site_obeys_its_settings() -> None:
     """Kill switch, intended uses, leases and destinations come from the settings."""
     site = bootstrap.site_of(Settings())
     assert site.generation.kinds() == frozenset(JobKind)
-    assert site.destinations == ()
+    assert site.results == ()
     stopped = bootstrap.site_of(replace(Settings(), kill_switch=True, oru_target="h:1", lease_seconds=5.0))
     assert stopped.generation.kinds() == frozenset()
-    assert (stopped.destinations, stopped.lease_seconds) == ((Destination.ORU,), 5.0)
+    assert (stopped.results, stopped.lease_seconds) == ((ResultFilter(Destination.ORU),), 5.0)
     assert bootstrap.site_of(Settings(infill=False)).generation.kinds() == {JobKind.DRAFT}
 
 

@@ -25,6 +25,8 @@ EXPECTED: dict[Permission, set[Role]] = {
     P.SWITCH_GENERATION: {R.ADMIN},
     P.GENERATE: set(),
     P.DELIVER: set(),
+    P.MANAGE_DELIVERIES: {R.ADMIN},
+    P.REPLAY_MESSAGES: {R.ADMIN},
 }
 
 

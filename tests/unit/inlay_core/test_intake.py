@@ -317,7 +317,8 @@ CLOSING = [
     (change(Action.CANCEL), OrderStatus.CANCELLED, "intake:order:cancelled"),
     (change(Action.DISCONTINUE), OrderStatus.DISCONTINUED, "intake:order:discontinued"),
     (change(Action.STATUS, order_status=OrderStatus.CANCELLED), OrderStatus.CANCELLED, "intake:order:cancelled"),
-    (change(Action.CHANGE, order_status=OrderStatus.REPLACED), OrderStatus.REPLACED, "intake:order:cancelled"),
+    (change(Action.CHANGE, order_status=OrderStatus.REPLACED), OrderStatus.REPLACED, "intake:order:replaced"),
+    (change(Action.REPLACE), OrderStatus.REPLACED, "intake:order:replaced"),
 ]
 
 

@@ -74,6 +74,14 @@ def test_a_target_without_a_port_is_refused() -> None:
         _ = Settings(oru_target="ris.hospital").oru_address
 
 
+def test_a_time_zone_that_does_not_exist_is_refused() -> None:
+    """A misspelt zone would shift every study: it is refused at the start, not at the first image."""
+    with pytest.raises(Invalid) as refused:
+        Settings.from_env({"INLAY_TIME_ZONE": "Europe/Wien"})
+    assert refused.value.place == "INLAY_TIME_ZONE"
+    assert str(Settings.from_env({"INLAY_TIME_ZONE": "Europe/Vienna"}).zone) == "Europe/Vienna"
+
+
 def test_passwords_are_not_printed() -> None:
     """URLs that may carry a password are left out of repr, and marked for those who list settings."""
     settings = Settings.from_env(

@@ -34,7 +34,7 @@ class Desk:
     def __init__(self) -> None:
         self.ward = Ward(Memory()())
         self.ward.order("1", scheduled_at=MONDAY)
-        self.report: Report = self.ward.draft(replace(DRAFT, studied_at=MONDAY - timedelta(hours=3)))
+        self.report: Report = self.ward.draft(studied_at=MONDAY - timedelta(hours=3))
         self.ward.clock.advance(60)
         self.other: Report = self.ward.order("2", scheduled_at=MONDAY - timedelta(days=1))
         self.client = FhirClient(self.ward, FhirSite(zone=ZoneInfo("Europe/Berlin"), pdf=pdf))

@@ -1,25 +1,42 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from inlay_core.application.ports import Delivery, Destination, OutboxItem, Site
-from inlay_core.domain.errors import Unavailable
+from inlay_core.application import editing, intake, publishing, signing
+from inlay_core.application.ports import (
+    Delivery,
+    Destination,
+    OutboxItem,
+    PatientFields,
+    PatientUpdate,
+    ResultFilter,
+    Site,
+    Told,
+)
+from inlay_core.domain.errors import Conflict, Forbidden, Unavailable
 from inlay_core.domain.labels import AI_DRAFT
+from inlay_core.domain.patient import PersonName
+from inlay_core.targets import ResultTarget
 from inlay_gateway.delivery import Books, Oru, deliver_result, deliver_wakeups
+from inlay_gateway.printing import printed_result
 from inlay_hl7.ack import Issue, acknowledge
 from inlay_hl7.client import MllpClient
 from inlay_hl7.header import Header, read_header
 from inlay_hl7.message import Condition, read
 from inlay_hl7.server import MllpServer
-from inlay_testkit.core import StillClock, Ward, counting_ids
+from inlay_testkit.core import ADMIN, MONDAY, RADIOLOGIST, StillClock, Ward, ack, counting_ids, envelope
 from inlay_testkit.memory import Memory
 
+TARGET = ResultTarget(ResultFilter(Destination.ORU), "127.0.0.1", 0, 2.0)
 SITE = Site(destinations=(Destination.ORU,))
 Answer = Callable[[Header], bytes]
 
@@ -81,10 +98,11 @@ class House:
         """What the outbox holds for a destination."""
         return [item for item in self.memory.world.outbox.values() if item.destination == destination]
 
-    def send(self, port: int, timeout: float = 2.0) -> list[str]:
-        """One round of results; what became of each."""
+    def send(self, port: int, timeout: float = 2.0, printed: Any = None, **changes: object) -> list[str]:
+        """One round of results to a target with these changes; what became of each."""
         with MllpClient("127.0.0.1", port, timeout=timeout) as client:
-            return [sent.code for sent in deliver_result(self.books, Oru(client, "INLAY", "RAD", timeout))]
+            target = replace(TARGET, **changes)  # type: ignore[arg-type]
+            return [sent.code for sent in deliver_result(self.books, Oru(target, client, "INLAY", "RAD", printed))]
 
 
 class Broker:
@@ -188,3 +206,134 @@ def test_a_broker_that_is_away_loses_nothing() -> None:
     broker = Broker()
     assert [sent.ok for sent in deliver_wakeups(house.books, broker)] == [True]
     assert broker.woken
+
+
+def parked(house: House) -> OutboxItem:
+    """A delivery that was parked because the receiver refused the message for good."""
+    with receiving() as receiver:
+        receiver.answer = negative("AE", Condition.DATA_TYPE)
+        house.send(receiver.port)
+    (item,) = house.items("oru")
+    assert item.state is Delivery.DEAD
+    return item
+
+
+def test_a_repetition_is_the_same_bytes_although_the_patient_has_changed() -> None:
+    """What the first attempt sent is kept: a new name does not travel under a control id that was used before."""
+    house = House()
+    with receiving() as receiver:
+        receiver.answer = lambda header: b""
+        house.send(receiver.port, timeout=0.3)
+        update = PatientUpdate(PatientFields("HOSP", "MRN1", PersonName("Newname")), MONDAY + timedelta(hours=1))
+        intake.receive_message(*house.ward.trio, envelope("ADT1"), lambda: [update], acknowledge=ack)
+        house.clock.advance(60)
+        receiver.answer = positive
+        assert house.send(receiver.port) == ["delivered"]
+    first, second = receiver.payloads
+    assert first == second
+    assert b"Newname" not in second
+    assert house.items("oru")[0].message is None
+
+
+def test_a_parked_result_is_listed_and_sent_again_under_its_control_id() -> None:
+    """An administrator sees what was refused, sends it again when the cause is mended, and the trail says who did."""
+    house = House()
+    item = parked(house)
+    assert [each.id for each in publishing.parked_deliveries(house.memory(), ADMIN)] == [item.id]
+    publishing.resend(house.memory(), house.clock, counting_ids("re"), ADMIN, item.id)
+    with receiving() as receiver:
+        assert house.send(receiver.port, receiving_application="RIS") == ["delivered"]
+    header = read_header(receiver.payloads[0])
+    assert (header.control_id, header.receiving_application) == (item.control_id, "RIS")
+    assert "admin:report:resent" in house.ward.tags(house.report.id)
+    assert not publishing.parked_deliveries(house.memory(), ADMIN)
+
+
+def test_only_administrators_send_again() -> None:
+    """Sending reports out is not everybody's decision."""
+    house = House()
+    item = parked(house)
+    with pytest.raises(Forbidden):
+        publishing.resend(house.memory(), house.clock, counting_ids("re"), RADIOLOGIST, item.id)
+
+
+def test_a_parked_version_never_overwrites_a_later_one_at_the_receiver() -> None:
+    """Once a later version has been delivered, the older one cannot be sent again."""
+    house = House()
+    item = parked(house)
+    opened = editing.open_report(*house.ward.trio, RADIOLOGIST, house.report.id, expected_version=house.report.version)
+    signing.sign(*house.ward.trio, RADIOLOGIST, opened.id, expected_version=opened.version, site=SITE)
+    with receiving() as receiver:
+        assert house.send(receiver.port) == ["delivered"]
+    with pytest.raises(Conflict) as refused:
+        publishing.resend(house.memory(), house.clock, counting_ids("re"), ADMIN, item.id)
+    assert refused.value.code == "superseded"
+
+
+def test_what_is_not_parked_is_not_sent_again() -> None:
+    """A delivery that still waits keeps its place and its pause."""
+    house = House()
+    (item,) = house.items("oru")
+    with pytest.raises(Conflict) as refused:
+        publishing.resend(house.memory(), house.clock, counting_ids("re"), ADMIN, item.id)
+    assert refused.value.code == "not-parked"
+
+
+@pytest.mark.parametrize(
+    ("narrow", "sent"),
+    [
+        ({}, 1),
+        ({"statuses": frozenset({Told.DRAFT})}, 1),
+        ({"statuses": frozenset({Told.SIGNED, Told.CORRECTED})}, 0),
+        ({"sites": frozenset({"RIS"})}, 1),
+        ({"sites": frozenset({"ELSEWHERE"})}, 0),
+        ({"modalities": frozenset({"DX"})}, 1),
+        ({"modalities": frozenset({"CT"}), "sites": frozenset({"RIS"})}, 0),
+    ],
+)
+def test_a_target_gets_what_its_filters_let_through(narrow: dict[str, Any], sent: int) -> None:
+    """Status, site and modality decide, when the version is made, whether a target is told of it."""
+    memory = Memory()
+    ward = Ward(memory(), site=Site(results=(ResultFilter("oru:ehr", **narrow), ResultFilter("oru:other"))))
+    ward.drafted()
+    destinations = [item.destination for item in memory.world.outbox.values()]
+    assert destinations.count("oru:ehr") == sent
+    assert destinations.count("oru:other") == 1
+
+
+def test_the_envelope_is_addressed_to_the_target() -> None:
+    """MSH-5, MSH-6, MSH-11 and MSH-12 are those that the target is configured with."""
+    house = House()
+    changes: dict[str, Any] = {
+        "receiving_application": "EHR",
+        "receiving_facility": "WEST",
+        "processing_id": "T",
+        "version": "2.3.1",
+    }
+    with receiving() as receiver:
+        house.send(receiver.port, **changes)
+    header = read_header(receiver.payloads[0])
+    assert (header.receiving_application, header.receiving_facility) == ("EHR", "WEST")
+    assert (header.processing_id, header.version) == ("T", "2.3.1")
+
+
+def test_a_pdf_travels_as_base64_beside_the_text() -> None:
+    """A target that wants it gets the whole report as ED; the bytes come back as they were."""
+    house = House()
+    with receiving() as receiver:
+        house.send(receiver.port, printed=printed_result)
+    message = read(receiver.payloads[0])
+    last = list(message.all("OBX"))[-1]
+    assert [last.text(2), last.text(5, 2), last.text(5, 3), last.text(5, 4)] == ["ED", "application", "pdf", "Base64"]
+    page = base64.b64decode(last.text(5, 5))
+    assert page.startswith(b"%PDF-")
+    assert page.rstrip().endswith(b"%%EOF")
+    assert [obx.text(2) for obx in message.all("OBX")][:-1].count("ED") == 0
+
+
+def test_words_without_a_glyph_go_without_a_pdf() -> None:
+    """The text of the message is complete without the page, so a result never waits for a font."""
+    house = House()
+    with receiving() as receiver:
+        assert house.send(receiver.port, printed=lambda *_: None) == ["delivered"]
+    assert b"|ED|" not in receiver.payloads[0]

@@ -58,7 +58,7 @@ def test_a_mapping_with_a_mistake_stops_the_listener(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=r"default\.acession_number"):
         senders_of(Settings(hl7_mapping=str(path)))
     path.write_text("[default]\naccession_number = ['OBR-20']\n")
-    assert senders_of(Settings(hl7_mapping=str(path))).default.mapping.accession_number[0].field == 20
+    assert senders_of(Settings(hl7_mapping=str(path))).default.mapping().accession_number[0].field == 20
 
 
 @pytest.mark.parametrize("module", ["inlay_gateway.listen", "inlay_gateway.relay"])

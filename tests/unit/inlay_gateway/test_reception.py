@@ -108,7 +108,7 @@ def test_several_orders_in_one_message_are_one_transaction() -> None:
 @pytest.mark.parametrize(
     ("payload", "answer"),
     [
-        (order().replace(b"ORM^O01^ORM_O01", b"ADT^A01^ADT_A01"), ("AR", "C1", 200)),
+        (order().replace(b"ORM^O01^ORM_O01", b"MDM^T02^MDM_T02"), ("AR", "C1", 200)),
         (order().replace(b"ORM^O01^ORM_O01", b"ORM^O02"), ("AR", "C1", 201)),
         (order(processing_id="T"), ("AR", "C1", 202)),
         (order(version="9.9"), ("AR", "C1", 203)),

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from inlay_hl7.ack import (
     Acceptance,
     Issue,
+    Mode,
     Outcome,
     acknowledge,
-    answer_code,
+    answer_codes,
     check_header,
     read_acknowledgement,
 )
@@ -33,8 +34,7 @@ def order(
 def answer(raw: bytes, outcome: Outcome = Outcome.ACCEPTED, issues: tuple[Issue, ...] = ()) -> list[list[str]]:
     """The fields of the segments of the answer."""
     header = read_header(raw)
-    code = answer_code(header, outcome)
-    assert code is not None
+    (code,) = answer_codes(header, outcome)
     payload = acknowledge(header, code, now=NOW, control_id="OURS", issues=issues)
     assert payload.endswith(b"\r")
     return [line.split("|") for line in payload.decode("latin-1").rstrip("\r").split("\r")]
@@ -96,7 +96,7 @@ def test_err_from_2_5_has_location_code_and_severity() -> None:
     [
         (order(control="", version="2.5"), Outcome.CONTENT_ERROR, Condition.REQUIRED_MISSING, "MSH-10"),
         (order(kind=""), Outcome.HEADER_REFUSED, Condition.REQUIRED_MISSING, "MSH-9"),
-        (order(kind="ADT^A01"), Outcome.HEADER_REFUSED, Condition.MESSAGE_TYPE, "MSH-9"),
+        (order(kind="MDM^T02"), Outcome.HEADER_REFUSED, Condition.MESSAGE_TYPE, "MSH-9"),
         (order(kind="ORM^O99"), Outcome.HEADER_REFUSED, Condition.EVENT, "MSH-9"),
         (order(kind="ORM"), Outcome.HEADER_REFUSED, Condition.EVENT, "MSH-9"),
         (order(processing="T"), Outcome.HEADER_REFUSED, Condition.PROCESSING_ID, "MSH-11"),
@@ -159,14 +159,33 @@ def test_which_code_answers_in_which_mode(
 ) -> None:
     """Original mode needs MSH-15 and MSH-16 empty; otherwise MSH-15 rules, and MSH-16 where MSH-15 wants nothing."""
     read = read_header(order(tail=f"|||{accept}|{application}"))
-    codes = [answer_code(read, outcome) for outcome in Outcome]
-    assert codes == [accepted, content, header, unavailable]
+    codes = [answer_codes(read, outcome) for outcome in Outcome]
+    assert codes == [(code,) if code else () for code in (accepted, content, header, unavailable)]
 
 
 @pytest.mark.parametrize("raw", [order(kind="ACK^O01^ACK"), order(kind="ORR^O02") + b"MSA|AA|1\r", order("MCF")])
 def test_an_acknowledgement_is_never_acknowledged(raw: bytes) -> None:
     """No answer goes out to an answer, whatever became of it; two systems would talk for ever."""
-    assert [answer_code(read_header(raw), outcome) for outcome in Outcome] == [None] * 4
+    assert [answer_codes(read_header(raw), outcome, mode) for outcome in Outcome for mode in Mode] == [()] * 12
+
+
+@pytest.mark.parametrize(
+    ("accept", "application", "mode", "codes"),
+    [
+        ("", "", Mode.BOTH, [("AA",), ("AE",), ("AR",), ("AR",)]),
+        ("AL", "AL", Mode.BOTH, [("CA", "AA"), ("CA", "AE"), ("CR",), ("CE",)]),
+        ("AL", "NE", Mode.BOTH, [("CA",), ("CA",), ("CR",), ("CE",)]),
+        ("NE", "AL", Mode.BOTH, [("AA",), ("AE",), (), ()]),
+        ("ER", "ER", Mode.BOTH, [(), ("AE",), ("CR",), ("CE",)]),
+        ("AL", "NE", Mode.APPLICATION, [("AA",), ("AE",), ("AR",), ("AR",)]),
+    ],
+)
+def test_a_sender_may_want_two_answers_or_always_the_applications(
+    accept: str, application: str, mode: Mode, codes: list[tuple[str, ...]]
+) -> None:
+    """In two phases what was kept is committed first and judged second; peers that cannot do that get the judgement."""
+    header = read_header(order(tail=f"|||{accept}|{application}"))
+    assert [answer_codes(header, outcome, mode) for outcome in Outcome] == codes
 
 
 def test_no_failure_of_storage_is_positive() -> None:

@@ -18,10 +18,11 @@ from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order, Procedure
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.report import Author, Report, Signature
-from inlay_hl7.ack import Issue, Outcome, acknowledge, answer_code
+from inlay_hl7.ack import Issue, Outcome, acknowledge, answer_codes
 from inlay_hl7.building import Coded, Envelope, PatientFields, Person
 from inlay_hl7.header import read_header
-from inlay_hl7.mapping import order_commands, result_of
+from inlay_hl7.mapping.orders import order_commands
+from inlay_hl7.mapping.reports import result_of
 from inlay_hl7.message import Condition, Place, read
 from inlay_hl7.orders import OrderFields, build_order
 from inlay_hl7.results import Result, ResultStatus, build_result
@@ -149,7 +150,7 @@ def test_hl7apy_finds_our_acknowledgements_valid(version: str, outcome: Outcome)
     raw = build_order(replace(ENVELOPE, version=version), PATIENT, (OrderFields("P1", "A1"),))
     header = read_header(raw)
     issues = () if outcome is Outcome.ACCEPTED else (Issue(Condition.DATA_TYPE, Place("PID", 1, 7), "no date"),)
-    code = answer_code(header, outcome)
+    (code,) = answer_codes(header, outcome)
     assert code
     payload = acknowledge(header, code, now=NOW, control_id="A1", issues=issues)
     assert parse_message(payload.decode(), validation_level=VALIDATION_LEVEL.STRICT).validate()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from inlay_hl7.header import read_header
-from inlay_hl7.mapping import At
+from inlay_hl7.mapping.places import At
 from inlay_hl7.senders import Sender, codec_of, read_senders
 
 TEXT = """
@@ -29,9 +29,9 @@ def test_each_sender_has_its_own_rules_on_top_of_the_default() -> None:
     """Application and facility choose the rules, then the application alone, then the default."""
     senders = read_senders(TEXT, Sender())
     east = senders.of(read_header(header("RIS", "EAST")))
-    assert east.mapping.accession_number == (At("OBR", 20), At("ORC", 3))
+    assert east.mapping().accession_number == (At("OBR", 20), At("ORC", 3))
     assert east.acceptance.processing_ids == {"P", "T"}
-    assert str(east.mapping.zone) == "Europe/Berlin"
+    assert str(east.mapping().zone) == "Europe/Berlin"
     assert east.charset == "cp1252"
     assert senders.of(read_header(header("CPOE", "WEST"))).charset == "utf-8"
     assert senders.of(read_header(header("RIS", "WEST"))) == senders.default

@@ -184,12 +184,13 @@ def test_gaps_after_the_last_lock_are_written_in_one_go(tokenizer: Any) -> None:
     assert encode_request(tokenizer, closed).trailing == 0
 
 
-def test_one_open_gap_sees_what_was_written_before_it_and_not_the_gaps_after_it(tokenizer: Any) -> None:
-    """Earlier gaps hold their text, later ones are closed, and a trailing part is left open."""
+def test_an_open_gap_sees_what_was_written_before_it_and_the_gaps_after_it(tokenizer: Any) -> None:
+    """Filled gaps hold their text, the others stay gaps, and a trailing part is left open."""
     asked = [Section("findings", (Gap(), Lock("A."), Gap(), Lock("B."), Gap())), Section("impression", (Gap(),))]
     blocks = encode_request(tokenizer, asked)
-    second = blocks.only(1, [[7, 8]])
+    second = blocks.filled({0: [7, 8]})
     assert [hole.item for hole in second.holes] == [2]
     assert (7, 8) in second.parts
+    assert [hole.item for hole in blocks.filled({}).holes] == [0, 2]
     assert second.open_end
     assert not blocks.closed().open_end

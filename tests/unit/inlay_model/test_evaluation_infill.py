@@ -12,6 +12,7 @@ from inlay_model.answer import spliced
 from inlay_model.datasets.items import ReportedStudy
 from inlay_model.evaluation.infill import Case, Filling, fill, load_backends, masked, phantom_case, study_case
 from inlay_model.evaluation.infill_figures import effects, judged_effects, summary, table
+from inlay_model.evaluation.loaded import Placing
 from inlay_model.phantom.grammar import read_sentences, split_sentences
 from inlay_testkit.tiny_diffusion import save_tiny
 from inlay_testkit.tiny_sibling import save_tiny_sibling
@@ -100,7 +101,7 @@ def test_both_sides_see_all_around_and_left_sees_what_is_before(image: np.ndarra
 def test_locked_text_is_not_repeated_in_the_diffusion_models_prompt(tmp_path: Path, image: np.ndarray) -> None:
     """For this comparison even a checkpoint that lists locks in its prompt does not: the prompt is that of a draft."""
     folder = save_tiny(tmp_path, locked_in_prompt=True)
-    (backend,) = load_backends(str(folder), None, device="cpu").values()
+    (backend,) = load_backends(str(folder), None, Placing("cpu")).values()
     sections = (
         Section("findings", (Lock("The lungs are clear."), Gap(max_tokens=2))),
         Section("impression", (Gap(max_tokens=2),)),
@@ -114,7 +115,7 @@ def test_locked_text_is_not_repeated_in_the_diffusion_models_prompt(tmp_path: Pa
 def test_the_matched_pair_fills_one_case(tmp_path: Path, image: np.ndarray) -> None:
     """All four cells hold text of the two real models."""
     folders = save_tiny(tmp_path / "d"), save_tiny_sibling(tmp_path / "a")
-    backends = load_backends(str(folders[0]), str(folders[1]), device="cpu")
+    backends = load_backends(str(folders[0]), str(folders[1]), Placing("cpu"))
     filling = fill(backends, image, CASE, steps=1)
     assert set(filling.texts) == {(m, s) for m in ("diffusion", "autoregressive") for s in ("both", "left")}
     line = filling.to_json()

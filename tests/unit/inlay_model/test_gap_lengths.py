@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +5,7 @@ from hypothesis import strategies as st
 
 from inlay_model.canvas import Blocks, Frame, Hole
 from inlay_model.gaps import Policy, Scored, Search, as_fixed, bounds, mean_log_probability, ranked, watched
+from inlay_model.passes import driven
 from inlay_model.request import Gap
 from inlay_model.tokens import Control
 
@@ -40,18 +39,19 @@ class Knowing:
         return logits_LV.expand(canvas_BL.shape[0], -1, -1)[wanted_BL]
 
 
-def search_of(frame: Frame, policy: Policy, model: Knowing) -> Search:
-    """A search that reads this model, over noise of a fixed seed."""
-    reader: Callable[[int], Knowing] = lambda batch: model  # noqa: E731 - a factory that ignores its argument
+def ranking_of(frame: Frame, policy: Policy, model: Knowing) -> list[Scored]:
+    """What a search finds that reads this model, over noise of a fixed seed."""
     noise_L = torch.randint(V, (frame.canvas_length,), generator=torch.Generator().manual_seed(0))
-    return Search(frame, policy, reader, noise_L)
+    ranking = driven(Search(frame, policy, noise_L).first(), model)
+    assert all(others == [] for _, others in ranking)
+    return [scored for scored, _ in ranking]
 
 
 @pytest.mark.parametrize("shortlist", [None, 4])
 def test_the_length_at_which_the_locked_text_fits_is_found(shortlist: int | None) -> None:
     """Looking at every length, or only at a shortlist from one anchored pass, the true length is ranked first."""
     model = Knowing()
-    ((best, *_),) = search_of(frame_of(Gap()), Policy(shortlist=shortlist), model).ranking()
+    best, *_ = ranking_of(frame_of(Gap()), Policy(shortlist=shortlist), model)
     assert best.length == len(SENTENCE)
     assert sum(model.batches) == (2 + 4 if shortlist else 32 - len(LEFT) - len(RIGHT) - 1 + 1)
 
@@ -59,7 +59,7 @@ def test_the_length_at_which_the_locked_text_fits_is_found(shortlist: int | None
 def test_a_gap_at_the_end_is_judged_by_the_end_of_turn() -> None:
     """With nothing but the end of turn after it, the gap's length is still found."""
     model = Knowing(right=())
-    ((best, *_),) = search_of(frame_of(Gap(), right=()), Policy(shortlist=4), model).ranking()
+    best, *_ = ranking_of(frame_of(Gap(), right=()), Policy(shortlist=4), model)
     assert best.length == len(SENTENCE)
 
 
@@ -67,11 +67,24 @@ def test_bounds_of_the_gap_are_kept_although_another_length_fits() -> None:
     """A minimum above and a maximum below the true length are obeyed; one admissible length needs no pass."""
     model = Knowing()
     for gap in (Gap(min_tokens=8), Gap(max_tokens=3)):
-        ((*order,),) = search_of(frame_of(gap), Policy(), model).ranking()
+        order = ranking_of(frame_of(gap), Policy(), model)
         assert all(bounds(gap, 22, Policy())[0] <= c.length <= bounds(gap, 22, Policy())[1] for c in order)
     model.batches.clear()
-    assert search_of(frame_of(Gap(6, 6)), Policy(), model).ranking() == [[Scored(6, 0.0)]]
+    assert ranking_of(frame_of(Gap(6, 6)), Policy(), model) == [Scored(6, 0.0)]
     assert model.batches == []
+
+
+def test_the_first_of_two_gaps_is_found_with_lengths_of_the_other() -> None:
+    """Each typical length of the second gap is tried within its bounds, the one that fits best comes first."""
+    later = (36, 37, 38, CONTROL.end_of_turn)
+    for second, best, tried in ((Gap(), 4, {2, 4, 9}), (Gap(max_tokens=4), 4, {2, 4}), (Gap(min_tokens=5), 5, {5, 9})):
+        parts = (LEFT, Hole(0, 1, Gap()), RIGHT, Hole(0, 3, second), later)
+        model = Knowing(right=(*RIGHT, *[39] * best, *later[:-1]))
+        noise_L = torch.randint(V, (48,), generator=torch.Generator().manual_seed(0))
+        policy = Policy(shortlist=4, typical=(9, 4, 2))
+        ranking = driven(Search(Frame(Blocks(parts), 48, CONTROL), policy, noise_L).first(), model)
+        assert (ranking[0][0].length, ranking[0][1]) == (len(SENTENCE), [best])
+        assert {others[0] for _, others in ranking} == tried
 
 
 @given(least=st.integers(0, 30), more=st.one_of(st.none(), st.integers(0, 30)), room=st.integers(0, 60))
@@ -102,6 +115,6 @@ def test_a_mean_log_probability_is_that_of_the_tokens_on_the_canvas() -> None:
     canvas_BL = as_fixed(layouts, torch.device("cpu")).ids_BL
     right = list(range(len(LEFT) + len(SENTENCE), len(LEFT) + len(SENTENCE) + 3))
     sure = float(torch.log_softmax(torch.nn.functional.one_hot(torch.tensor(1), V).float() * 9, -1)[1])
-    first, second = mean_log_probability(Knowing(), canvas_BL, [right, []])
+    first, second = driven(mean_log_probability(canvas_BL, [right, []]), Knowing())
     assert abs(first - sure) < 1e-5
     assert second == 0.0

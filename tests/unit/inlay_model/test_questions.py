@@ -12,7 +12,7 @@ from PIL import Image
 
 from inlay_model.__main__ import main
 from inlay_model.datasets import jsonl
-from inlay_model.phantom.command import questions
+from inlay_model.phantom.command import questions, write
 from inlay_model.phantom.findings import Findings, draw_findings
 from inlay_model.phantom.questions import KINDS, PhantomQuestion, ask
 from inlay_model.phantom.render import phantom
@@ -102,9 +102,8 @@ def test_the_findings_asked_about_are_those_of_the_image() -> None:
 
 def test_a_set_is_written_and_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Images, relative paths, answers and choices; as many questions as asked for, several of one image."""
-    assert (
-        main(["phantoms", "--vqa", "7", "--seed", "1", "--per-image", "3", "--training", "--out", str(tmp_path)]) == 0
-    )
+    options = ["--vqa", "7", "--seed", "1", "--per-image", "3", "--training", "--processes", "1"]
+    assert main(["phantoms", *options, "--out", str(tmp_path)]) == 0
     assert "7 questions" in capsys.readouterr().out
     found = jsonl.questions(tmp_path / "vqa.jsonl")
     assert len(found) == len({question.id for question in found}) == 7
@@ -115,6 +114,21 @@ def test_a_set_is_written_and_read_back(tmp_path: Path, capsys: pytest.CaptureFi
     assert np.array_equal(np.asarray(Image.open(found[0].image)), phantom(seed).image)
     line = json.loads((tmp_path / "vqa.jsonl").read_text().splitlines()[0])
     assert not Path(line["image"]).is_absolute()
+
+
+@pytest.mark.slow
+def test_a_set_goes_on_where_it_was_broken_off_and_processes_draw_the_same(tmp_path: Path) -> None:
+    """Images that are there are kept as they are, the others are drawn, by several processes as by one."""
+    asked = list(questions(3, seed=1))
+    kept = tmp_path / "images" / f"{asked[0].phantom_seed}.png"
+    kept.parent.mkdir()
+    kept.write_bytes(b"kept")
+    assert write(iter(asked), tmp_path, processes=2) == 3
+    assert kept.read_bytes() == b"kept"
+    for one in asked[1:]:
+        drawn = np.asarray(Image.open(tmp_path / "images" / f"{one.phantom_seed}.png"))
+        assert np.array_equal(drawn, phantom(one.phantom_seed).image)
+    assert len(list(kept.parent.iterdir())) == 3
 
 
 def test_the_command_refuses_what_makes_no_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,8 +46,8 @@ def sibling(folder: Path) -> Sibling:
 
 @pytest.fixture
 def short(sibling: Sibling) -> Sibling:
-    """The same model, allowed 24 tokens, with no studies kept."""
-    return Sibling(sibling.checkpoint, most_tokens=24)
+    """The same model with no studies kept; its checkpoint allows 24 tokens."""
+    return Sibling(sibling.checkpoint)
 
 
 REQUEST = (
@@ -168,6 +168,14 @@ def test_a_study_is_encoded_once(short: Sibling, image: np.ndarray) -> None:
     assert warm.text == cold.text
 
 
+def test_the_checkpoint_or_the_caller_says_how_much_may_be_written(sibling: Sibling, image: np.ndarray) -> None:
+    """A draft that does not end by itself stops there, and a note says so."""
+    for most, allowed in ((None, 24), (5, 5)):
+        filled = Sibling(sibling.checkpoint, most_tokens=most).draft([image])
+        assert (filled.run.steps_taken, filled.run.canvas_length) == (allowed, allowed)
+        assert "unfinished" in filled.notes
+
+
 def test_it_is_cancelled_between_tokens_and_tells_of_each(short: Sibling, image: np.ndarray) -> None:
     """Events count tokens; once the caller says stop, the request ends with a named error."""
     events: list[StepEvent] = []
@@ -217,10 +225,10 @@ def test_bad_requests_and_checkpoints_are_named_errors(
         short.draft([image], context=PromptContext(style="baroque"))
     with pytest.raises(PromptTooLong):
         short.infill(None, [Section("findings", (Lock("The lungs are clear. " * 400), Gap()))])
-    with pytest.raises(CheckpointProblem, match="diffusion_gemma"):
+    with pytest.raises(CheckpointProblem, match="diffusion_gemma model"):
         Sibling.load(checkpoint_folder)
     with pytest.raises(CheckpointProblem, match=r"no config\.json"):
         Sibling.load(tmp_path)
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
-    with pytest.raises(CheckpointProblem, match="cannot be loaded"):
+    with pytest.raises(CheckpointProblem, match=r"no tokenizer\.json"):
         Sibling.load(tmp_path)

@@ -38,18 +38,15 @@ def test_one_adapter_for_all_is_added_for_good() -> None:
     """Without rules nothing changes between jobs, so no second copy of the weights is kept."""
     assert to_load(Choice()) is None
     assert to_load(Choice(default="/a/all")) == "/a/all"
-    assert Choice(default="/a/all").made(lambda _: None) is None
+    assert Choice(default="/a/all").by_job is None
     assert to_load(Choice(RULES[:1], "/a/all")) == {"/a/north-ct": "/a/north-ct", "/a/all": "/a/all"}
 
 
 def test_a_rule_alone_still_leaves_the_bare_checkpoint_for_others() -> None:
     """With one rule and no default, other jobs are written without an adapter."""
-    used: list[str | None] = []
-    adapt = Choice(RULES[2:]).made(used.append)
-    assert adapt is not None
-    adapt(claimed("NORTH", "MR"))
-    adapt(claimed("NORTH", "CT"))
-    assert used == ["/a/mr", None]
+    wanted = Choice(RULES[2:]).by_job
+    assert wanted is not None
+    assert [wanted(claimed("NORTH", "MR")), wanted(claimed("NORTH", "CT"))] == ["/a/mr", None]
 
 
 def test_rules_are_read_from_the_file(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a worker does with jobs, on the fakes of database, images and model."""
 
-import threading
-from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -10,78 +10,16 @@ import pytest
 from inlay_core.application import drafting, switching
 from inlay_core.application.ports import GenerationPolicy, ImageRef, Site
 from inlay_core.domain.errors import Unavailable
-from inlay_core.domain.infill import Gap, InfillRequest, InfillSection, LockRef
-from inlay_core.domain.job import Job, JobState
+from inlay_core.domain.job import JobState
 from inlay_core.domain.lifecycle import Status
-from inlay_core.domain.report import Report
-from inlay_testkit.core import ADMIN, RADIOLOGIST, WORKER, Ward
+from inlay_testkit.core import ADMIN, RADIOLOGIST, WORKER
 from inlay_testkit.dicom import radiograph
 from inlay_testkit.engine import FakeModel
-from inlay_testkit.images import MemoryImages
-from inlay_testkit.memory import Memory
+from inlay_testkit.hospital import PIXELS, Hospital, raise_in_first_call, raising, ticking
 from inlay_worker.generation import Generation
-from inlay_worker.images import Studies
-from inlay_worker.work import MOST_FAULTS_IN_A_ROW, Worker, WorkerSuspect
+from inlay_worker.work import MOST_FAULTS_IN_A_ROW, WorkerSuspect
 
-PIXELS = np.arange(64, dtype=np.uint8).reshape(8, 8)
-PATIENT = {"PatientName": "Planted^Patricia", "PatientID": "MRN-PLANTED-77"}
 REASON = "planted reason: fell off her horse"
-
-
-class Hospital:
-    """A ward with images and one worker."""
-
-    def __init__(self, model: FakeModel | None = None, site: Site | None = None) -> None:
-        self.memory = Memory()
-        self.site = site or Site()
-        self.ward = Ward(self.memory(), site=self.site)
-        self.images = MemoryImages()
-        self.model = model or FakeModel()
-        self.canvases: list[tuple[str, int, int, str]] = []
-        self.worker = self.new_worker(self.model)
-
-    def new_worker(self, model: FakeModel) -> Worker:
-        """Another worker on the same database."""
-        return Worker(
-            uow=self.memory,
-            reader=self.memory,
-            clock=self.ward.clock,
-            new_id=self.ward.new_id,
-            site=self.site,
-            progress=self,  # type: ignore[arg-type]  # a worker only publishes
-            studies=Studies(self.images),
-            generation=Generation(model, steps=16),
-        )
-
-    def publish(self, job_id: str, step: int, steps: int, text: str, _accepted: Any = ()) -> None:
-        """The progress port, kept."""
-        self.canvases.append((job_id, step, steps, text))
-
-    def order(self, number: str = "1", *, image: bool = True, **changes: Any) -> Report:
-        """An order, with its image unless it has not arrived."""
-        if image:
-            self.arrive(number)
-        return self.ward.order(number, **changes)
-
-    def arrive(self, number: str = "1", **tags: Any) -> None:
-        """The image of an order arrives."""
-        identity = {"StudyInstanceUID": f"1.2.826.0.1.{number}", "AccessionNumber": f"A{number}"} | PATIENT
-        self.images.put(radiograph(PIXELS, **(identity | tags)))
-
-    def jobs(self, report: Report) -> list[Job]:
-        """The jobs of a report, the draft first."""
-        with self.memory() as uow:
-            return sorted(uow.jobs.of_report(report.id), key=lambda job: job.kind)
-
-    def infill(self, report: Report, **changes: Any) -> Job:
-        """A clinician keeps the first sentence of the findings and asks for another one after it."""
-        first = next(section for section in report.sections if section.name == "findings").fragments[0]
-        request = InfillRequest(
-            (InfillSection("findings", (LockRef(first.id), Gap(max_tokens=20, hint="pleura"))),), **changes
-        )
-        return drafting.request_infill(
-            *self.ward.trio, RADIOLOGIST, report.id, expected_version=report.version, request=request, site=self.site
-        )
 
 
 # ── drafts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -105,11 +43,27 @@ def test_order_with_image_becomes_a_draft() -> None:
     assert job.run_record["notes"] == []
 
 
+def test_study_time_of_the_image_is_kept_with_the_order() -> None:
+    """What the image says of its study's time is known of the order from the draft on, and stands in the trail once."""
+    hospital = Hospital()
+    hospital.arrive(StudyDate="20260301", StudyTime="0930")
+    report = hospital.order(image=False)
+    assert hospital.worker.work_off() == 1
+    with hospital.memory() as uow:
+        order = uow.orders.get(report.order_id)
+    assert order is not None
+    assert order.studied_at == datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+    hospital.infill(hospital.ward.report(report.id))
+    assert hospital.worker.work_off() == 1
+    assert hospital.ward.tags(report.id).count("worker:order:studied") == 1
+
+
 def test_worker_goes_on_until_there_is_nothing_to_do() -> None:
     """One wake-up is enough for all queued jobs; the most urgent one comes first."""
     from inlay_core.domain.order import Priority
 
     hospital = Hospital()
+    hospital.worker.stream = nullcontext
     routine = hospital.order("1")
     stat = hospital.order("2", priority=Priority.STAT)
     assert hospital.worker.work_off() == 2
@@ -132,6 +86,8 @@ def test_model_sees_the_frontal_picture_in_eight_bits() -> None:
 def test_every_step_is_published() -> None:
     """Each denoising step's canvas goes out under the job's id."""
     hospital = Hospital(FakeModel(steps=3))
+    # A listener that is told beside the work may miss canvases (test_worker_together): this one is told in its course.
+    hospital.worker.stream = nullcontext
     report = hospital.order()
     hospital.worker.work_off()
     (job,) = hospital.jobs(report)
@@ -497,35 +453,3 @@ def test_database_that_is_away_leaves_the_worker_alive() -> None:
 
 def _trio(hospital: Hospital) -> tuple[Any, Any, Any]:
     return hospital.memory(), hospital.ward.clock, hospital.ward.new_id
-
-
-def ticking(seconds: float) -> Callable[[], float]:
-    """A timer that goes on by so much whenever it is read."""
-    lock, now = threading.Lock(), [0.0]
-
-    def read() -> float:
-        with lock:
-            now[0] += seconds
-            return now[0]
-
-    return read
-
-
-def raising(error: Exception) -> Callable[[int], None]:
-    """A model that fails at every step."""
-
-    def step(_: int) -> None:
-        raise error
-
-    return step
-
-
-def raise_in_first_call(error: Exception) -> Callable[[int], None]:
-    """A model that fails once."""
-    left = [error]
-
-    def step(_: int) -> None:
-        if left:
-            raise left.pop()
-
-    return step

@@ -65,7 +65,7 @@ def diagnostic_report(site: FhirSite, row: ReportRow, jobs: Iterable[Job]) -> Js
     signer = report.signature if report.is_signed else None
     accession = identifier(site, "ACSN", order.accession_number, order.accession_assigner)
     impression = report.section("impression")
-    studied_at = report.studied_at or order.scheduled_at
+    studied_at = order.studied_at or order.scheduled_at
     signers = [person(signer.signer_id, signer.signer_name)] if signer else None
     resource = filled(
         resourceType="DiagnosticReport",

@@ -22,7 +22,7 @@ _BEFORE_IMAGES: Final = frozenset({Status.REGISTERED, Status.FAILED, Status.CANC
 def imaging_study(site: FhirSite, uid: str, rows: Sequence[ReportRow]) -> Json:
     """The study `uid`; `rows` are the reports on it with their orders, at least one."""
     first = rows[0].order
-    started = next((row.report.studied_at for row in rows if row.report.studied_at), first.scheduled_at)
+    started = next((row.order.studied_at for row in rows if row.order.studied_at), first.scheduled_at)
     accessions = {
         (order.accession_assigner, order.accession_number): identifier(
             site, "ACSN", order.accession_number, order.accession_assigner

@@ -21,9 +21,14 @@ def patient_resource(site: FhirSite, patient: Patient) -> Json:
             versionId=str(patient.version), lastUpdated=instant(patient.updated_at) if patient.updated_at else None
         ),
         identifier=[record_number] if record_number else None,
+        # A record that was merged away points to the one that took its place.
+        active=False if patient.merged_into else None,
         name=[_name(patient.name)] if patient.name and _name(patient.name) else None,
         gender=patient.sex if patient.sex in ("male", "female", "other", "unknown") else None,
         birthDate=patient.birth_date.isoformat() if patient.birth_date else None,
+        link=[{"other": {"reference": f"Patient/{patient.merged_into}"}, "type": "replaced-by"}]
+        if patient.merged_into
+        else None,
     )
 
 

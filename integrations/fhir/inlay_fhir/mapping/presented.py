@@ -51,7 +51,7 @@ def _facts(site: FhirSite, row: ReportRow) -> Facts:
     report, order = row.report, row.order
     patient, signature = order.patient, report.signature if report.is_signed else None
     born = patient.birth_date.isoformat() if patient.birth_date else ""
-    studied = report.studied_at or order.scheduled_at
+    studied = order.studied_at or order.scheduled_at
     facts = (
         ("Patient", f"{patient.name.text}, {patient.identifier}" if patient.name else patient.identifier),
         ("Born", born),

@@ -19,6 +19,7 @@ from inlay_fhir.site import FhirSite
 _STATUSES: Final[Mapping[OrderStatus, str]] = MappingProxyType(
     {
         OrderStatus.SCHEDULED: "active",
+        OrderStatus.ON_HOLD: "on-hold",
         OrderStatus.IN_PROGRESS: "active",
         OrderStatus.COMPLETED: "completed",
         OrderStatus.CANCELLED: "revoked",

@@ -112,18 +112,33 @@ def _redis(url: str) -> str:
 def _images(settings: "Settings") -> str:
     if not settings.images.is_dir():
         raise Unreachable(f"{settings.images} is no folder; create it, or set INLAY_IMAGES_FOLDER")
-    return f"watched folder {settings.images}"
+    from inlay_core.domain.errors import Invalid
+    from inlay_gateway.dicom import site_of, store_of
+
+    try:
+        aside = store_of(settings, site_of(settings)).conflicting()
+    except Invalid as error:
+        raise Unreachable(str(error)) from error
+    note = f"; {aside} received images contradict one of the same UID and were set aside" if aside else ""
+    return f"watched folder {settings.images}{note}"
 
 
 def _results(settings: "Settings") -> str:
-    target = settings.oru_address
-    if target is None:
-        return "no results are sent (INLAY_ORU_TARGET is empty)"
+    from inlay_core.domain.errors import Invalid
+    from inlay_core.targets import result_targets
+
     try:
-        socket.create_connection(target, timeout=REACH_SECONDS).close()
-    except OSError as error:
-        raise Unreachable(f"{target[0]}:{target[1]} does not answer ({type(error).__name__})") from error
-    return f"{target[0]}:{target[1]} answers"
+        targets = result_targets(settings)
+    except Invalid as error:
+        raise Unreachable(str(error)) from error
+    if not targets:
+        return "no results are sent (INLAY_ORU_TARGET and INLAY_HL7_TARGETS are empty)"
+    for target in targets:
+        try:
+            socket.create_connection((target.host, target.port), timeout=REACH_SECONDS).close()
+        except OSError as error:
+            raise Unreachable(f"{target.host}:{target.port} does not answer ({type(error).__name__})") from error
+    return ", ".join(f"{target.host}:{target.port} answers" for target in targets)
 
 
 def _listening(host: str, port: int) -> str:
@@ -142,6 +157,10 @@ def _mllp(settings: "Settings") -> str:
     return _listening(settings.mllp_host, settings.mllp_port)
 
 
+def _dicom(settings: "Settings") -> str:
+    return _listening(settings.dicom_host, settings.dicom_port)
+
+
 PROBES: dict[str, Probe] = {
     "database": _database,
     "broker": _broker,
@@ -150,4 +169,5 @@ PROBES: dict[str, Probe] = {
     "results": _results,
     "http": _http,
     "mllp": _mllp,
+    "dicom": _dicom,
 }

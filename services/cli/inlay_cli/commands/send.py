@@ -3,13 +3,20 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inlay_cli.parsing import CommandError, address, command_parser
+
+if TYPE_CHECKING:
+    import ssl
+
+    from inlay_hl7.client import MllpClient
 
 EXAMPLES = """
 inlay send order.hl7                        to the listener of this machine, 127.0.0.1:2575
 inlay send order.hl7 --to ris.example:2575  elsewhere
 inlay send - < order.hl7                    from standard input
+inlay send order.hl7 --tls-ca ca.pem --tls-certificate ris.pem   to a listener with mutual authentication
 """
 
 
@@ -19,11 +26,34 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("file", help="the message, segments ended by CR, LF or both; - is standard input")
     parser.add_argument("--to", type=address, metavar="HOST:PORT", help="where to (default: INLAY_MLLP_HOST and _PORT)")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="for the answer (default: 10)")
+    parser.add_argument("--tls-ca", metavar="FILE", help="speak TLS, and trust these authorities")
+    parser.add_argument("--tls-certificate", metavar="FILE", help="show this certificate (key in the same PEM file)")
+    parser.add_argument("--tls-name", default="", metavar="NAME", help="the name in the listener's certificate")
     options = parser.parse_args(arguments)
     host, port = options.to or _own_listener()
-    message = with_segment_ends(_read(options.file))
+    message = with_segment_ends(read_message(options.file))
 
-    return _tell(host, port, message, options.timeout)
+    from inlay_hl7.client import MllpClient
+
+    tls = _tls(options.tls_ca, options.tls_certificate)
+    with MllpClient(host, port, timeout=options.timeout, tls=tls, server_name=options.tls_name) as client:
+        return _tell(client, message, f"{host}:{port}")
+
+
+def _tls(ca: str | None, certificate: str | None) -> "ssl.SSLContext | None":
+    from inlay_core.domain.errors import Invalid
+    from inlay_core.targets import TlsFiles
+    from inlay_gateway.tls import client_context
+
+    if ca is None:
+        if certificate is not None:
+            raise CommandError("--tls-certificate needs --tls-ca", status=2)
+        return None
+    own = Path(certificate) if certificate else None
+    try:
+        return client_context(TlsFiles(Path(ca), own, own))
+    except Invalid as error:
+        raise CommandError("a file for TLS cannot be read") from error
 
 
 def with_segment_ends(message: bytes) -> bytes:
@@ -40,23 +70,23 @@ def _own_listener() -> tuple[str, int]:
     return settings.mllp_host, settings.mllp_port
 
 
-def _read(name: str) -> bytes:
+def read_message(name: str) -> bytes:
+    """The bytes of a file, or of standard input for `-`."""
     try:
         return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
         raise CommandError(f"{name}: {error.strerror}") from error
 
 
-def _tell(host: str, port: int, message: bytes, timeout: float) -> int:
-    from inlay_hl7.client import MllpClient, NoAnswer
+def _tell(client: "MllpClient", message: bytes, address: str) -> int:
+    from inlay_hl7.client import NoAnswer
 
     try:
-        with MllpClient(host, port, timeout=timeout) as client:
-            answer = client.send(message)
+        answer = client.send(message)
     except ValueError as error:
         raise CommandError(f"the message cannot be sent: {error}") from error
     except NoAnswer as error:
-        raise CommandError(f"no answer from {host}:{port} ({error.code})") from error
+        raise CommandError(f"no answer from {address} ({error.code})") from error
     condition = "" if answer.condition is None else f", condition {answer.condition} (HL7 table 0357)"
     print(f"{answer.code} for control id {answer.control_id}{condition}")
     return 0 if answer.positive else 1

@@ -56,6 +56,7 @@ def _require_ports(settings: "Settings", names: Sequence[str]) -> None:
         require_free(settings.http_host, settings.http_port, "INLAY_HTTP_PORT")
     if "listen" in names:
         require_free(settings.mllp_host, settings.mllp_port, "INLAY_MLLP_PORT")
+        require_free(settings.dicom_host, settings.dicom_port, "INLAY_DICOM_PORT")
 
 
 def _prepare(settings: "Settings") -> None:
@@ -72,5 +73,6 @@ def _announce(settings: "Settings", names: Sequence[str]) -> None:
         say(f"page, FHIR and API at http://{settings.http_host}:{settings.http_port}")
     if "listen" in names:
         say(f"HL7 v2 orders over MLLP at {settings.mllp_host}:{settings.mllp_port}")
+        say(f"DICOM images at {settings.dicom_host}:{settings.dicom_port}")
     say(f"images are taken from {settings.images}; data is kept in {settings.home}")
     say("Ctrl-C stops everything")

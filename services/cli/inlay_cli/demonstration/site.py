@@ -79,6 +79,7 @@ def plan(home: Path, oru_port: int, preferred: Sequence[tuple[str, int]]) -> Sit
         "INLAY_HTTP_PORT": str(web[1]),
         "INLAY_MLLP_HOST": mllp[0],
         "INLAY_MLLP_PORT": str(mllp[1]),
+        "INLAY_DICOM_PORT": str(_free_port()),
         "INLAY_IMAGES_FOLDER": str(home / "images"),
         "INLAY_ORU_TARGET": f"127.0.0.1:{oru_port}",
     }

@@ -76,9 +76,19 @@ def claim_next(
 
 
 @retried
-def start_generation(uow: UnitOfWork, clock: Clock, new_id: NewId, actor: Actor, job_id: str, *, fence: int) -> Job:
+def start_generation(
+    uow: UnitOfWork,
+    clock: Clock,
+    new_id: NewId,
+    actor: Actor,
+    job_id: str,
+    *,
+    fence: int,
+    studied_at: datetime | None = None,
+) -> Job:
     """The images are here: the report is being drafted from now on, and the result applies to this version.
 
+    `studied_at` is when the study was made, as its images say; it is kept with the order.
     Return the job; its state tells whether to go on (`running`) or to stop. Raises Stale when the fence moved.
     """
     require(actor, Permission.GENERATE)
@@ -91,6 +101,7 @@ def start_generation(uow: UnitOfWork, clock: Clock, new_id: NewId, actor: Actor,
             uow.commit()
             return ended
         job = replace(job, started_at=job.started_at or act.now)
+        _keep_study_time(act, report, studied_at)
         if report.status is Status.REGISTERED:
             started = report.start(actor, act.now)
             uow.reports.save(started)
@@ -439,7 +450,7 @@ def _with_result(act: Act, job: Job, before: Report, generated: Generated) -> tu
         order = load_order(act.uow, before.order_id)
         indication = imported_indication(order.reason, act.new_id)
         sections = draft_sections(generated.texts, act.new_id, job.id, indication)
-        return before.take_draft(sections, job.id, act.actor, act.now, generated.studied_at), ()
+        return before.take_draft(sections, job.id, act.actor, act.now), ()
     spliced = splice(
         InfillRequest.from_json(job.request),
         before.sections,
@@ -495,6 +506,15 @@ def _fail_report(act: Act, job: Job, report: Report, reason: Reason, tag: Tag) -
 def _save(act: Act, job: Job, tag: Tag, detail: dict[str, Detail] | None = None) -> None:
     act.uow.jobs.save(job, fence=job.fence)
     act.record(tag, job, detail=detail)
+
+
+def _keep_study_time(act: Act, report: Report, studied_at: datetime | None) -> None:
+    order = load_order(act.uow, report.order_id)
+    if studied_at is None or order.studied_at == studied_at:
+        return
+    changed = replace(order, studied_at=studied_at, version=order.version + 1, updated_at=act.now)
+    act.uow.orders.save(changed)
+    act.record(Tag.WORKER_ORDER_STUDIED, changed, report_id=report.id)
 
 
 def _wanted(uow: UnitOfWork, report: Report) -> ImageWanted:

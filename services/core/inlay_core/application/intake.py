@@ -8,29 +8,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime
-from typing import Final, TypeVar
+from dataclasses import fields, is_dataclass, replace
+from typing import Final
 
+from inlay_core.application.patients import OUTDATED, merge_patients, patient_after, update_patient, value
 from inlay_core.application.ports import (
     DEFAULT_SITE,
-    DELETE,
     Acknowledge,
     Action,
-    Deleted,
+    Command,
     Envelope,
     Interpret,
     MessageOutcome,
     OrderCommand,
     OrderCondition,
-    PatientFields,
+    PatientMerge,
+    PatientUpdate,
     Placed,
+    PriorCommand,
     Received,
     Site,
     StoredMessage,
     UnitOfWork,
     Verdict,
 )
+from inlay_core.application.priors import store_prior
 from inlay_core.application.publishing import publish_report, wake_workers
 from inlay_core.application.transaction import Act, load_order, retried
 from inlay_core.domain.audit import Detail, Kind, Tag
@@ -43,15 +45,20 @@ from inlay_core.domain.patient import Patient
 from inlay_core.domain.report import Report
 from inlay_core.domain.text import refuse_unstorable
 
-T = TypeVar("T")
-
 # These say that nothing could be stored now; the sender must hear that, and no refusal may be kept for them.
 _NOT_KEPT: Final = frozenset({Category.UNAVAILABLE, Category.FAULT})
 # The same bytes can only fail again in these ways; every other refusal depends on what else is on disk.
 _LASTING: Final = frozenset({Category.INVALID})
 
-_ORDER_CANCELLED: Final = Reason("order-cancelled", "The order was cancelled.")
-_ORDER_DISCONTINUED: Final = Reason("order-discontinued", "The order was discontinued.")
+# How an order ended -> its event, and why its report and jobs end with it.
+_CLOSINGS: Final = {
+    OrderStatus.CANCELLED: (Tag.INTAKE_ORDER_CANCELLED, Reason("order-cancelled", "The order was cancelled.")),
+    OrderStatus.DISCONTINUED: (
+        Tag.INTAKE_ORDER_DISCONTINUED,
+        Reason("order-discontinued", "The order was discontinued."),
+    ),
+    OrderStatus.REPLACED: (Tag.INTAKE_ORDER_REPLACED, Reason("order-replaced", "Another order took its place.")),
+}
 
 
 def receive_message(
@@ -89,7 +96,7 @@ def place_orders(
 ) -> tuple[str, ...]:
     """Do what the commands order, without a message (intake by FHIR); return the ids of the orders."""
     with uow:
-        order_ids, _ = _apply_all(Act(uow, clock(), new_id, actor, site), commands)
+        order_ids, _ = apply_all(Act(uow, clock(), new_id, actor, site), commands)
         uow.commit()
         return order_ids
 
@@ -127,6 +134,7 @@ def place_order(
             _check_joins(known, command, joins=joins)
             command = replace(command, patient=None)
         order_id, _ = _apply(act, command)
+        assert order_id is not None
         placed = Placed(load_order(uow, order_id), created=True)
         uow.commit()
         return placed
@@ -183,14 +191,13 @@ def _receive(
     return _refuse(Act(uow, clock(), new_id, actor, site), envelope, error, acknowledge)
 
 
-def _accept(act: Act, envelope: Envelope, commands: Sequence[OrderCommand], acknowledge: Acknowledge) -> Received:
+def _accept(act: Act, envelope: Envelope, commands: Sequence[Command], acknowledge: Acknowledge) -> Received:
     with act.uow as uow:
-        known = _stored(uow, envelope)
+        known, flags = _stored(uow, envelope)
         if known is not None and _stands(known):
             return _repeated(known)
-        flags = _flags(uow, envelope, known)
-        order_ids, outdated = _apply_all(act, commands)
-        flags += ("outdated",) if outdated else ()
+        order_ids, said = apply_all(act, commands)
+        flags += said
         message_id = known.id if known else act.new_id()
         message = StoredMessage(
             id=message_id,
@@ -211,10 +218,9 @@ def _accept(act: Act, envelope: Envelope, commands: Sequence[OrderCommand], ackn
 
 def _refuse(act: Act, envelope: Envelope, error: DomainError, acknowledge: Acknowledge) -> Received:
     with act.uow as uow:
-        known = _stored(uow, envelope)
+        known, flags = _stored(uow, envelope)
         if known is not None and _stands(known):
             return _repeated(known)
-        flags = _flags(uow, envelope, known)
         message_id = known.id if known else act.new_id()
         message = StoredMessage(
             id=message_id,
@@ -240,10 +246,13 @@ def digest(envelope: Envelope) -> str:
     return hashlib.sha256(envelope.raw).hexdigest()
 
 
-def _stored(uow: UnitOfWork, envelope: Envelope) -> StoredMessage | None:
-    return uow.messages.find(
-        envelope.sending_application, envelope.sending_facility, envelope.control_id, digest(envelope)
-    )
+def _stored(uow: UnitOfWork, envelope: Envelope) -> tuple[StoredMessage | None, tuple[str, ...]]:
+    """The message as it is stored already; else the flag that its control id was used before for other bytes."""
+    key = (envelope.sending_application, envelope.sending_facility, envelope.control_id)
+    digests, own = uow.messages.digests(*key), digest(envelope)
+    if own in digests:
+        return uow.messages.find(*key, own), ()
+    return None, ("control-id-reused",) if digests and envelope.control_id else ()
 
 
 def _stands(message: StoredMessage) -> bool:
@@ -256,13 +265,6 @@ def _repeated(message: StoredMessage) -> Received:
     return Received(message.ack, accepted, repeated=True, message_id=message.id, order_ids=message.order_ids)
 
 
-def _flags(uow: UnitOfWork, envelope: Envelope, known: StoredMessage | None) -> tuple[str, ...]:
-    if known is not None or not envelope.control_id:
-        return ()
-    reused = uow.messages.has_control_id(envelope.sending_application, envelope.sending_facility, envelope.control_id)
-    return ("control-id-reused",) if reused else ()
-
-
 def _keep(uow: UnitOfWork, message: StoredMessage, known: StoredMessage | None) -> None:
     if known is None:
         uow.messages.add(message)
@@ -273,24 +275,43 @@ def _keep(uow: UnitOfWork, message: StoredMessage, known: StoredMessage | None) 
 # ---------------------------------------------------------------------------------------------- orders
 
 
-def _apply_all(act: Act, commands: Sequence[OrderCommand]) -> tuple[tuple[str, ...], bool]:
+def apply_all(act: Act, commands: Sequence[Command]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Do what the commands ask for; return the ids of the orders and the flags of what changed nothing."""
     require(act.actor, Permission.PLACE_ORDERS)
-    results = [_apply(act, command) for command in commands]
-    order_ids = tuple(dict.fromkeys(order_id for order_id, _ in results))
-    return order_ids, any(outdated for _, outdated in results)
+    order_ids: dict[str, None] = {}
+    flags: dict[str, None] = {}
+    for command in commands:
+        order_id, flag = _apply(act, command)
+        if order_id is not None:
+            order_ids[order_id] = None
+        if flag is not None:
+            flags[flag] = None
+    return tuple(order_ids), tuple(flags)
 
 
-def _apply(act: Act, command: OrderCommand) -> tuple[str, bool]:
-    """Do one command; return the order's id and whether the message was too old to change anything."""
-    _check_texts(command)
+def _apply(act: Act, command: Command) -> tuple[str | None, str | None]:
+    _check_texts(command, command.place)
+    match command:
+        case OrderCommand():
+            return _apply_order(act, command)
+        case PatientUpdate():
+            return None, update_patient(act, command)
+        case PatientMerge():
+            return None, merge_patients(act, command)
+        case PriorCommand():
+            return None, store_prior(act, command)
+
+
+def _apply_order(act: Act, command: OrderCommand) -> tuple[str, str | None]:
+    """Do one command; return the order's id and the flag of a message that is too old to change anything."""
     order = _find(act.uow, command)
     if order is None:
         if command.action is not Action.NEW:
             raise NotFound("unknown-order", "No such order is known.", command.place)
-        return _create(act, command), False
+        return _create(act, command), None
     if order.is_older(command.message_time):
         act.record(Tag.INTAKE_ORDER_OUTDATED, order)
-        return order.id, True
+        return order.id, OUTDATED
     closing = _closing(command)
     if order.status.is_closed and closing is None:
         raise Conflict("order-closed", "The order is cancelled, discontinued or replaced.", command.place)
@@ -298,12 +319,16 @@ def _apply(act: Act, command: OrderCommand) -> tuple[str, bool]:
         _change(act, order, command)
     elif not order.status.is_closed:
         _close(act, order, command, closing)
-    return order.id, False
+    return order.id, None
 
 
 def _closing(command: OrderCommand) -> OrderStatus | None:
     """The closed status that the command asks for, by its action or by its status."""
-    by_action = {Action.CANCEL: OrderStatus.CANCELLED, Action.DISCONTINUE: OrderStatus.DISCONTINUED}
+    by_action = {
+        Action.CANCEL: OrderStatus.CANCELLED,
+        Action.DISCONTINUE: OrderStatus.DISCONTINUED,
+        Action.REPLACE: OrderStatus.REPLACED,
+    }
     status = by_action.get(command.action, command.order_status)
     return status if status is not None and status.is_closed else None
 
@@ -331,7 +356,7 @@ def _create(act: Act, command: OrderCommand) -> str:
         raise Invalid("patient-missing", "An order needs its patient.", command.place)
     if _closing(command) is not None:
         raise Invalid("closed-new-order", "A new order cannot be closed already.", command.place)
-    patient = _patient(act, command.patient, command.message_time)
+    patient = patient_after(act, command.patient, command.message_time)
     blank = Order(
         act.new_id(), command.assigner, patient, accession_assigner=command.accession_assigner, created_at=act.now
     )
@@ -360,7 +385,7 @@ def _check_room(act: Act, priority: Priority) -> None:
 def _change(act: Act, order: Order, command: OrderCommand) -> Order:
     patient = order.patient
     if command.patient is not None:
-        patient = _patient(act, command.patient, command.message_time)
+        patient = patient_after(act, command.patient, command.message_time)
     changed = replace(_merged(order, command, patient), version=order.version + 1, updated_at=act.now)
     report = act.uow.reports.by_order(order.id)
     act.uow.orders.save(changed)
@@ -394,9 +419,7 @@ def _close(
     closed = replace(order, status=status, message_time=message_time, version=order.version + 1, updated_at=act.now)
     report = act.uow.reports.by_order(order.id)
     act.uow.orders.save(closed)
-    discontinued = status is OrderStatus.DISCONTINUED
-    tag = Tag.INTAKE_ORDER_DISCONTINUED if discontinued else Tag.INTAKE_ORDER_CANCELLED
-    reason = _ORDER_DISCONTINUED if discontinued else _ORDER_CANCELLED
+    tag, reason = _CLOSINGS[status]
     signed = report is not None and report.is_signed
     report_id = report.id if report else None
     act.record(tag, closed, report_id=report_id, detail={"report_signed": signed})
@@ -426,72 +449,40 @@ def cancel_jobs(act: Act, report_id: str, reason: Reason, tag: Tag) -> None:
 def _merged(order: Order, command: OrderCommand, patient: Patient) -> Order:
     """The order with what the command says: None leaves a value, DELETE deletes it."""
     procedure = Procedure(
-        _value(order.procedure.code, command.procedure_code),
-        _value(order.procedure.system, command.procedure_system),
-        _value(order.procedure.text, command.procedure_text),
+        value(order.procedure.code, command.procedure_code),
+        value(order.procedure.system, command.procedure_system),
+        value(order.procedure.text, command.procedure_text),
     )
-    accession = _value(order.accession_number, command.accession_number)
+    accession = value(order.accession_number, command.accession_number)
     told_accession = isinstance(command.accession_number, str)
     return replace(
         order,
         patient=patient,
         placer_number=command.placer_number or order.placer_number,
-        filler_number=_value(order.filler_number, command.filler_number),
+        filler_number=value(order.filler_number, command.filler_number),
         accession_number=accession,
         accession_assigner=command.accession_assigner if told_accession else order.accession_assigner,
-        study_instance_uid=_value(order.study_instance_uid, command.study_instance_uid),
+        study_instance_uid=value(order.study_instance_uid, command.study_instance_uid),
+        requested_procedure_id=value(order.requested_procedure_id, command.requested_procedure_id),
+        steps=order.steps if command.steps is None else command.steps,
         procedure=procedure,
-        modality=_value(order.modality, command.modality),
-        reason=_value(order.reason, command.reason),
-        priority=_value(order.priority, command.priority) or Priority.ROUTINE,
-        ordering_provider=_value(order.ordering_provider, command.ordering_provider),
-        scheduled_at=_value(order.scheduled_at, command.scheduled_at),
+        modality=value(order.modality, command.modality),
+        reason=value(order.reason, command.reason),
+        priority=value(order.priority, command.priority) or Priority.ROUTINE,
+        ordering_provider=value(order.ordering_provider, command.ordering_provider),
+        scheduled_at=value(order.scheduled_at, command.scheduled_at),
         status=command.order_status or order.status,
         message_time=command.message_time or order.message_time,
     )
 
 
-def _value(current: T | None, new: T | Deleted | None) -> T | None:
-    if new is None:
-        return current
-    return None if new is DELETE else new
-
-
-def _patient(
-    act: Act,
-    fields: PatientFields,
-    message_time: datetime | None,
-) -> Patient:
-    """The patient's record after the message, created when it is new and left alone by an older message."""
-    found = act.uow.patients.find(fields.assigner, fields.identifier)
-    if not found:
-        blank = Patient(act.new_id(), fields.assigner, fields.identifier, updated_at=act.now)
-        patient = _named(blank, fields, message_time)
-        act.uow.patients.add(patient)
-        act.record(Tag.INTAKE_PATIENT_CREATED, (Kind.PATIENT, patient.id))
-        return patient
-    known = found[0]
-    if known.is_older(message_time) or _named(known, fields, message_time) == known:
-        return known
-    patient = replace(_named(known, fields, message_time), version=known.version + 1, updated_at=act.now)
-    act.uow.patients.save(patient)
-    act.record(Tag.INTAKE_PATIENT_CHANGED, (Kind.PATIENT, patient.id))
-    return patient
-
-
-def _named(patient: Patient, fields: PatientFields, message_time: datetime | None) -> Patient:
-    return replace(
-        patient,
-        name=_value(patient.name, fields.name),
-        birth_date=_value(patient.birth_date, fields.birth_date),
-        sex=_value(patient.sex, fields.sex),
-        message_time=message_time or patient.message_time,
-    )
-
-
-def _check_texts(command: OrderCommand) -> None:
+def _check_texts(part: object, place: str) -> None:
     """NUL and lone surrogates are refused at every edge, this one included."""
-    for name in command.__slots__:
-        value = getattr(command, name)
-        if isinstance(value, str):
-            refuse_unstorable(value, f"{command.place}.{name}")
+    if isinstance(part, str):
+        refuse_unstorable(part, place)
+    elif isinstance(part, tuple):
+        for item in part:
+            _check_texts(item, place)
+    elif is_dataclass(part) and not isinstance(part, type):
+        for each in fields(part):
+            _check_texts(getattr(part, each.name), f"{place}.{each.name}")

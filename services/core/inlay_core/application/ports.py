@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum, StrEnum
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Literal, Protocol, Self
 
 from inlay_core.domain.audit import AuditEvent, Link, Verification
@@ -19,6 +19,7 @@ from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order, OrderStatus, Priority
 from inlay_core.domain.patient import Patient, PersonName, Provider
+from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
 from inlay_core.domain.report import Report
 from inlay_core.domain.subscription import Subscription
 
@@ -41,6 +42,52 @@ class GenerationPolicy:
         return frozenset(k for k, on in ((JobKind.DRAFT, self.draft), (JobKind.INFILL, self.infill)) if on)
 
 
+class Told(StrEnum):
+    """What a version tells other systems: the words that results are filtered by."""
+
+    DRAFT = "draft"
+    SIGNED = "signed"
+    CORRECTED = "corrected"
+    CANCELLED = "cancelled"
+    WITHDRAWN = "withdrawn"
+
+
+TOLD: Final[Mapping[Status, Told]] = MappingProxyType(
+    {
+        Status.DRAFTED: Told.DRAFT,
+        Status.IN_REVIEW: Told.DRAFT,
+        Status.SIGNED: Told.SIGNED,
+        Status.AMENDED: Told.CORRECTED,
+        Status.CORRECTED: Told.CORRECTED,
+        Status.APPENDED: Told.CORRECTED,
+        Status.CANCELLED: Told.CANCELLED,
+        Status.ENTERED_IN_ERROR: Told.WITHDRAWN,
+    }
+)
+"""What each status tells; of other statuses nobody is told."""
+
+ORU_PREFIX: Final = "oru:"
+"""Destinations of results are `oru` (the one target of the settings) and `oru:NAME` (those of the targets file)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFilter:
+    """Which versions a destination gets. None does not restrict; a site is who assigned the order's numbers (MSH-4)."""
+
+    destination: str
+    statuses: frozenset[Told] | None = None
+    sites: frozenset[str] | None = None
+    modalities: frozenset[str] | None = None
+
+    def takes(self, report: Report, order: Order) -> bool:
+        """Whether this version goes there."""
+        return (
+            (self.statuses is None or TOLD.get(report.status) in self.statuses)
+            and (self.sites is None or bool(self.sites & {order.assigner, order.accession_assigner}))
+            and (self.modalities is None or order.modality in self.modalities)
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """The choices of a site that use cases obey; built from the settings."""
@@ -48,6 +95,8 @@ class Site:
     generation: GenerationPolicy = GenerationPolicy()
     # Destinations that get each publishable version of a report ("oru", later others).
     destinations: tuple[str, ...] = ()
+    # Destinations that get some of them.
+    results: tuple[ResultFilter, ...] = ()
     lease_seconds: float = 60.0
     max_attempts: int = 5
     # Delivery to other systems is tried for about two days with the back-off of publishing.py.
@@ -74,11 +123,12 @@ Deleted = Literal[Delete.DELETE]
 
 
 class Action(StrEnum):
-    """What an order message asks for (ORC-1): NW, CA, DC, XO, SC."""
+    """What an order message asks for (ORC-1): NW, CA, DC, RP, XO, SC."""
 
     NEW = "new"
     CANCEL = "cancel"
     DISCONTINUE = "discontinue"
+    REPLACE = "replace"
     CHANGE = "change"
     STATUS = "status"
 
@@ -108,6 +158,9 @@ class OrderCommand:
     filler_number: str | Deleted | None = None
     accession_number: str | Deleted | None = None
     accession_assigner: str = ""
+    requested_procedure_id: str | Deleted | None = None
+    # Scheduled procedure steps; None leaves them unchanged.
+    steps: tuple[str, ...] | None = None
     study_instance_uid: str | Deleted | None = None
     patient: PatientFields | None = None
     procedure_code: str | Deleted | None = None
@@ -140,6 +193,50 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
+class PatientUpdate:
+    """What is known of a patient has changed (ADT^A08, A31). Patients without an order here are left alone."""
+
+    patient: PatientFields
+    message_time: datetime | None = None
+    place: str = "PID"
+
+
+@dataclass(frozen=True, slots=True)
+class PatientMerge:
+    """Two records are one person (ADT^A40): `patient` stays, the record of `assigner` and `identifier` goes."""
+
+    patient: PatientFields
+    assigner: str
+    identifier: str
+    message_time: datetime | None = None
+    place: str = "MRG"
+
+
+@dataclass(frozen=True, slots=True)
+class PriorCommand:
+    """A report that another system made (ORU^R01); the newest message about a number counts."""
+
+    assigner: str
+    number: str
+    patient: PatientFields
+    status: PriorStatus
+    sections: tuple[PriorSection, ...] = ()
+    accession_number: str | None = None
+    procedure_code: str | None = None
+    procedure_system: str | None = None
+    procedure_text: str | None = None
+    modality: str | None = None
+    performed_at: datetime | None = None
+    reported_at: datetime | None = None
+    message_time: datetime | None = None
+    place: str = "OBR"
+
+
+Command = OrderCommand | PatientUpdate | PatientMerge | PriorCommand
+"""Whatever a message can ask for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """A message as it arrived. `peer` names the channel, not a person; missing header fields are empty strings."""
 
@@ -168,7 +265,7 @@ class Verdict:
         return self.error is None
 
 
-Interpret = Callable[[], Sequence[OrderCommand]]
+Interpret = Callable[[], Sequence[Command]]
 """Parses the message that came in the envelope; raises Invalid, naming segment and field, when it is malformed."""
 
 Acknowledge = Callable[[Verdict], bytes]
@@ -243,8 +340,6 @@ class Generated:
     texts: tuple[tuple[str, str], ...] = ()
     fills: tuple[Fill, ...] = ()
     disputes: tuple[Dispute, ...] = ()
-    # When the images say that the study took place; None where they say nothing.
-    studied_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +465,8 @@ class OutboxItem:
     lease_until: datetime | None = None
     last_error: str | None = None
     delivered_at: datetime | None = None
+    # What the first attempt sent: repetitions send the same bytes.
+    message: bytes | None = None
 
 
 # ---------------------------------------------------------------------------------------------- queries
@@ -460,6 +557,10 @@ class Patients(Protocol):
         """The patients with that identifier, of one assigner or of any."""
         ...
 
+    def merged_into(self, patient_id: str) -> Sequence[Patient]:
+        """The records that this one took the place of."""
+        ...
+
 
 class Orders(Protocol):
     """Orders by identity."""
@@ -494,6 +595,30 @@ class Orders(Protocol):
 
     def with_identifier(self, assigner: str | None, number: str) -> Sequence[Order]:
         """The orders with that placer, filler or accession number, of one assigner or of any."""
+        ...
+
+    def of_patient(self, patient_id: str) -> Sequence[Order]:
+        """The orders of that patient, the oldest first."""
+        ...
+
+
+class Priors(Protocol):
+    """Reports of other systems."""
+
+    def add(self, prior: PriorReport) -> None:
+        """Store a new one (its patient is stored already); Race when the number is taken."""
+        ...
+
+    def save(self, prior: PriorReport) -> None:
+        """Store the next version; Race when `prior.version` is not the stored one plus one."""
+        ...
+
+    def find(self, assigner: str, number: str) -> PriorReport | None:
+        """The report with that number."""
+        ...
+
+    def of_patients(self, patient_ids: Sequence[str], limit: int = 200) -> Sequence[PriorReport]:
+        """The reports of these patient records, the newest study first."""
         ...
 
 
@@ -605,12 +730,24 @@ class Messages(Protocol):
         """The message with that idempotency key."""
         ...
 
-    def has_control_id(self, application: str, facility: str, control_id: str) -> bool:
-        """Whether any message of that sender has that control id."""
+    def digests(self, application: str, facility: str, control_id: str) -> Sequence[str]:
+        """The SHA-256 of each message of that sender that has that control id."""
         ...
 
     def get(self, message_id: str) -> StoredMessage | None:
         """The message with that id."""
+        ...
+
+    def received(
+        self,
+        *,
+        outcome: MessageOutcome | None = None,
+        since: datetime | None = None,
+        application: str | None = None,
+        after: tuple[datetime, str] | None = None,
+        limit: int = 100,
+    ) -> Sequence[StoredMessage]:
+        """Messages in the order of their arrival, after the (received_at, id) of an earlier batch's last one."""
         ...
 
 
@@ -635,6 +772,14 @@ class Outbox(Protocol):
 
     def count(self) -> Mapping[tuple[str, Delivery], int]:
         """How many items there are, by destination and state."""
+        ...
+
+    def in_state(self, state: Delivery, limit: int, offset: int = 0) -> Sequence[OutboxItem]:
+        """Items for other systems (not wake-ups) in a state, the oldest first."""
+        ...
+
+    def after(self, item: OutboxItem) -> Sequence[OutboxItem]:
+        """Later items of the same destination and key, the oldest first."""
         ...
 
 
@@ -760,6 +905,11 @@ class UnitOfWork(Protocol):
     @property
     def orders(self) -> Orders:
         """Orders."""
+        ...
+
+    @property
+    def priors(self) -> Priors:
+        """Reports of other systems."""
         ...
 
     @property

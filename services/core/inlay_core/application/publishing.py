@@ -10,7 +10,7 @@ from typing import Final
 from inlay_core.application.ports import DEFAULT_SITE, Delivery, Destination, OutboxItem, Site, UnitOfWork
 from inlay_core.application.transaction import Act, retried
 from inlay_core.domain.audit import Detail, Kind, Tag
-from inlay_core.domain.errors import NotFound
+from inlay_core.domain.errors import Conflict, NotFound
 from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.lifecycle import Event
@@ -48,10 +48,11 @@ def publish_report(act: Act, report: Report) -> None:
     """Have the relay send this version to every destination and tell subscribers, if others rely on its event."""
     if report.event not in PUBLISHED_EVENTS:
         return
-    told = [(destination, report.id) for destination in act.site.destinations]
-    told += [
-        (Destination.SUBSCRIPTION, s.id) for s in act.uow.subscriptions.active() if s.wants(report.status, act.now)
-    ]
+    order = act.uow.orders.get(report.order_id) if act.site.results else None
+    filtered = [each.destination for each in act.site.results if order is not None and each.takes(report, order)]
+    told = [(destination, report.id) for destination in (*act.site.destinations, *filtered)]
+    subscribers = (each for each in act.uow.subscriptions.active() if each.wants(report.status, act.now))
+    told += [(Destination.SUBSCRIPTION, each.id) for each in subscribers]
     for destination, key in told:
         item_id = act.new_id()
         payload = {"report_id": report.id, "version": report.version, "status": str(report.status)}
@@ -78,7 +79,9 @@ def delivered(uow: UnitOfWork, clock: Clock, new_id: NewId, actor: Actor, item_i
         item, now = _load(uow, item_id), clock()
         if item.state is Delivery.DELIVERED:
             return
-        uow.outbox.save(replace(item, state=Delivery.DELIVERED, delivered_at=now, lease_until=None, last_error=None))
+        # The bytes that were sent have done their duty; the report and the trail say what they said.
+        done = replace(item, delivered_at=now, lease_until=None, last_error=None, message=None)
+        uow.outbox.save(replace(done, state=Delivery.DELIVERED))
         if item.destination != Destination.CELERY:
             _record_delivery(Act(uow, now, new_id, actor), item, Tag.RELAY_REPORT_SENT)
         else:
@@ -116,6 +119,45 @@ def undelivered(
             _record_delivery(Act(uow, now, new_id, actor), after, Tag.RELAY_REPORT_UNDELIVERABLE)
         uow.commit()
         return after
+
+
+def remember_message(uow: UnitOfWork, item_id: str, message: bytes) -> bytes:
+    """Keep what the first attempt sends and return it; a later attempt gets what was kept."""
+    with uow:
+        item = _load(uow, item_id)
+        if item.message is None:
+            uow.outbox.save(replace(item, message=message))
+            uow.commit()
+            return message
+        return item.message
+
+
+def parked_deliveries(uow: UnitOfWork, actor: Actor, *, limit: int = 200, offset: int = 0) -> Sequence[OutboxItem]:
+    """What could not be delivered and is not tried any more, the oldest first."""
+    require(actor, Permission.MANAGE_DELIVERIES)
+    with uow:
+        return uow.outbox.in_state(Delivery.DEAD, limit, offset)
+
+
+@retried
+def resend(uow: UnitOfWork, clock: Clock, new_id: NewId, actor: Actor, item_id: str) -> OutboxItem:
+    """Try a parked delivery again, under its control id.
+
+    The message is built anew: what made the receiver refuse it may have been mended. Raises Conflict for an item that
+    is not parked, and where a later version of the report has been delivered, which the older one would overwrite.
+    """
+    require(actor, Permission.MANAGE_DELIVERIES)
+    with uow:
+        item, now = _load(uow, item_id), clock()
+        if item.state is not Delivery.DEAD or item.destination == Destination.CELERY:
+            raise Conflict("not-parked", "Only what was parked can be sent again.", "outbox.state")
+        if any(later.state is Delivery.DELIVERED for later in uow.outbox.after(item)):
+            raise Conflict("superseded", "A later version has been delivered already.", "outbox.key")
+        again = replace(item, state=Delivery.PENDING, attempts=0, next_attempt_at=now, lease_until=None, message=None)
+        uow.outbox.save(again)
+        _record_delivery(Act(uow, now, new_id, actor), again, Tag.ADMIN_REPORT_RESENT)
+        uow.commit()
+        return again
 
 
 def pause(attempts: int, longest: timedelta = _LONGEST_PAUSE) -> timedelta:

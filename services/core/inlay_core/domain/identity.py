@@ -44,6 +44,8 @@ class Permission(StrEnum):
     SWITCH_GENERATION = "switch-generation"
     GENERATE = "generate"
     DELIVER = "deliver"
+    MANAGE_DELIVERIES = "manage-deliveries"
+    REPLAY_MESSAGES = "replay-messages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ PERMISSIONS: Final[Mapping[Permission, frozenset[Role]]] = MappingProxyType(
         Permission.SWITCH_GENERATION: frozenset({Role.ADMIN}),
         Permission.GENERATE: frozenset(),
         Permission.DELIVER: frozenset(),
+        Permission.MANAGE_DELIVERIES: frozenset({Role.ADMIN}),
+        Permission.REPLAY_MESSAGES: frozenset({Role.ADMIN}),
     }
 )
 """Permission -> the roles that have it."""

@@ -26,6 +26,7 @@ class OrderStatus(StrEnum):
     """Where the imaging procedure stands, as the RIS tells it."""
 
     SCHEDULED = "scheduled"
+    ON_HOLD = "on-hold"
     IN_PROGRESS = "in-progress"
     COMPLETED = "completed"
     CANCELLED = "cancelled"
@@ -52,6 +53,7 @@ class Order:
     """An order, identified by `assigner` + `placer_number`, and by `accession_assigner` + `accession_number`.
 
     `reason` is free text and counts as identifying. `message_time` is the time of the newest message applied.
+    `studied_at` is when the study was made, as its images say; None until somebody has read one.
     """
 
     id: str
@@ -62,12 +64,16 @@ class Order:
     accession_number: str | None = None
     accession_assigner: str = ""
     study_instance_uid: str | None = None
+    requested_procedure_id: str | None = None
+    # Scheduled procedure steps of the accession.
+    steps: tuple[str, ...] = ()
     procedure: Procedure = Procedure()
     modality: str | None = None
     reason: str | None = None
     priority: Priority = Priority.ROUTINE
     ordering_provider: Provider | None = None
     scheduled_at: datetime | None = None
+    studied_at: datetime | None = None
     status: OrderStatus = OrderStatus.SCHEDULED
     message_time: datetime | None = None
     version: int = 1

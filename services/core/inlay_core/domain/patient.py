@@ -36,7 +36,7 @@ class Patient:
     """A patient, identified by `assigner` and `identifier` (the medical record number).
 
     `sex` is the administrative gender of FHIR: male, female, other or unknown. `message_time` is the time of the
-    newest message applied; older ones change nothing.
+    newest message applied; older ones change nothing. `merged_into` is the id of the record that took its place.
     """
 
     id: str
@@ -45,6 +45,7 @@ class Patient:
     name: PersonName | None = None
     birth_date: date | None = None
     sex: str | None = None
+    merged_into: str | None = None
     message_time: datetime | None = None
     version: int = 1
     updated_at: datetime | None = None

@@ -47,8 +47,7 @@ class Signature:
 class Report:
     """One version of a report. Versions count from 1; `event` and `author` say what made this one.
 
-    `job_id` is the job whose result this version took in; `signature` is the newest one, kept until withdrawn;
-    `studied_at` is when the images say that the study took place.
+    `job_id` is the job whose result this version took in; `signature` is the newest one, kept until withdrawn.
     """
 
     id: str
@@ -63,7 +62,6 @@ class Report:
     job_id: str | None = None
     reason: Reason | None = None
     signature: Signature | None = None
-    studied_at: datetime | None = None
 
     @classmethod
     def register(cls, report_id: str, order_id: str, actor: Actor, now: datetime) -> Report:
@@ -98,17 +96,9 @@ class Report:
         """A worker begins the draft."""
         return self._next(Event.START, actor, now)
 
-    def take_draft(
-        self,
-        sections: tuple[Section, ...],
-        job_id: str,
-        actor: Actor,
-        now: datetime,
-        studied_at: datetime | None = None,
-    ) -> Report:
+    def take_draft(self, sections: tuple[Section, ...], job_id: str, actor: Actor, now: datetime) -> Report:
         """The draft arrives; it replaces nothing that a clinician wrote, because no clinician has been here."""
-        drafted = replace(self._next(Event.DRAFT, actor, now), sections=in_order(sections), job_id=job_id)
-        return replace(drafted, studied_at=studied_at or self.studied_at)
+        return replace(self._next(Event.DRAFT, actor, now), sections=in_order(sections), job_id=job_id)
 
     def take_infill(self, sections: tuple[Section, ...], job_id: str, actor: Actor, now: datetime) -> Report:
         """The model's text for the gaps arrives. Locked fragments must come back as they are."""

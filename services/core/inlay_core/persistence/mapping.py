@@ -23,6 +23,7 @@ from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.lifecycle import Event, Status
 from inlay_core.domain.order import Order, OrderStatus, Priority, Procedure
 from inlay_core.domain.patient import Patient, PersonName, Provider
+from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
 from inlay_core.domain.report import Author, Report, Signature
 from inlay_core.domain.subscription import Subscription, SubscriptionState
 
@@ -39,6 +40,7 @@ def patient_values(patient: Patient) -> Values:
         "name": asdict(patient.name) if patient.name else None,
         "birth_date": patient.birth_date,
         "sex": patient.sex,
+        "merged_into": patient.merged_into,
         "message_time": patient.message_time,
         "version": patient.version,
         "updated_at": patient.updated_at,
@@ -54,6 +56,7 @@ def patient_of(row: Row[Any]) -> Patient:
         name=PersonName(**row.name) if row.name else None,
         birth_date=row.birth_date,
         sex=row.sex,
+        merged_into=row.merged_into,
         message_time=row.message_time,
         version=row.version,
         updated_at=row.updated_at,
@@ -70,6 +73,8 @@ def order_values(order: Order) -> Values:
         "accession_number": order.accession_number,
         "accession_assigner": order.accession_assigner,
         "study_instance_uid": order.study_instance_uid,
+        "requested_procedure_id": order.requested_procedure_id,
+        "steps": list(order.steps) or None,
         "patient_id": order.patient.id,
         "procedure_code": order.procedure.code,
         "procedure_system": order.procedure.system,
@@ -79,6 +84,7 @@ def order_values(order: Order) -> Values:
         "priority": order.priority.rank,
         "ordering_provider": asdict(order.ordering_provider) if order.ordering_provider else None,
         "scheduled_at": order.scheduled_at,
+        "studied_at": order.studied_at,
         "status": order.status.value,
         "message_time": order.message_time,
         "version": order.version,
@@ -98,12 +104,15 @@ def order_of(row: Row[Any], patient: Patient) -> Order:
         accession_number=row.accession_number,
         accession_assigner=row.accession_assigner,
         study_instance_uid=row.study_instance_uid,
+        requested_procedure_id=row.requested_procedure_id,
+        steps=tuple(row.steps or ()),
         procedure=Procedure(row.procedure_code, row.procedure_system, row.procedure_text),
         modality=row.modality,
         reason=row.reason,
         priority=_PRIORITIES[row.priority],
         ordering_provider=_provider_of(row.ordering_provider),
         scheduled_at=row.scheduled_at,
+        studied_at=row.studied_at,
         status=OrderStatus(row.status),
         message_time=row.message_time,
         version=row.version,
@@ -118,6 +127,44 @@ def _provider_of(body: Mapping[str, Any] | None) -> Provider | None:
     return Provider(body["identifier"], PersonName(**body["name"]) if body["name"] else None)
 
 
+_SAME_COLUMNS = (
+    "id",
+    "assigner",
+    "number",
+    "accession_number",
+    "procedure_code",
+    "procedure_system",
+    "procedure_text",
+    "modality",
+    "performed_at",
+    "reported_at",
+    "message_time",
+    "version",
+    "created_at",
+    "updated_at",
+)
+
+
+def prior_values(prior: PriorReport) -> Values:
+    """Columns of `prior_reports`."""
+    same = {name: getattr(prior, name) for name in _SAME_COLUMNS}
+    return same | {
+        "patient_id": prior.patient.id,
+        "status": prior.status.value,
+        "sections": [[section.code, section.title, section.text] for section in prior.sections],
+    }
+
+
+def prior_of(row: Row[Any], patient: Patient) -> PriorReport:
+    """The prior report in a row of `prior_reports`."""
+    return PriorReport(
+        patient=patient,
+        status=PriorStatus(row.status),
+        sections=tuple(PriorSection(*section) for section in row.sections),
+        **{name: getattr(row, name) for name in _SAME_COLUMNS},
+    )
+
+
 def report_values(report: Report) -> Values:
     """Columns of `reports`: the newest version's."""
     return {
@@ -128,7 +175,6 @@ def report_values(report: Report) -> Values:
         "created_at": report.created_at,
         "updated_at": report.updated_at,
         "signed_at": report.signature.signed_at if report.signature else None,
-        "studied_at": report.studied_at,
     }
 
 
@@ -146,7 +192,6 @@ def version_values(report: Report) -> Values:
             "job_id": report.job_id,
             "reason": asdict(report.reason) if report.reason else None,
             "signature": _signature_body(report.signature),
-            "studied_at": report.studied_at.isoformat() if report.studied_at else None,
         },
     }
 
@@ -168,8 +213,6 @@ def report_of(report_id: str, order_id: str, created_at: datetime, row: Row[Any]
         job_id=body["job_id"],
         reason=Reason(**body["reason"]) if body["reason"] else None,
         signature=_signature_of(body["signature"]),
-        # Versions from before images were asked for their time have no such key.
-        studied_at=datetime.fromisoformat(body["studied_at"]) if body.get("studied_at") else None,
     )
 
 
@@ -326,6 +369,7 @@ def item_of(row: Row[Any]) -> OutboxItem:
         lease_until=row.lease_until,
         last_error=row.last_error,
         delivered_at=row.delivered_at,
+        message=row.message,
     )
 
 

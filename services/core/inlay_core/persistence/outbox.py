@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import exists, func, insert, or_, select, update
+from sqlalchemy import exists, func, or_, select, update
 
-from inlay_core.application.ports import Delivery, OutboxItem
+from inlay_core.application.ports import Delivery, Destination, OutboxItem
 from inlay_core.persistence import mapping
 from inlay_core.persistence.statements import Statements
 from inlay_core.persistence.tables import OUTBOX
@@ -22,7 +22,7 @@ class SqlOutbox:
         self._statements = statements
 
     def add(self, item: OutboxItem) -> None:
-        self._statements.run(insert(OUTBOX).values(mapping.item_values(item)))
+        self._statements.insert(OUTBOX, mapping.item_values(item))
 
     def claim(self, destination: str, now: datetime, lease_until: datetime, limit: int) -> Sequence[OutboxItem]:
         earlier = OUTBOX.alias("earlier")
@@ -70,3 +70,15 @@ class SqlOutbox:
             OUTBOX.c.destination, OUTBOX.c.state
         )
         return {(row.destination, Delivery(row.state)): row.number for row in self._statements.all(query)}
+
+    def in_state(self, state: Delivery, limit: int, offset: int = 0) -> Sequence[OutboxItem]:
+        where = (OUTBOX.c.state == state.value, OUTBOX.c.destination != Destination.CELERY.value)
+        query = select(OUTBOX).where(*where).order_by(OUTBOX.c.seq).offset(offset).limit(limit)
+        return [mapping.item_of(row) for row in self._statements.all(query)]
+
+    def after(self, item: OutboxItem) -> Sequence[OutboxItem]:
+        own = select(OUTBOX.c.seq).where(OUTBOX.c.id == item.id).scalar_subquery()
+        same = (OUTBOX.c.destination == item.destination, OUTBOX.c.key == item.key, OUTBOX.c.seq > own)
+        return [
+            mapping.item_of(row) for row in self._statements.all(select(OUTBOX).where(*same).order_by(OUTBOX.c.seq))
+        ]

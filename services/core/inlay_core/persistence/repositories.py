@@ -18,7 +18,6 @@ from sqlalchemy import (
     case,
     delete,
     func,
-    insert,
     or_,
     select,
     tuple_,
@@ -27,6 +26,7 @@ from sqlalchemy import (
 )
 
 from inlay_core.application.ports import (
+    MessageOutcome,
     Page,
     ReportRow,
     ReportSearch,
@@ -41,6 +41,7 @@ from inlay_core.domain.errors import Stale
 from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.domain.order import Order, Priority
 from inlay_core.domain.patient import Patient
+from inlay_core.domain.prior import PriorReport
 from inlay_core.domain.report import Report
 from inlay_core.domain.subscription import Subscription, SubscriptionState
 from inlay_core.persistence import mapping
@@ -52,6 +53,7 @@ from inlay_core.persistence.tables import (
     MESSAGES,
     ORDERS,
     PATIENTS,
+    PRIOR_REPORTS,
     PROGRESS,
     REPORT_VERSIONS,
     REPORTS,
@@ -75,7 +77,7 @@ class SqlPatients:
 
     def add(self, patient: Patient) -> None:
         self._statements.changed.add((Kind.PATIENT, patient.id))
-        self._statements.run(insert(PATIENTS).values(mapping.patient_values(patient)))
+        self._statements.insert(PATIENTS, mapping.patient_values(patient))
 
     def save(self, patient: Patient) -> None:
         self._statements.changed.add((Kind.PATIENT, patient.id))
@@ -91,6 +93,15 @@ class SqlPatients:
             query = query.where(PATIENTS.c.assigner == assigner)
         return [mapping.patient_of(row) for row in self._statements.all(query)]
 
+    def merged_into(self, patient_id: str) -> Sequence[Patient]:
+        query = select(PATIENTS).where(PATIENTS.c.merged_into == patient_id).order_by(PATIENTS.c.id)
+        return [mapping.patient_of(row) for row in self._statements.all(query)]
+
+    def by_ids(self, patient_ids: Iterable[str]) -> Mapping[str, Patient]:
+        """Patients by id, for rows that refer to them."""
+        rows = self._statements.all(select(PATIENTS).where(PATIENTS.c.id.in_(set(patient_ids))))
+        return {row.id: mapping.patient_of(row) for row in rows}
+
 
 class SqlOrders:
     """`Orders` on the table `orders`."""
@@ -101,7 +112,7 @@ class SqlOrders:
 
     def add(self, order: Order) -> None:
         self._statements.changed.add((Kind.ORDER, order.id))
-        self._statements.run(insert(ORDERS).values(mapping.order_values(order)))
+        self._statements.insert(ORDERS, mapping.order_values(order))
 
     def save(self, order: Order) -> None:
         self._statements.changed.add((Kind.ORDER, order.id))
@@ -131,6 +142,9 @@ class SqlOrders:
         )
         return self._all(or_(*(_identified(owner, value, [(assigner, number)]) for owner, value in columns)))
 
+    def of_patient(self, patient_id: str) -> Sequence[Order]:
+        return self._all(ORDERS.c.patient_id == patient_id)
+
     def by_ids(self, order_ids: Sequence[str]) -> Mapping[str, Order]:
         """Orders by id, for a page of reports."""
         return {order.id: order for order in self._all(ORDERS.c.id.in_(order_ids))}
@@ -140,10 +154,38 @@ class SqlOrders:
 
     def _all(self, where: ColumnElement[bool]) -> list[Order]:
         rows = self._statements.all(select(ORDERS).where(where).order_by(ORDERS.c.created_at, ORDERS.c.id))
-        patient_ids = {row.patient_id for row in rows}
-        found = self._statements.all(select(PATIENTS).where(PATIENTS.c.id.in_(patient_ids))) if rows else ()
-        patients = {row.id: mapping.patient_of(row) for row in found}
+        patients = self._patients.by_ids(row.patient_id for row in rows) if rows else {}
         return [mapping.order_of(row, patients[row.patient_id]) for row in rows]
+
+
+class SqlPriors:
+    """`Priors` on the table `prior_reports`."""
+
+    def __init__(self, statements: Statements, patients: SqlPatients) -> None:
+        self._statements = statements
+        self._patients = patients
+
+    def add(self, prior: PriorReport) -> None:
+        self._statements.changed.add((Kind.PRIOR, prior.id))
+        self._statements.insert(PRIOR_REPORTS, mapping.prior_values(prior))
+
+    def save(self, prior: PriorReport) -> None:
+        self._statements.changed.add((Kind.PRIOR, prior.id))
+        _save_next_version(self._statements, PRIOR_REPORTS, mapping.prior_values(prior))
+
+    def find(self, assigner: str, number: str) -> PriorReport | None:
+        where = and_(PRIOR_REPORTS.c.assigner == assigner, PRIOR_REPORTS.c.number == number)
+        return next(iter(self._all(select(PRIOR_REPORTS).where(where))), None)
+
+    def of_patients(self, patient_ids: Sequence[str], limit: int = 200) -> Sequence[PriorReport]:
+        when = func.coalesce(PRIOR_REPORTS.c.performed_at, PRIOR_REPORTS.c.reported_at, PRIOR_REPORTS.c.created_at)
+        query = select(PRIOR_REPORTS).where(PRIOR_REPORTS.c.patient_id.in_(list(patient_ids)))
+        return self._all(query.order_by(when.desc(), PRIOR_REPORTS.c.id).limit(limit))
+
+    def _all(self, query: Select[Any]) -> list[PriorReport]:
+        rows = self._statements.all(query)
+        patients = self._patients.by_ids(row.patient_id for row in rows) if rows else {}
+        return [mapping.prior_of(row, patients[row.patient_id]) for row in rows]
 
 
 class SqlReports:
@@ -155,13 +197,13 @@ class SqlReports:
 
     def add(self, report: Report) -> None:
         self._statements.changed.add((Kind.REPORT, report.id))
-        self._statements.run(insert(REPORTS).values(mapping.report_values(report)))
-        self._statements.run(insert(REPORT_VERSIONS).values(mapping.version_values(report)))
+        self._statements.insert(REPORTS, mapping.report_values(report))
+        self._statements.insert(REPORT_VERSIONS, mapping.version_values(report))
 
     def save(self, report: Report) -> None:
         self._statements.changed.add((Kind.REPORT, report.id))
         _save_next_version(self._statements, REPORTS, mapping.report_values(report))
-        self._statements.run(insert(REPORT_VERSIONS).values(mapping.version_values(report)))
+        self._statements.insert(REPORT_VERSIONS, mapping.version_values(report))
 
     def get(self, report_id: str) -> Report | None:
         return self._one(_newest().where(REPORTS.c.id == report_id))
@@ -205,7 +247,7 @@ class SqlReports:
 
 
 # The study's own time where its images told it, else the one that the order plans.
-_STUDIED = func.coalesce(REPORTS.c.studied_at, ORDERS.c.scheduled_at, type_=Moment)
+_STUDIED = func.coalesce(ORDERS.c.studied_at, ORDERS.c.scheduled_at, type_=Moment)
 
 
 def _sorted_by(sort: Sort) -> tuple[ColumnElement[Any], ...]:
@@ -250,15 +292,23 @@ def _conditions(search: ReportSearch) -> list[ColumnElement[bool]]:
     for column, values in (
         (REPORTS.c.id, search.ids),
         (REPORTS.c.order_id, search.order_ids),
-        (ORDERS.c.patient_id, search.patient_ids),
         (ORDERS.c.study_instance_uid, search.study_instance_uids),
     ):
         if values:
             where.append(column.in_(values))
+    if search.patient_ids:
+        # Signed reports stay with a record that was merged away: whoever asks for the survivor gets them as well.
+        ids = list(search.patient_ids)
+        where.append(or_(ORDERS.c.patient_id.in_(ids), PATIENTS.c.merged_into.in_(ids)))
     if search.statuses is not None:
         where.append(REPORTS.c.status.in_([status.value for status in search.statuses]))
     if search.patient_identifiers:
-        where.append(_identified(PATIENTS.c.assigner, PATIENTS.c.identifier, search.patient_identifiers))
+        survivor = PATIENTS.alias("survivor")
+        survivors = select(survivor.c.id).where(
+            _identified(survivor.c.assigner, survivor.c.identifier, search.patient_identifiers)
+        )
+        own = _identified(PATIENTS.c.assigner, PATIENTS.c.identifier, search.patient_identifiers)
+        where.append(or_(own, PATIENTS.c.merged_into.in_(survivors)))
     if search.accessions:
         where.append(_identified(ORDERS.c.accession_assigner, ORDERS.c.accession_number, search.accessions))
     if search.procedures:
@@ -303,7 +353,7 @@ class SqlJobs:
 
     def add(self, job: Job) -> None:
         self._statements.changed.add((Kind.JOB, job.id))
-        self._statements.run(insert(JOBS).values(mapping.job_values(job)))
+        self._statements.insert(JOBS, mapping.job_values(job))
 
     def save(self, job: Job, *, fence: int) -> None:
         self._statements.changed.add((Kind.JOB, job.id))
@@ -416,7 +466,7 @@ class SqlMessages:
 
     def add(self, message: StoredMessage) -> None:
         self._statements.changed.add((Kind.MESSAGE, message.id))
-        self._statements.run(insert(MESSAGES).values(mapping.message_values(message)))
+        self._statements.insert(MESSAGES, mapping.message_values(message))
 
     def replace(self, message: StoredMessage) -> None:
         self._statements.changed.add((Kind.MESSAGE, message.id))
@@ -429,13 +479,33 @@ class SqlMessages:
         row = self._statements.one(select(MESSAGES).where(where))
         return mapping.message_of(row) if row else None
 
-    def has_control_id(self, application: str, facility: str, control_id: str) -> bool:
-        where = _of_sender(application, facility, control_id)
-        return self._statements.one(select(MESSAGES.c.id).where(where).limit(1)) is not None
+    def digests(self, application: str, facility: str, control_id: str) -> Sequence[str]:
+        query = select(MESSAGES.c.sha256).where(_of_sender(application, facility, control_id))
+        return [row.sha256 for row in self._statements.all(query)]
 
     def get(self, message_id: str) -> StoredMessage | None:
         row = self._statements.one(select(MESSAGES).where(MESSAGES.c.id == message_id))
         return mapping.message_of(row) if row else None
+
+    def received(
+        self,
+        *,
+        outcome: MessageOutcome | None = None,
+        since: datetime | None = None,
+        application: str | None = None,
+        after: tuple[datetime, str] | None = None,
+        limit: int = 100,
+    ) -> Sequence[StoredMessage]:
+        query = select(MESSAGES).order_by(MESSAGES.c.received_at, MESSAGES.c.id).limit(limit)
+        if outcome is not None:
+            query = query.where(MESSAGES.c.outcome == outcome.value)
+        if since is not None:
+            query = query.where(MESSAGES.c.received_at >= since)
+        if application is not None:
+            query = query.where(MESSAGES.c.sending_application == application)
+        if after is not None:
+            query = query.where(tuple_(MESSAGES.c.received_at, MESSAGES.c.id) > tuple_(*after))
+        return [mapping.message_of(row) for row in self._statements.all(query)]
 
 
 def _of_sender(application: str, facility: str, control_id: str) -> ColumnElement[bool]:
@@ -463,7 +533,7 @@ class SqlProgressRows:
         }
         changed = self._statements.run(update(PROGRESS).where(PROGRESS.c.job_id == progress.job_id).values(values))
         if changed.rowcount == 0:
-            self._statements.run(insert(PROGRESS).values(values | {"job_id": progress.job_id}))
+            self._statements.insert(PROGRESS, values | {"job_id": progress.job_id})
 
     def get(self, job_id: str) -> StepProgress | None:
         row = self._statements.one(select(PROGRESS).where(PROGRESS.c.job_id == job_id))
@@ -485,7 +555,7 @@ class SqlSwitches:
         values = {"is_on": switch.on, "changed_at": switch.changed_at, "changed_by": switch.changed_by}
         changed = self._statements.run(update(SWITCHES).where(SWITCHES.c.name == switch.name).values(values))
         if changed.rowcount == 0:
-            self._statements.run(insert(SWITCHES).values(values | {"name": switch.name}))
+            self._statements.insert(SWITCHES, values | {"name": switch.name})
 
 
 class SqlAssertions:
@@ -499,7 +569,7 @@ class SqlAssertions:
         return self._statements.one(select(ASSERTIONS.c.jti).where(named)) is not None
 
     def add(self, issuer: str, jti: str, expires_at: datetime) -> None:
-        self._statements.run(insert(ASSERTIONS).values(issuer=issuer, jti=jti, expires_at=expires_at))
+        self._statements.insert(ASSERTIONS, {"issuer": issuer, "jti": jti, "expires_at": expires_at})
 
     def forget(self, before: datetime) -> None:
         self._statements.run(delete(ASSERTIONS).where(ASSERTIONS.c.expires_at < before))
@@ -513,7 +583,7 @@ class SqlSubscriptions:
 
     def add(self, subscription: Subscription) -> None:
         self._statements.changed.add((Kind.SUBSCRIPTION, subscription.id))
-        self._statements.run(insert(SUBSCRIPTIONS).values(mapping.subscription_values(subscription)))
+        self._statements.insert(SUBSCRIPTIONS, mapping.subscription_values(subscription))
 
     def save(self, subscription: Subscription) -> None:
         self._statements.changed.add((Kind.SUBSCRIPTION, subscription.id))

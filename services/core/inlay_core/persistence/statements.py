@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, CursorResult, Executable, Row, func, select
+from sqlalchemy import Connection, CursorResult, Executable, Insert, Row, Table, func, insert, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from inlay_core.domain.errors import DomainError, Fault, Race, Unavailable
 
 # PostgreSQL: unique_violation, serialization_failure, deadlock_detected. Whoever gets one may simply run again.
 _RACES: Final = frozenset({"23505", "40001", "40P01"})
+
+
+@functools.cache
+def _insert(table: Table) -> Insert:
+    # inline: no key that the database makes is asked back.
+    return insert(table).inline()
 
 
 class Statements:
@@ -21,6 +28,8 @@ class Statements:
         self._connection = connection
         self.changed: set[tuple[str, str]] = set()
         self.recorded: set[tuple[str, str]] = set()
+        # Rows that nothing in this transaction reads: they go to the database together, before its commit.
+        self._deferred: dict[Table, list[dict[str, Any]]] = {}
 
     @property
     def is_postgresql(self) -> bool:
@@ -33,6 +42,32 @@ class Statements:
             return self._connection.execute(statement)
         except DBAPIError as error:
             raise translated(error) from None
+
+    def insert(self, table: Table, values: dict[str, Any]) -> None:
+        """Insert a row. The statement is built once per table: building it costs more than sending it."""
+        try:
+            self._connection.execute(_insert(table), values)
+        except DBAPIError as error:
+            raise translated(error) from None
+
+    def defer(self, table: Table, values: dict[str, Any]) -> None:
+        """Insert a row together with others of its table, in this order, before the commit."""
+        self._deferred.setdefault(table, []).append(values)
+
+    def flush(self) -> None:
+        """Insert what was deferred; raise like `run`."""
+        deferred, self._deferred = self._deferred, {}
+        for table, rows in deferred.items():
+            try:
+                self._connection.execute(_insert(table), rows)
+            except DBAPIError as error:
+                raise translated(error) from None
+
+    def forget(self) -> None:
+        """Nothing is deferred, changed or recorded any more."""
+        self._deferred.clear()
+        self.changed.clear()
+        self.recorded.clear()
 
     def one(self, statement: Executable) -> Row[Any] | None:
         """The first row, if there is one."""

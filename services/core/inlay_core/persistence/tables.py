@@ -48,11 +48,14 @@ PATIENTS: Final = Table(
     Column("name", JsonText),
     Column("birth_date", Date),
     Column("sex", Text),
+    # The record that took this one's place (ADT^A40). No foreign key: SQLite would have to copy the table for one.
+    Column("merged_into", _ID),
     Column("message_time", Moment),
     Column("version", Integer, nullable=False),
     Column("updated_at", Moment),
     UniqueConstraint("assigner", "identifier"),
     Index(None, "identifier"),
+    Index(None, "merged_into"),
 )
 
 ORDERS: Final = Table(
@@ -65,6 +68,9 @@ ORDERS: Final = Table(
     Column("accession_number", Text),
     Column("accession_assigner", Text, nullable=False),
     Column("study_instance_uid", Text),
+    Column("requested_procedure_id", Text),
+    # Scheduled procedure steps of this accession, in the order of the message.
+    Column("steps", JsonText),
     Column("patient_id", _ID, ForeignKey("patients.id"), nullable=False),
     Column("procedure_code", Text),
     Column("procedure_system", Text),
@@ -74,6 +80,7 @@ ORDERS: Final = Table(
     Column("priority", Integer, nullable=False),
     Column("ordering_provider", JsonText),
     Column("scheduled_at", Moment),
+    Column("studied_at", Moment),
     Column("status", String(32), nullable=False),
     Column("message_time", Moment),
     Column("version", Integer, nullable=False),
@@ -87,6 +94,32 @@ ORDERS: Final = Table(
     Index(None, "patient_id"),
 )
 
+PRIOR_REPORTS: Final = Table(
+    "prior_reports",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("patient_id", _ID, ForeignKey("patients.id"), nullable=False),
+    # Who numbers, and the number (filler number, else accession, else placer number): one row per prior report.
+    Column("assigner", Text, nullable=False),
+    Column("number", Text, nullable=False),
+    Column("accession_number", Text),
+    Column("procedure_code", Text),
+    Column("procedure_system", Text),
+    Column("procedure_text", Text),
+    Column("modality", Text),
+    Column("status", String(32), nullable=False),
+    Column("performed_at", Moment),
+    Column("reported_at", Moment),
+    # [[code, title, text], ...]
+    Column("sections", JsonText, nullable=False),
+    Column("message_time", Moment),
+    Column("version", Integer, nullable=False),
+    Column("created_at", Moment),
+    Column("updated_at", Moment),
+    UniqueConstraint("assigner", "number"),
+    Index(None, "patient_id"),
+)
+
 REPORTS: Final = Table(
     "reports",
     METADATA,
@@ -97,7 +130,6 @@ REPORTS: Final = Table(
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
     Column("signed_at", Moment),
-    Column("studied_at", Moment),
     Index(None, "status", "updated_at"),
     Index(None, "updated_at"),
 )
@@ -162,6 +194,8 @@ MESSAGES: Final = Table(
     Column("flags", JsonText, nullable=False),
     Column("order_ids", JsonText, nullable=False),
     UniqueConstraint("sending_application", "sending_facility", "control_id", "sha256", name="uq_messages_key"),
+    # Stored messages are gone through in the order of their arrival.
+    Index("ix_messages_received_at", "received_at", "id"),
 )
 
 OUTBOX: Final = Table(
@@ -181,8 +215,11 @@ OUTBOX: Final = Table(
     Column("lease_until", Moment),
     Column("delivered_at", Moment),
     Column("last_error", Text),
+    # The bytes of the first attempt: repetitions send the same ones.
+    Column("message", LargeBinary),
     Index("ix_outbox_due", "destination", "state", "next_attempt_at"),
     Index("ix_outbox_key", "destination", "key", "state", "seq"),
+    Index("ix_outbox_state", "state", "seq"),
 )
 
 AUDIT_EVENTS: Final = Table(

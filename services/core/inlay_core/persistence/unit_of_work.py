@@ -17,6 +17,7 @@ from inlay_core.persistence.repositories import (
     SqlMessages,
     SqlOrders,
     SqlPatients,
+    SqlPriors,
     SqlProgressRows,
     SqlReports,
     SqlSubscriptions,
@@ -31,6 +32,7 @@ class SqlUnitOfWork:
 
     patients: SqlPatients
     orders: SqlOrders
+    priors: SqlPriors
     reports: SqlReports
     jobs: SqlJobs
     messages: SqlMessages
@@ -64,6 +66,7 @@ class SqlUnitOfWork:
         self._statements = Statements(connection)
         self.patients = SqlPatients(self._statements)
         self.orders = SqlOrders(self._statements, self.patients)
+        self.priors = SqlPriors(self._statements, self.patients)
         self.reports = SqlReports(self._statements, self.orders)
         self.jobs = SqlJobs(self._statements)
         self.messages = SqlMessages(self._statements)
@@ -92,16 +95,15 @@ class SqlUnitOfWork:
             raise Fault("audit-event-missing", f"A change of {kinds} has no audit event.")
         if self._read_only and self._statements.changed:
             raise Fault("read-only", "This unit of work only reads.")
+        self._statements.flush()
         try:
             self._connection.commit()
         except DBAPIError as error:
             raise translated(error) from None
-        self._statements.changed.clear()
-        self._statements.recorded.clear()
+        self._statements.forget()
 
     def rollback(self) -> None:
         """Forget everything since the beginning."""
         if self._connection is not None:
             self._connection.rollback()
-            self._statements.changed.clear()
-            self._statements.recorded.clear()
+            self._statements.forget()

@@ -1,18 +1,17 @@
-"""What FHIR needs: when a study took place, spent client assertions, and subscriptions."""
+"""What FHIR needs: spent client assertions, and subscriptions."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002_fhir"
-down_revision = "0001"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("reports", sa.Column("studied_at", sa.DateTime(timezone=True), nullable=True))
     op.create_table(
         "assertions",
         sa.Column("issuer", sa.String(length=255), nullable=False),
@@ -42,4 +41,3 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("subscriptions")
     op.drop_table("assertions")
-    op.drop_column("reports", "studied_at")

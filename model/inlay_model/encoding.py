@@ -1,0 +1,89 @@
+"""From a request's prompt and images to an encoded prefix: what the model reads before it writes.
+
+An encoding is kept and found again by everything it depends on: checkpoint, adapter, prompt and pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from inlay_model.errors import BadImage
+from inlay_model.loading import Checkpoint, soft_tokens
+from inlay_model.prefix import Prefix, Prefixes, encode
+from inlay_model.prompt import Prompt, build_prompt
+from inlay_model.provenance import digest_of_ids, sha256_of
+
+RadiographLike = Image.Image | np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A prompt with its images, encoded."""
+
+    prompt: Prompt
+    prefix: Prefix
+    image_digests: tuple[str, ...]
+
+
+class Encoder:
+    """Encodes prompts with one checkpoint; what several requests share is kept under a byte budget."""
+
+    def __init__(self, checkpoint: Checkpoint, budget_bytes: int) -> None:
+        self._checkpoint = checkpoint
+        self.kept = Prefixes(budget_bytes)
+
+    def study(self, images: Sequence[RadiographLike], instruction: str, locked: Sequence[str] = ()) -> Study:
+        """Encode this instruction with these images (none: text only); `locked` is listed where checkpoints ask for it.
+
+        Raises `BadImage` and `PromptTooLong`.
+        """
+        checkpoint = self._checkpoint
+        pictures = [as_picture(image) for image in images]
+        digests = tuple(image_digest(picture) for picture in pictures)
+        counts = [soft_tokens(checkpoint.image_processor, *picture.size) for picture in pictures]
+        listed = locked if checkpoint.about.locked_in_prompt else ()
+        prompt = build_prompt(checkpoint.tokenizer, counts, instruction, listed)
+        # Checkpoints that are told about locks share the encoding up to there; the others share all of it.
+        shared = prompt.shared if checkpoint.about.locked_in_prompt else len(prompt.ids)
+        key = self._key(prompt.ids[:shared], digests)
+        prefix = self.kept.get(key)
+        if prefix is None:
+            pixels = self._pixels(pictures) if pictures else None
+            prefix = encode(checkpoint.model, prompt.ids[:shared], prompt.mm_token_type_ids[:shared], pixels)
+            self.kept.put(key, prefix)
+        if shared < len(prompt.ids):
+            rest, types = prompt.ids[shared:], prompt.mm_token_type_ids[shared:]
+            prefix = encode(checkpoint.model, rest, types, None, after=prefix)
+        return Study(prompt, prefix, digests)
+
+    def _key(self, ids: Sequence[int], image_digests: Sequence[str]) -> str:
+        parts = (self._checkpoint.digest, self._checkpoint.adapter_digest or "", digest_of_ids(ids), *image_digests)
+        return sha256_of(*(part.encode() for part in parts))
+
+    def _pixels(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        model = self._checkpoint.model
+        batch = self._checkpoint.image_processor(images=list(pictures), return_tensors="pt")
+        return {
+            "pixel_values": batch["pixel_values"].to(model.device, model.dtype),
+            "image_position_ids": batch["image_position_ids"].to(model.device),
+        }
+
+
+def as_picture(image: RadiographLike) -> Image.Image:
+    """A grey or RGB picture of 8 bits; raises `BadImage` for an array of another shape or type."""
+    if isinstance(image, Image.Image):
+        if 0 in image.size:
+            raise BadImage("The image has no pixels.")
+        return image if image.mode in {"L", "RGB"} else image.convert("RGB")
+    if image.dtype != np.uint8 or image.ndim != 2 or image.size == 0:
+        raise BadImage(f"An image must be rows x columns of 8 bits; this one is {image.shape} of {image.dtype}.")
+    return Image.fromarray(image)
+
+
+def image_digest(image: RadiographLike) -> str:
+    """Digest of an image's pixels, its size and whether it is grey or coloured."""
+    picture = as_picture(image)
+    return sha256_of(f"{picture.mode} {picture.width}x{picture.height}".encode(), picture.tobytes())

@@ -1,0 +1,205 @@
+"""Filling gaps in reading order: what was written before is locked, what comes after is open; the end like a draft."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from inlay_model.answer import open_ended
+from inlay_model.call import Call
+from inlay_model.canvas import Frame, Hole, Layout, encode_fragment, header, sentences
+from inlay_model.errors import CanvasOverflow
+from inlay_model.gaps import Policy, Search
+from inlay_model.loading import Checkpoint
+from inlay_model.passes import Passes
+from inlay_model.request import Gap, Lock
+from inlay_model.transcript import (
+    decode,
+    ends_sentence,
+    fill_text,
+    parse_draft,
+    until_end_of_turn,
+    whole_sentences,
+)
+
+# The least that can follow the last lock of a request: a header, a word, the end of turn.
+_TAIL = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One way of filling gaps: its layout, the tokens, the text of every gap, and how sure the model was of them."""
+
+    layout: Layout
+    ids: tuple[int, ...]
+    texts: tuple[str, ...]
+    whole: bool
+    score: float
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """How the gaps of one call are filled: the search's policy, and which tokens must not stand in a gap."""
+
+    call: Call
+    policy: Policy
+    banned_V: torch.Tensor
+
+    def fill(self, frame: Frame) -> Passes[Attempt]:
+        """Fill the gaps in reading order, each with what was written before it as locked text.
+
+        The gaps after it stand open, of a typical length. Were they closed, the model would see a report in which
+        sentences are missing and only one place for them, and would write what belongs into the others there too.
+        """
+        holes = frame.blocks.holes
+        unfinished = open_ended(self.call.sections)
+        attempts: list[Attempt] = []
+        written: list[list[int]] = []
+        trailing = frame.blocks.trailing if not any(_is_bounded(hole.gap) for hole in holes) else 0
+        if trailing != frame.blocks.trailing:
+            frame = replace(frame, blocks=frame.blocks.closed())
+        # A trailing part needs at least a header and the end of turn.
+        frame = replace(frame, reserved=_TAIL * bool(trailing))
+        # Of gaps side by side the first holds what there is to say.
+        doubled = {hole for hole in range(1, len(holes)) if _side_by_side(holes[hole - 1], holes[hole])}
+        for hole, place in enumerate(holes[: len(holes) - trailing]):
+            if hole in doubled:
+                attempts.append(replace(attempts[-1], texts=("",), steps=0))
+                written.append([])
+                continue
+            settled = dict.fromkeys(doubled, ()) | dict(enumerate(written))
+            here = replace(frame, blocks=frame.blocks.filled(settled))
+            said = self._said_beside(place, attempts)
+            attempts.append((yield from self._fill_first(here, said, open_ended=unfinished[hole])))
+            written.append(self._as_written(attempts[-1], place.gap))
+        if trailing:
+            return (yield from self._fill_trailing(frame, attempts, written))
+        return attempts[0] if len(attempts) == 1 else _joint(frame, attempts, written)
+
+    def _said_beside(self, place: Hole, attempts: Sequence[Attempt]) -> frozenset[str]:
+        """The sentences that stand in this gap's section already: locked ones, and those of the gaps before it."""
+        locked = (item.text for item in self.call.sections[place.section].items if isinstance(item, Lock))
+        return frozenset(sentence for text in (*locked, *_texts(attempts)) for sentence in sentences(text))
+
+    def _fill_first(self, frame: Frame, said: frozenset[str], *, open_ended: bool) -> Passes[Attempt]:
+        """Fill the first of the frame's gaps; a text that repeats what is `said` is the last choice."""
+        noise_L = torch.randint(
+            self._checkpoint.vocabulary,
+            (frame.canvas_length,),
+            generator=self.call.generator,
+            device=self._checkpoint.model.device,
+        )
+        self.call.check_cancelled()
+        ranking = yield from Search(frame, self.policy, noise_L).first()
+        attempts: list[Attempt] = []
+        for candidate, others in ranking[: self.call.settings.fill_attempts]:
+            self.call.check_cancelled()
+            attempts.append((yield from self._attempt(frame, [candidate.length, *others], open_ended=open_ended)))
+            if attempts[-1].whole and not _repeats(attempts[-1], said):
+                break
+        best = max(attempts, key=lambda attempt: (attempt.whole, not _repeats(attempt, said), attempt.score))
+        if open_ended or frame.blocks.holes[0].gap.min_tokens or not _repeats(best, said):
+            return best
+        # Nobody writes a sentence twice: what is left of the text without it is what the gap was for.
+        return replace(best, texts=(" ".join(one for one in sentences(best.texts[0]) if one not in said),))
+
+    def _attempt(self, frame: Frame, lengths: Sequence[int], *, open_ended: bool) -> Passes[Attempt]:
+        layout = frame.layout(lengths)
+        done = yield from self.call.denoised(layout, self.banned_V)
+        ids = tuple(done.ids_BL[0].tolist())
+        (begin, end), *_ = layout.spans
+        raw = fill_text(self._checkpoint.tokenizer, ids[begin:end])
+        text = raw if open_ended else (whole_sentences(raw) or raw)
+        whole = open_ended or ends_sentence(raw)
+        return Attempt(layout, ids, (text,), whole, -float(done.doubt_B[0]), done.steps)
+
+    def _fill_trailing(
+        self, frame: Frame, attempts: Sequence[Attempt], written: Sequence[Sequence[int]]
+    ) -> Passes[Attempt]:
+        """Write everything after the last lock in one go, headers included, and cut it at them."""
+        checkpoint, holes = self._checkpoint, frame.blocks.holes
+        head = frame.blocks.before_trailing(written)
+        size = frame.canvas_length - len(head)
+        if size < _TAIL:
+            raise CanvasOverflow(needed=len(head) + _TAIL, available=frame.canvas_length)
+        span = (len(head), frame.canvas_length)
+        layout = Layout((*head, *[checkpoint.control.eos] * size), (*[False] * len(head), *[True] * size), (span,))
+        open_holes = holes[len(attempts) :]
+        names = [section.name for section in self.call.sections[open_holes[0].section :]]
+        steps = 0
+        # The generator has gone on, so another attempt is another text.
+        for _ in range(self.call.settings.fill_attempts):
+            done = yield from self.call.denoised(layout)
+            steps += done.steps
+            written_ids = until_end_of_turn(done.ids_BL[0].tolist(), checkpoint.control)[len(head) :]
+            texts, complete = parse_draft(header(0, names[0]) + decode(checkpoint.tokenizer, written_ids), names)
+            found = {open_holes[0].section + at: text for at, text in enumerate(texts)}
+            # Of several gaps side by side the first holds the text.
+            filled = tuple(found.pop(hole.section, "") for hole in open_holes)
+            whole = complete and all(ends_sentence(text) for text in filled if text)
+            if whole:
+                break
+        return Attempt(
+            layout=layout,
+            ids=tuple(done.ids_BL[0].tolist()),
+            texts=(*_texts(attempts), *filled),
+            whole=whole and all(attempt.whole for attempt in attempts),
+            score=min((attempt.score for attempt in attempts), default=0.0),
+            steps=steps + sum(attempt.steps for attempt in attempts),
+        )
+
+    def _as_written(self, attempt: Attempt, gap: Gap) -> list[int]:
+        """Token ids of a filled gap as later gaps see it: the returned text, or the raw tokens where bounds count."""
+        text = encode_fragment(self._checkpoint.tokenizer, attempt.texts[0])
+        (begin, end) = attempt.layout.spans[0]
+        return text if len(text) >= gap.min_tokens and len(text) <= end - begin else list(attempt.ids[begin:end])
+
+    @property
+    def _checkpoint(self) -> Checkpoint:
+        return self.call.checkpoint
+
+
+def banned_in_gaps(checkpoint: Checkpoint) -> torch.Tensor:
+    """True for tokens that must not stand inside a gap: control tokens, and everything that breaks the line."""
+    tokenizer: Any = checkpoint.tokenizer
+    banned_V = torch.zeros(checkpoint.vocabulary, dtype=torch.bool)
+    for token, index in tokenizer.get_vocab().items():
+        if index < checkpoint.vocabulary and ("\n" in token or "\r" in token or token in {"<0x0A>", "<0x0D>"}):
+            banned_V[index] = True
+    banned_V[[index for index in tokenizer.all_special_ids if index < checkpoint.vocabulary]] = True
+    return banned_V.to(checkpoint.model.device)
+
+
+def _side_by_side(one: Hole, other: Hole) -> bool:
+    free = not _is_bounded(one.gap) and not _is_bounded(other.gap)
+    return free and one.section == other.section and one.item + 1 == other.item
+
+
+def _texts(attempts: Sequence[Attempt]) -> tuple[str, ...]:
+    return tuple(text for attempt in attempts for text in attempt.texts)
+
+
+def _repeats(attempt: Attempt, said: frozenset[str]) -> bool:
+    return any(sentence in said for sentence in sentences(attempt.texts[0]))
+
+
+def _is_bounded(gap: Gap) -> bool:
+    return gap.min_tokens > 0 or gap.max_tokens is not None
+
+
+def _joint(frame: Frame, attempts: Sequence[Attempt], written: Sequence[Sequence[int]]) -> Attempt:
+    """The gaps filled one after the other as one answer; the score is that of the worst of them."""
+    layout = frame.layout([len(ids) for ids in written])
+    ids = list(layout.ids)
+    for (begin, end), tokens in zip(layout.spans, written, strict=True):
+        ids[begin:end] = tokens
+    return Attempt(
+        layout=layout,
+        ids=tuple(ids),
+        texts=_texts(attempts),
+        whole=all(attempt.whole for attempt in attempts),
+        score=min((attempt.score for attempt in attempts), default=0.0),
+        steps=sum(attempt.steps for attempt in attempts),
+    )

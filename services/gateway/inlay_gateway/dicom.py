@@ -1,0 +1,65 @@
+"""DICOM in the gateway: the site's file read as a setting, and the Storage SCP that `inlay listen` runs."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+
+from inlay_core.domain.errors import Invalid
+from inlay_core.logs import get_logger
+from inlay_core.settings import Settings
+from inlay_dicom.scp import StorageScp, Use
+from inlay_dicom.site import Site, read_site_file
+from inlay_dicom.store import ReceivedStore
+
+LOG: Final = get_logger(__name__)
+SETTING: Final = "INLAY_DICOM_CONFIG"
+_GIB: Final = 1 << 30
+# What happens all day long; a refusal, a conflict or a broken association is worth a warning.
+_ORDINARY: Final = frozenset({"stored", "repeated", "success"})
+
+
+def site_of(settings: Settings) -> Site:
+    """The site's neighbours. Raises Invalid, naming the setting and the place in its file."""
+    try:
+        return read_site_file(settings.dicom_config)
+    except ValueError as problem:
+        raise Invalid("bad-setting", str(problem), SETTING) from None
+
+
+def store_of(settings: Settings, site: Site) -> ReceivedStore:
+    """Where received images are kept."""
+    return ReceivedStore(settings.images, quota_bytes=int(site.listener.quota_gib * _GIB))
+
+
+def storage_scp(settings: Settings, site: Site) -> StorageScp:
+    """The Storage SCP of these settings, not started. Raises Invalid for what would let anybody in, or cannot be."""
+    listener = site.listener
+    if not listener.peers and not _is_loopback(settings.dicom_host):
+        raise Invalid("bad-setting", "Reachable from the network, it needs [[listener.peer]] entries.", SETTING)
+    try:
+        tls = listener.tls()
+    except OSError as problem:
+        raise Invalid(
+            "bad-setting", f"listener: TLS files cannot be used ({type(problem).__name__}).", SETTING
+        ) from None
+    return StorageScp(
+        store_of(settings, site),
+        ae_title=site.ae_title,
+        peers=listener.peers,
+        tls=tls,
+        use=Use(associations=listener.associations),
+        observe=_log,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _log(event: str, peer: str, code: str, size: int) -> None:
+    log = LOG.info if code in _ORDINARY else LOG.warning
+    log(f"dicom.{event}", peer=peer, code=code, bytes=size)
