@@ -97,7 +97,8 @@ def site_of(settings: Settings) -> Site:
 
 
 def _destinations(settings: Settings) -> tuple[str, ...]:
-    return (Destination.DICOM,) if settings.dicom_reports else ()
+    told = {Destination.DICOM: settings.dicom_reports, Destination.FHIR: settings.fhir_target}
+    return tuple(destination for destination, setting in told.items() if setting)
 
 
 def unit_of_work(settings: Settings, *, read_only: bool = False) -> UnitOfWork:

@@ -25,9 +25,11 @@ from inlay_dicom.mapping import ArchiveImages, FolderImages
 from inlay_gateway.delivery import Books, Oru, Sent, deliver_result, deliver_wakeups
 from inlay_gateway.dicom import archives, sender_of, site_of, store_of
 from inlay_gateway.documents import Documents, deliver_document
+from inlay_gateway.notifying import Notifier, deliver_notification, http_client
 from inlay_gateway.printing import printed_result
 from inlay_gateway.sweepers import compare, queue_arrived, reclaim, seal, wake
 from inlay_gateway.tls import client_context
+from inlay_gateway.writeback import deliver_report, target_of
 from inlay_hl7.client import MllpClient
 
 LOG: Final = get_logger(__name__)
@@ -97,6 +99,12 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
         documents = Documents(sender, settings.facility, settings.zone, services.images)
         all_of_them.append(Duty("documents", _OUTBOX_SECONDS, lambda: _told(deliver_document(books, documents))))
     all_of_them += [_results_duty(books, target, settings) for target in result_targets(settings)]
+    if settings.fhir_target:
+        target = target_of(settings)
+        all_of_them.append(Duty("write-back", _OUTBOX_SECONDS, lambda: _told(deliver_report(books, target))))
+    if settings.origins:
+        notifier = Notifier(http_client(), settings.origins, settings.subscription_secret, settings.fhir_url)
+        all_of_them.append(Duty("notifications", _OUTBOX_SECONDS, lambda: _told(deliver_notification(books, notifier))))
     return all_of_them
 
 

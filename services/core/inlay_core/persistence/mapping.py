@@ -25,6 +25,7 @@ from inlay_core.domain.order import Order, OrderStatus, Priority, PriorStudy, Pr
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
 from inlay_core.domain.report import Author, Report, Signature
+from inlay_core.domain.subscription import Subscription, SubscriptionState
 
 Values = dict[str, Any]
 _PRIORITIES = tuple(Priority)
@@ -389,3 +390,38 @@ def progress_of(row: Row[Any]) -> StepProgress:
     """The canvas in a row of `progress`."""
     accepted = tuple((start, end) for start, end in row.accepted)
     return StepProgress(row.job_id, row.step, row.steps, row.text, accepted, row.sequence)
+
+
+def subscription_values(subscription: Subscription) -> Values:
+    """Columns of `subscriptions`."""
+    return {
+        "id": subscription.id,
+        "owner": subscription.owner,
+        "state": subscription.state.value,
+        "endpoint": subscription.endpoint,
+        "filters": dict(subscription.filters),
+        "events": subscription.events,
+        "reason": subscription.reason,
+        "ends_at": subscription.ends_at,
+        "created_at": subscription.created_at,
+        "updated_at": subscription.updated_at,
+        "version": subscription.version,
+    }
+
+
+def subscription_of(row: Row[Any]) -> Subscription:
+    """The subscription in a row of `subscriptions`."""
+    statuses = row.filters["statuses"]
+    return Subscription(
+        id=row.id,
+        owner=row.owner,
+        endpoint=row.endpoint,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        state=SubscriptionState(row.state),
+        statuses=None if statuses is None else tuple(Status(status) for status in statuses),
+        events=row.events,
+        reason=row.reason,
+        ends_at=row.ends_at,
+        version=row.version,
+    )

@@ -17,6 +17,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    delete,
     func,
     or_,
     select,
@@ -43,9 +44,12 @@ from inlay_core.domain.order import Order, Priority
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.prior import PriorReport
 from inlay_core.domain.report import Report
+from inlay_core.domain.subscription import Subscription, SubscriptionState
 from inlay_core.persistence import mapping
+from inlay_core.persistence.columns import Moment
 from inlay_core.persistence.statements import Statements
 from inlay_core.persistence.tables import (
+    ASSERTIONS,
     JOBS,
     MESSAGES,
     ORDERS,
@@ -54,6 +58,7 @@ from inlay_core.persistence.tables import (
     PROGRESS,
     REPORT_VERSIONS,
     REPORTS,
+    SUBSCRIPTIONS,
     SWITCHES,
 )
 
@@ -128,6 +133,14 @@ class SqlOrders:
 
     def by_study(self, study_instance_uid: str) -> Sequence[Order]:
         return self._all(ORDERS.c.study_instance_uid == study_instance_uid)
+
+    def with_identifier(self, assigner: str | None, number: str) -> Sequence[Order]:
+        columns = (
+            (ORDERS.c.assigner, ORDERS.c.placer_number),
+            (ORDERS.c.assigner, ORDERS.c.filler_number),
+            (ORDERS.c.accession_assigner, ORDERS.c.accession_number),
+        )
+        return self._all(or_(*(_identified(owner, value, [(assigner, number)]) for owner, value in columns)))
 
     def of_patient(self, patient_id: str) -> Sequence[Order]:
         return self._all(ORDERS.c.patient_id == patient_id)
@@ -217,13 +230,7 @@ class SqlReports:
             PATIENTS, PATIENTS.c.id == ORDERS.c.patient_id
         )
         total = self._statements.run(select(func.count()).select_from(joined).where(*where)).scalar_one()
-        order: list[ColumnElement[Any]]
-        if sort is Sort.WORKLIST:
-            order = [ORDERS.c.priority, REPORTS.c.created_at, REPORTS.c.id]
-        elif sort is Sort.OLDEST:
-            order = [REPORTS.c.updated_at, REPORTS.c.id]
-        else:
-            order = [REPORTS.c.updated_at.desc(), REPORTS.c.id]
+        order = (*_sorted_by(sort), REPORTS.c.id)
         ids = select(REPORTS.c.id).select_from(joined).where(*where).order_by(*order).offset(offset).limit(limit)
         wanted = [row.id for row in self._statements.all(ids)]
         found = {r.id: r for r in map(_report, self._statements.all(_newest().where(REPORTS.c.id.in_(wanted))))}
@@ -231,9 +238,40 @@ class SqlReports:
         rows = tuple(ReportRow(found[i], orders[found[i].order_id]) for i in wanted)
         return Page(rows, total, offset, limit)
 
+    def history(self, since: datetime | None, offset: int, limit: int) -> Page:
+        where = [] if since is None else [REPORT_VERSIONS.c.updated_at >= since]
+        total = self._statements.run(select(func.count()).select_from(REPORT_VERSIONS).where(*where)).scalar_one()
+        newest = (REPORT_VERSIONS.c.updated_at.desc(), REPORTS.c.id, REPORT_VERSIONS.c.version.desc())
+        query = _versions().where(*where).order_by(*newest).offset(offset).limit(limit)
+        versions = [_report(row) for row in self._statements.all(query)]
+        orders = self._orders.by_ids([version.order_id for version in versions])
+        return Page(tuple(ReportRow(v, orders[v.order_id]) for v in versions), total, offset, limit)
+
     def _one(self, query: Select[Any]) -> Report | None:
         row = self._statements.one(query)
         return _report(row) if row else None
+
+
+# The study's own time where its images told it, else the one that the order plans.
+_STUDIED = func.coalesce(ORDERS.c.studied_at, ORDERS.c.scheduled_at, type_=Moment)
+
+
+def _sorted_by(sort: Sort) -> tuple[ColumnElement[Any], ...]:
+    match sort:
+        case Sort.WORKLIST:
+            return (ORDERS.c.priority, REPORTS.c.created_at)
+        case Sort.NEWEST:
+            return (REPORTS.c.updated_at.desc(),)
+        case Sort.OLDEST:
+            return (REPORTS.c.updated_at,)
+        case Sort.STUDIED_FIRST:
+            return (_STUDIED.nulls_last(),)
+        case Sort.STUDIED_LAST:
+            return (_STUDIED.desc().nulls_last(),)
+        case Sort.SIGNED_FIRST:
+            return (REPORTS.c.signed_at.nulls_last(),)
+        case Sort.SIGNED_LAST:
+            return (REPORTS.c.signed_at.desc().nulls_last(),)
 
 
 def _versions() -> Select[Any]:
@@ -284,7 +322,7 @@ def _conditions(search: ReportSearch) -> list[ColumnElement[bool]]:
         where.append(_identified(ORDERS.c.procedure_system, code, search.procedures))
     where += [_bounded(REPORTS.c.updated_at, bound) for bound in search.last_updated]
     where += [_bounded(REPORTS.c.signed_at, bound) for bound in search.signed]
-    where += [_bounded(ORDERS.c.scheduled_at, bound) for bound in search.scheduled]
+    where += [_bounded(_STUDIED, bound) for bound in search.studied]
     return where
 
 
@@ -532,3 +570,55 @@ class SqlSwitches:
         changed = self._statements.run(update(SWITCHES).where(SWITCHES.c.name == switch.name).values(values))
         if changed.rowcount == 0:
             self._statements.insert(SWITCHES, values | {"name": switch.name})
+
+
+class SqlAssertions:
+    """`Assertions` on the table `assertions`; its key is what makes each good once."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    def is_used(self, issuer: str, jti: str) -> bool:
+        named = and_(ASSERTIONS.c.issuer == issuer, ASSERTIONS.c.jti == jti)
+        return self._statements.one(select(ASSERTIONS.c.jti).where(named)) is not None
+
+    def add(self, issuer: str, jti: str, expires_at: datetime) -> None:
+        self._statements.insert(ASSERTIONS, {"issuer": issuer, "jti": jti, "expires_at": expires_at})
+
+    def forget(self, before: datetime) -> None:
+        self._statements.run(delete(ASSERTIONS).where(ASSERTIONS.c.expires_at < before))
+
+
+class SqlSubscriptions:
+    """`Subscriptions` on the table `subscriptions`."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    def add(self, subscription: Subscription) -> None:
+        self._statements.changed.add((Kind.SUBSCRIPTION, subscription.id))
+        self._statements.insert(SUBSCRIPTIONS, mapping.subscription_values(subscription))
+
+    def save(self, subscription: Subscription) -> None:
+        self._statements.changed.add((Kind.SUBSCRIPTION, subscription.id))
+        # The count is the relay's; whoever changes the state has read an older one.
+        values = {k: v for k, v in mapping.subscription_values(subscription).items() if k != "events"}
+        _save_next_version(self._statements, SUBSCRIPTIONS, values)
+
+    def get(self, subscription_id: str) -> Subscription | None:
+        row = self._statements.one(select(SUBSCRIPTIONS).where(SUBSCRIPTIONS.c.id == subscription_id))
+        return mapping.subscription_of(row) if row else None
+
+    def active(self) -> Sequence[Subscription]:
+        wanted = SUBSCRIPTIONS.c.state == SubscriptionState.ACTIVE.value
+        query = select(SUBSCRIPTIONS).where(wanted).order_by(SUBSCRIPTIONS.c.created_at, SUBSCRIPTIONS.c.id)
+        return [mapping.subscription_of(row) for row in self._statements.all(query)]
+
+    def count_event(self, subscription_id: str) -> int:
+        counted = (
+            update(SUBSCRIPTIONS)
+            .where(SUBSCRIPTIONS.c.id == subscription_id)
+            .values(events=SUBSCRIPTIONS.c.events + 1)
+            .returning(SUBSCRIPTIONS.c.events)
+        )
+        return int(self._statements.run(counted).scalar_one())
