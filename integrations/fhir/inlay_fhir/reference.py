@@ -53,6 +53,20 @@ _TAIL: Final = """
   parameters, not their values. An AuditEvent has both ends of the wire, the user, the record, its patient and the
   request's id, as IHE BALP lays them out.
 
+## What is checked of it
+
+`make test-peers` puts every type of resource, in every status, before three independent checks:
+
+- HL7's structure definitions of R4, in `@medplum/core`: elements, cardinality, types, formats, and the constraints of
+  resources; not bindings, not the constraints of data types.
+- HL7's JSON schema of R4: elements, types, formats, and the values of codes; not that what is required is there.
+- HL7's code systems as R4 has them: that each code exists and has the display that is told; not codes of LOINC, SNOMED
+  CT, DICOM and IHE, nor those that are younger than R4.
+
+Narrative, attachments (size, hash) and empty values are checked by Inlay's own tests, with the models of
+`fhir.resources`. Profiles (US Core, IHE) are held by tests of single elements; HL7's own validator and its terminology
+server have not seen these resources. fhirpy, fhirclient and fhir-kit-client are used against the running server.
+
 ## What a resource says
 
 - **AI.** While nobody signed, a report with words of the model has the label `AIAST`, and the notice in its narrative
