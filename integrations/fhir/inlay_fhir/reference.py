@@ -26,8 +26,9 @@ _TAIL: Final = """
 
 - **Versions.** `ETag: W/"n"` is the version of a report, an order or a patient, and a digest of the content elsewhere.
   `If-None-Match` (`W/"3"`, `"3"`, a bare `3`, a list, `*`) is answered with 304. A `vread` has the text of that version
-  and the order and patient as they stand now. No report is ever deleted: a withdrawn one is `entered-in-error` and
-  can still be read.
+  and the order and patient as they stand now: once these have changed after a version of a report was made, that
+  version is answered in full, whatever the client has. No report is ever deleted: a withdrawn one is
+  `entered-in-error` and can still be read.
 - **Writing.** `create` places an order: 201 with `Location` and `ETag`. `If-None-Exist: identifier=system|value`
   creates once, however many identical requests come at once: others get that order with 200; where several fit, 412.
   Another order with a number that is taken is 409. A study joins the order that its accession number or `basedOn`
