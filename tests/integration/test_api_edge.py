@@ -244,6 +244,23 @@ def test_elsewhere_the_page_needs_a_token(tmp_path: Path) -> None:
         assert client.get("/", headers=headers).status_code == 200
 
 
+def test_failures_of_nobody_are_counted_and_not_recorded(web: Web) -> None:
+    """Requests without a good token raise a counter by their status; the trail does not grow with them."""
+
+    def trail() -> int:
+        with web.site.services.reader() as uow:
+            return len([*uow.audit.unsealed()])
+
+    before = trail()
+    for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": "Basic eDp4"}):
+        assert web.client.get("/fhir/DiagnosticReport/1", headers=headers).status_code == 401
+    assert trail() == before
+    counted = 'inlay_http_requests_total{method="GET",route="/fhir/<path:path>",status="401"} 3.0'
+    assert counted in web.client.get("/metrics").text
+    known = web.client.get("/fhir/DiagnosticReport/1", headers={"Authorization": f"Bearer {web.token('ehr')}"})
+    assert (known.status_code, trail()) == (404, before + 1)
+
+
 def test_fhir_is_mounted_with_the_same_tokens(web: Web) -> None:
     """What Inlay can do (metadata) is open, the rest needs a token; errors of the edge are OperationOutcomes."""
     statement = web.client.get("/fhir/metadata").get_json()

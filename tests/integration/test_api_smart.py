@@ -149,6 +149,15 @@ def test_scopes_hold_each_interaction(site: Site) -> None:
     assert {entry["resource"]["resourceType"] for entry in found.get_json()["entry"]} == {"DiagnosticReport", "Patient"}
 
 
+def test_a_scope_with_a_filter_is_not_granted(site: Site) -> None:
+    """What could only be half obeyed is left out; where nothing else is asked for, there is no token."""
+    filtered = "system/DiagnosticReport.rs?category=LP29684-5"
+    assert site.ask(site.assertion(), filtered).get_json()["error"] == "invalid_scope"
+    both = site.ask(site.assertion(), f"{filtered} system/Patient.r").get_json()
+    assert both["scope"] == "system/Patient.r"
+    assert site.fhir("DiagnosticReport", both["access_token"]).status_code == 403
+
+
 def test_a_clients_token_is_good_for_fhir_only(site: Site) -> None:
     """The workstation API is for people: 403, and no signature can come of such a token."""
     token = site.access()

@@ -162,6 +162,32 @@ def test_a_second_create_of_a_number_is_a_conflict(desk: Desk) -> None:
     assert desk.job_count() == 1
 
 
+def test_what_comes_back_is_what_is_kept(desk: Desk) -> None:
+    """A created order is shown as one by HL7 v2 would be: no notes or contained records, the patient by reference."""
+    body = request(note=[{"text": "Bring the old films"}], extension=[{"url": "urn:x", "valueString": "y"}])
+    reply = desk.create(body)
+    assert not {"note", "contained", "extension"} & set(reply.json)
+    assert reply.json["subject"] == {"reference": f"Patient/{desk.order_of(reply).patient.id}"}
+    assert desk.client.ask(f"/ServiceRequest/{reply.json['id']}").json == reply.json
+
+
+def test_versions_that_are_not_kept_are_not_offered(desk: Desk) -> None:
+    """A study has no history; of order and patient the newest version can be read by its number, an older one not."""
+    desk.create(request())
+    desk.create(study())
+    order = desk.client.ask("/ServiceRequest", ("identifier", f"{PLACER}|P9")).json["entry"][0]["resource"]
+    for path in (
+        f"/ImagingStudy/{UID}/_history",
+        f"/ImagingStudy/{UID}/_history/1",
+        f"/ServiceRequest/{order['id']}/_history",
+    ):
+        assert desk.client.ask(path).status == 404, path
+    for path in (f"/ServiceRequest/{order['id']}", f"/{order['subject']['reference']}"):
+        newest = int(desk.client.ask(path).json["meta"]["versionId"])
+        found = [desk.client.ask(f"{path}/_history/{version}").status for version in (newest - 1, newest, newest + 1)]
+        assert found == [404, 200, 404], path
+
+
 @pytest.mark.parametrize(("prefer", "status"), [("minimal", 201), ("OperationOutcome", 201), ("representation", 201)])
 def test_what_comes_back_is_what_the_client_prefers(desk: Desk, prefer: str, status: int) -> None:
     """Prefer: return= shapes the body; status, Location and ETag are the same."""
