@@ -175,4 +175,5 @@ def _errors(route: Route) -> set[int]:
 def _content(name: str) -> dict[str, Any]:
     if name == "object":
         return {"application/json": {"schema": {"type": "object"}}}
-    return {name: {"schema": {"type": "string"}}} if "/" in name else {"application/json": {"schema": ref(name)}}
+    # A picture or a stream of events is no JSON value, so no schema of ours describes it.
+    return {name: {}} if "/" in name else {"application/json": {"schema": ref(name)}}

@@ -41,9 +41,9 @@ class Server:
         """Where it is."""
         return f"http://127.0.0.1:{self.port}"
 
-    def token_of(self, role: str) -> str:
-        """A token for that role."""
-        return mint(self.site.settings, f"id:{role}", f"Name of {role}", [role], 1)
+    def token_of(self, *roles: str) -> str:
+        """A token for somebody with these roles."""
+        return mint(self.site.settings, f"id:{roles[0]}", f"Name of {roles[0]}", list(roles), 1)
 
     def open(self, path: str, **headers: str) -> http.client.HTTPResponse:
         """The answer to a GET, its body not yet read."""
