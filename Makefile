@@ -37,9 +37,10 @@ test-peers: .venv/ready-dev ## run the tests against servers and clients of othe
 	@$(BIN)/python -m pytest tests -m peers $(ARGS)
 
 .PHONY: bench-integrations
-bench-integrations: .venv/ready-dev ## measure HL7 intake and reading against other libraries, side by side
+bench-integrations: .venv/ready-dev ## measure HL7 and FHIR against other libraries, side by side
 	@tests/support/install-peers
 	@$(BIN)/python -m inlay_testkit.bench_hl7 $(ARGS)
+	@$(BIN)/python -m inlay_testkit.bench_fhir $(filter --json,$(ARGS))
 
 .PHONY: lint
 lint: .venv/ready-dev ## check style, format, types and who imports whom

@@ -1,0 +1,159 @@
+"""FHIR beside a bare Flask route in one run: a report is read, with its token checked and the reading recorded.
+
+Run as `python -m inlay_testkit.bench_fhir [--json]`. `inlay serve` is the real process on a PostgreSQL that waits for
+its disk. The bare route answers the same bytes, under the same gunicorn with as many threads, and does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from inlay_testkit.bench_hl7 import machine
+from inlay_testkit.peers import free_port, postgres_database, postgres_server, running
+from inlay_testkit.server import Server
+
+CONNECTIONS = 8
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--reads", type=int, default=800, help="reads per round and server")
+    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds; the median ratio counts")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    figures = {**reading(options.reads, options.rounds), "machine": machine()}
+    if options.json:
+        print(json.dumps(figures, indent=1))
+    else:
+        print("\n".join(f"{name:<36} {value}" for name, value in figures.items()))
+
+
+def reading(reads: int, rounds: int) -> dict[str, float]:
+    """Reads per second over eight connections, alternating: FHIR and the bare route; the median of the ratios."""
+    with (
+        tempfile.TemporaryDirectory(prefix="inlay-bench-") as home,
+        postgres_server(durable=True) as postgres,
+        postgres_database(postgres, "bench") as url,
+        serving(Path(home), url) as server,
+    ):
+        report = server.site.ward.drafted()
+        path, headers = f"/fhir/DiagnosticReport/{report.id}", {"Authorization": f"Bearer {server.token_of('ehr')}"}
+        body = _read(http.client.HTTPConnection("127.0.0.1", server.port), path, headers)
+        with bare_route(body, Path(home)) as port:
+            targets = ((server.port, path, headers), (port, "/report/1", headers))
+            for target in targets:
+                _seconds(*target, CONNECTIONS * 20)
+            measured = [[reads / _seconds(*target, reads) for target in targets] for _ in range(rounds)]
+        recorded = _recorded(server)
+    asked = CONNECTIONS * 20 + reads * rounds + 1
+    if recorded != asked:
+        raise RuntimeError(f"{asked} reads are not {recorded} records")
+    ratios = sorted(ours / bare for ours, bare in measured)
+    fhir, bare = (sorted(column)[rounds // 2] for column in zip(*measured, strict=True))
+    return {
+        "fhir_reads_per_second": round(fhir, 1),
+        "bare_flask_per_second": round(bare, 1),
+        "read_ratio": round(ratios[rounds // 2], 3),
+        "bytes_per_report": len(body),
+    }
+
+
+@contextmanager
+def serving(home: Path, url: str) -> Iterator[Server]:
+    """`inlay serve` on that database."""
+    server = Server(home, database_url=url, log_level="warning")
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@contextmanager
+def bare_route(body: bytes, folder: Path) -> Iterator[int]:
+    """Port of a Flask application with one route, in gunicorn as `inlay serve` sets it up."""
+    (folder / "body").write_bytes(body)
+    port = free_port()
+    command = [sys.executable, "-c", _BARE, str(port), str(folder / "body")]
+    with running(command, folder / "bare.log", lambda: _listens(port)):
+        yield port
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+_BARE = """
+import sys
+from flask import Flask, Response
+from inlay_api.server import Server
+from inlay_core.settings import Settings
+
+body = open(sys.argv[2], "rb").read()
+app = Flask("bare")
+
+@app.get("/report/<identity>")
+def report(identity):
+    return Response(body, content_type="application/fhir+json")
+
+class Bare(Server):
+    def load(self):
+        return app
+
+Bare(Settings(http_port=int(sys.argv[1])), 1).run()
+"""
+
+
+def _seconds(port: int, path: str, headers: dict[str, str], reads: int) -> float:
+    """The time that so many reads take over eight connections at once, each after the answer to the last."""
+    barrier = threading.Barrier(CONNECTIONS + 1)
+
+    def run() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.connect()
+        barrier.wait()
+        for _ in range(reads // CONNECTIONS):
+            _read(connection, path, headers)
+        connection.close()
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        waiting = [pool.submit(run) for _ in range(CONNECTIONS)]
+        barrier.wait()
+        begun = time.perf_counter()
+        for future in waiting:
+            future.result()
+        return time.perf_counter() - begun
+
+
+def _read(connection: http.client.HTTPConnection, path: str, headers: dict[str, str]) -> bytes:
+    connection.request("GET", path, headers=headers)
+    with connection.getresponse() as answer:
+        body = answer.read()
+    if answer.status != 200:
+        raise RuntimeError(f"a read was answered {answer.status}")
+    return body
+
+
+def _recorded(server: Server) -> int:
+    """How many readings the trail holds."""
+    with server.site.services.reader() as uow:
+        return sum(str(event.tag) == "reader:report:read" for event in uow.audit.unsealed())
+
+
+if __name__ == "__main__":
+    main()
