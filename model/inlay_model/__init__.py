@@ -21,6 +21,7 @@ from inlay_model.errors import (
 )
 from inlay_model.provenance import RunRecord
 from inlay_model.request import (
+    Dispute,
     DraftRequest,
     Filled,
     FilledSection,
@@ -33,6 +34,7 @@ from inlay_model.request import (
     ReportText,
     Section,
     StepEvent,
+    Word,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ __all__ = [
     "Cancelled",
     "CanvasOverflow",
     "CheckpointProblem",
+    "Dispute",
     "DraftRequest",
     "Engine",
     "Filled",
@@ -64,6 +67,7 @@ __all__ = [
     "Section",
     "StepEvent",
     "UnpinnedRevision",
+    "Word",
 ]
 
 

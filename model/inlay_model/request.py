@@ -62,6 +62,8 @@ class GenerationSettings:
     follows its first uncertain token.
     `lock_first_header` holds the first section's header in a draft (the model writes the others itself).
     `fill_attempts` is how many gap lengths are written out at most before the best is returned.
+    `disputes` reads a filled report once more and says which locked words the model disputes, where the checkpoint was
+    trained for that; `confidence` reads it likewise and says how probable each written word is. Both share one pass.
     """
 
     steps: int = 16
@@ -75,6 +77,8 @@ class GenerationSettings:
     begin_again: bool = True
     lock_first_header: bool = True
     fill_attempts: int = 3
+    disputes: bool = True
+    confidence: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.fill_attempts < 1:
@@ -111,12 +115,45 @@ class FilledSection:
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """How probable the model finds characters [start, end) of the fill that is item `item` of a section."""
+
+    section: str
+    item: int
+    start: int
+    end: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """Characters [start, end) of the lock that is item `item` of a section, which the model holds to be wrong.
+
+    `probability` is what it gives to the least probable word of them; `instead` is what it would say, where that has
+    as many words and tokens.
+    """
+
+    section: str
+    item: int
+    start: int
+    end: int
+    probability: float
+    instead: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Filled:
-    """The answer to a draft or an infill. `notes` has codes of what a reader should know, such as `headers-missing`."""
+    """The answer to a draft or an infill. `notes` has codes of what a reader should know, such as `headers-missing`.
+
+    `disputes` are the locked words that the model disputes, `confidence` has the words that it wrote; None where the
+    report was not read once more for them (`GenerationSettings`).
+    """
 
     sections: tuple[FilledSection, ...]
     run: "RunRecord"
     notes: tuple[str, ...] = ()
+    disputes: tuple[Dispute, ...] | None = None
+    confidence: tuple[Word, ...] | None = None
 
     @property
     def text(self) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from inlay_model import (
     Cancelled,
+    Dispute,
     DraftRequest,
     Filled,
     FilledSection,
@@ -71,6 +72,7 @@ class FakeModel:
         self.is_demonstration = demonstration
         self.steps = steps
         self.before_step = before_step or (lambda _: None)
+        self.disputes: tuple[Dispute, ...] | None = None
         self.asked: list[dict[str, Any]] = []
         self.batches: list[int] = []
         self.adapted: list[str | None] = []
@@ -110,7 +112,8 @@ class FakeModel:
         """The same sentence in every gap; locks as they came."""
         self.asked.append({"images": images, "sections": tuple(sections), **options})
         self._denoise(**options)
-        return Filled(tuple(_filled(section) for section in sections), run_record("infill", seed=_seed(options)))
+        record = run_record("infill", seed=_seed(options))
+        return Filled(tuple(_filled(section) for section in sections), record, disputes=self.disputes)
 
     @property
     def styles(self) -> tuple[str, ...]:
