@@ -1,6 +1,6 @@
-"""What every image source does; held by the folder adapter and by the fake that other tests use."""
+"""What every image source does: folder, received images, DICOMweb, DIMSE, and the fake that other tests use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,32 +11,55 @@ from inlay_core.application.ports import ImageSource
 from inlay_core.domain.errors import NotFound
 from inlay_dicom.dataset import read
 from inlay_dicom.folder import FolderIndex
-from inlay_dicom.mapping import FolderImages
+from inlay_dicom.mapping import ArchiveImages, FolderImages
 from inlay_dicom.pixels import grey8
+from inlay_dicom.scu import DimseArchive, DimseServer
+from inlay_dicom.store import ReceivedStore
+from inlay_dicom.web import WebArchive, WebServer
+from inlay_testkit.archive import Held, dimse_archive, web_archive
 from inlay_testkit.dicom import file_bytes, radiograph
 from inlay_testkit.images import MemoryImages
+from inlay_testkit.scp import storage
 
 PIXELS = np.arange(64, dtype=np.uint8).reshape(8, 8)
 Put = Callable[[Dataset], None]
 Remove = Callable[[Dataset], None]
 
 
-@pytest.fixture(params=["folder", "memory"])
-def source(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[ImageSource, Put, Remove]:
+def void(_: object) -> None:
+    """Nothing, whatever came."""
+
+
+@pytest.fixture(params=["folder", "memory", "received", "dicomweb", "dimse"])
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[ImageSource, Put, Remove]]:
     """An empty source, how images arrive in it, and how they go."""
-    if request.param == "memory":
-        memory = MemoryImages()
-        return memory, memory.put, lambda _: memory.datasets.clear()
-
-    def path(dataset: Dataset) -> Path:
-        return tmp_path / f"{dataset.SOPInstanceUID}.dcm"
-
     folder = FolderImages(FolderIndex(tmp_path, settle_s=0.0), rescan_s=0.0)
+    held = Held()
 
-    def put(dataset: Dataset) -> None:
-        path(dataset).write_bytes(file_bytes(dataset))
+    def forget(_: Dataset) -> None:
+        for path in tmp_path.rglob("*.dcm"):
+            path.unlink()
 
-    return folder, put, lambda dataset: path(dataset).unlink()
+    def write(dataset: Dataset) -> None:
+        (tmp_path / f"{dataset.SOPInstanceUID}.dcm").write_bytes(file_bytes(dataset))
+
+    match request.param:
+        case "memory":
+            memory = MemoryImages()
+            yield memory, memory.put, lambda _: memory.datasets.clear()
+        case "folder":
+            yield folder, write, forget
+        case "received":
+            with storage(tmp_path) as scp:
+                yield folder, lambda dataset: void(scp.send(dataset)), forget
+        case "dicomweb":
+            with web_archive(held) as url:
+                web = WebArchive(WebServer(url), ReceivedStore(tmp_path, quota_bytes=1 << 26))
+                yield ArchiveImages(folder, web, first_pause_s=0), held.put, forget
+        case "dimse":
+            with storage(tmp_path) as scp, dimse_archive(held, {"INLAY": scp.port}) as port:
+                dimse = DimseArchive(DimseServer("PACS", "127.0.0.1", port), "INLAY")
+                yield ArchiveImages(folder, dimse, first_pause_s=0), held.put, forget
 
 
 def test_study_that_has_not_arrived_is_empty(source: tuple[ImageSource, Put, Remove]) -> None:

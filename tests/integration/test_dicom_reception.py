@@ -1,21 +1,29 @@
 """Images that come over DICOM, from the wire to the draft job that waited for them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from inlay_core.bootstrap import upgrade_database
 from inlay_core.domain.errors import Invalid
 from inlay_core.domain.job import JobState
 from inlay_core.settings import Settings
 from inlay_dicom.folder import FolderIndex
 from inlay_dicom.mapping import FolderImages
+from inlay_dicom.scp import CANNOT_UNDERSTAND
+from inlay_dicom.store import ReceivedStore
 from inlay_gateway.delivery import Books
 from inlay_gateway.dicom import site_of, storage_scp
 from inlay_gateway.sweepers import queue_arrived
-from inlay_testkit.core import WORKER
+from inlay_testkit.archive import Held, web_archive
+from inlay_testkit.core import WORKER, order_command
 from inlay_testkit.dicom import radiograph
+from inlay_testkit.gateway import process
 from inlay_testkit.installation import PIXELS, Installation
-from inlay_testkit.scp import storage
+from inlay_testkit.pacs import wait_for
+from inlay_testkit.peers import free_port
+from inlay_testkit.scp import Running, storage
 
 
 def test_a_waiting_job_goes_on_when_its_image_was_sent(tmp_path: Path) -> None:
@@ -60,3 +68,56 @@ def test_a_mistake_in_the_file_stops_the_listener(tmp_path: Path) -> None:
     config.write_text("[listener]\ntls_certificate = '/nowhere.crt'\n")
     with pytest.raises(Invalid, match="TLS"):
         storage_scp(settings, site_of(settings))
+
+
+def test_what_comes_over_dicom_leaves_no_trace_in_the_log(tmp_path: Path) -> None:
+    """At the finest level the listener tells of images, conflicts and refusals, and nothing of patients and UIDs."""
+    port = free_port()
+    upgrade_database(Settings(home=tmp_path))
+    image: dict[str, Any] = {
+        "PatientName": "Zwetschge^Wilma",
+        "PatientID": "QX7731905",
+        "StudyInstanceUID": "2.25.7731905",
+    }
+    first, other = radiograph(PIXELS, SOPInstanceUID="2.25.9021", **image), radiograph(PIXELS, **image)
+    other.SOPInstanceUID, other.ViewPosition = first.SOPInstanceUID, "LL"
+    broken = radiograph(PIXELS, **(image | {"StudyInstanceUID": None}))
+    settings = {"INLAY_MLLP_PORT": "0", "INLAY_DICOM_PORT": str(port), "INLAY_LOG_LEVEL": "debug"}
+    with process("listen", tmp_path, **settings) as listener:
+        assert [listener.line("listener.ready")["listener"] for _ in range(2)] == ["mllp", "dicom"]
+        client = Running(port, ReceivedStore(tmp_path, quota_bytes=1))
+        assert client.send(first, first, other, broken, calling="ZWETSCHGE") == [0, 0, 0, CANNOT_UNDERSTAND]
+        assert client.associate(calling="ZWETSCHGE", called="QX7731905").is_rejected
+        client.hang_up()
+        assert listener.end() == 0
+    log = "".join(listener.log)
+    for expected in ('"conflicting"', '"bad-tag"', '"called-ae-unknown"', "dicom.object"):
+        assert expected in log
+    for planted in ("zwetschge", "wilma", "7731905", "2.25.9021"):
+        assert planted not in log.lower()
+
+
+def test_what_an_archive_is_asked_leaves_no_trace_in_the_log(tmp_path: Path) -> None:
+    """The relay asks by accession number and patient id, and is answered with planted text: the log has neither."""
+    from inlay_core.application.drafting import claim_next, images_missing
+
+    held = Held(instead=lambda _: (500, "text/plain", b"Zwetschge"))
+    site = Installation(tmp_path)
+    services = site.services
+    with web_archive(held) as url:
+        config = tmp_path / "dicom.toml"
+        config.write_text(f"[dicomweb]\nurl = '{url}'\n")
+        site.ward.receive(order_command("7731905", accession_number="ZK9021"))
+        claimed = claim_next(services.uow(), services.clock, services.new_id, WORKER)
+        assert claimed is not None
+        images_missing(services.uow(), services.clock, services.new_id, WORKER, claimed.job.id, fence=claimed.job.fence)
+        asks = {"INLAY_DICOM_CONFIG": str(config), "INLAY_SWEEP_SECONDS": "0.1", "INLAY_LOG_LEVEL": "debug"}
+        with process("relay", tmp_path, **asks) as relay:
+            assert relay.line("duty.unavailable")["code"] == "archive-away"
+            wait_for(lambda: len(held.asked) > 1)
+            assert relay.end() == 0
+    log = "".join(relay.log)
+    services.close()
+    assert "/studies" in held.asked
+    for planted in ("zwetschge", "7731905", "zk9021", "testperson"):
+        assert planted not in log.lower()

@@ -15,9 +15,9 @@ from inlay_gateway.tls import client_context, listener_context
 from inlay_hl7.ack import acknowledge
 from inlay_hl7.client import MllpClient, NoAnswer
 from inlay_hl7.header import read_header
-from inlay_hl7.server import MllpServer
+from inlay_hl7.server import Limits, MllpServer
 from inlay_testkit.core import MONDAY
-from inlay_testkit.mllp import order_message, serving
+from inlay_testkit.mllp import Wire, order_message, serving
 
 
 @dataclass
@@ -100,6 +100,21 @@ def test_a_receiver_under_another_name_or_authority_gets_nothing(papers: Papers)
             send(port, client_context(TlsFiles(papers.ca)), "elsewhere.example")
         with pytest.raises(NoAnswer):
             send(port, client_context(TlsFiles(papers.stranger)))
+
+
+def test_a_handshake_that_stands_still_is_ended(papers: Papers) -> None:
+    """A peer that connects and says nothing is cut off after the time of a stalled frame, and others are served."""
+
+    async def handle(payload: bytes, _peer: str) -> bytes:
+        return acknowledge(read_header(payload), "AA", now=MONDAY, control_id="X")
+
+    settings = Settings(mllp_tls_certificate=str(papers.server), mllp_tls_key=str(papers.server))
+    with (
+        serving(MllpServer(handle, limits=Limits(stall=0.3)), listener_context(settings)) as port,
+        Wire(port) as silent,
+    ):
+        assert silent.is_closed()
+        assert send(port, client_context(TlsFiles(papers.ca))) == "AA"
 
 
 def test_versions_before_1_2_are_off(papers: Papers) -> None:

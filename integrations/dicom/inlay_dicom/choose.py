@@ -27,7 +27,7 @@ _VIEW_CODES: Final = {
     "399198007": "LATERAL",
 }
 # What stands in for an image in a study: reports, presentation states, key objects, encapsulated documents.
-_NO_IMAGES: Final = frozenset({"SR", "PR", "KO", "DOC", "REG", "SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "AU", "ECG"})
+NO_IMAGES: Final = frozenset({"SR", "PR", "KO", "DOC", "REG", "SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "AU", "ECG"})
 _FOR_PROCESSING: Final = "FOR PROCESSING"
 
 
@@ -83,7 +83,7 @@ def skip_reason(header: Header, rejected: frozenset[str] = frozenset()) -> str |
     `rejected` are the SOP Instance UIDs named by rejection notes. A phantom is computed, hence DERIVED, and is kept.
     DERIVED\PRIMARY is kept as well: every film that was compressed with loss, or cropped, must call itself so.
     """
-    if not header.has_pixels or header.modality in _NO_IMAGES:
+    if not header.has_pixels or header.modality in NO_IMAGES:
         return "no image"
     if header.sop_instance_uid in rejected:
         return "rejected"
@@ -93,8 +93,9 @@ def skip_reason(header: Header, rejected: frozenset[str] = frozenset()) -> str |
         return "localiser"
     if header.is_phantom:
         return None
-    if header.image_type[:2] == ("DERIVED", "SECONDARY"):
-        return "derived"
+    # PS3.3 C.7.6.1.1.2: made after the examination, for instance a screen shot, a dose page, a film with arrows on it.
+    if header.image_type[1:2] == ("SECONDARY",):
+        return "secondary"
     return None
 
 

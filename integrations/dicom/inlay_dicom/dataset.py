@@ -141,7 +141,7 @@ def header_from(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Header:
     dataset = _parse(file, stop_before_pixels=True)
     if _transfer_syntax(dataset) == DeflatedExplicitVRLittleEndian:
         # The inflated stream had an end; whether pixels were in it is found out when they are asked for.
-        return header_of(dataset, has_pixels=_number(dataset, "Rows") > 0)
+        return header_of(dataset, has_pixels=number_of(dataset, "Rows") > 0)
     has_pixels, complete = _pixel_extent(file, dataset)
     return header_of(dataset, has_pixels=has_pixels, complete=complete)
 
@@ -149,28 +149,28 @@ def header_from(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Header:
 def header_of(dataset: Dataset, *, has_pixels: bool | None = None, complete: bool = True) -> Header:
     """The facts of a dataset that has been read. A value that cannot be read counts as absent."""
     return Header(
-        sop_class_uid=_text(dataset, "SOPClassUID"),
-        sop_instance_uid=_text(dataset, "SOPInstanceUID"),
-        study_instance_uid=_text(dataset, "StudyInstanceUID"),
-        series_instance_uid=_text(dataset, "SeriesInstanceUID"),
-        accession_number=_text(dataset, "AccessionNumber"),
-        modality=_text(dataset, "Modality").upper(),
-        view_position=_text(dataset, "ViewPosition").upper(),
-        view_codes=tuple(_text(item, "CodeValue") for item in _items(dataset, "ViewCodeSequence")),
-        patient_orientation=tuple(value.upper() for value in _texts(dataset, "PatientOrientation")),
-        photometric=_text(dataset, "PhotometricInterpretation").upper(),
-        body_part=_text(dataset, "BodyPartExamined").upper(),
-        laterality=(_text(dataset, "ImageLaterality") or _text(dataset, "Laterality")).upper(),
-        image_type=tuple(value.upper() for value in _texts(dataset, "ImageType")),
-        model_name=_text(dataset, "ManufacturerModelName"),
-        presentation_intent=_text(dataset, "PresentationIntentType").upper(),
-        quality_control=_text(dataset, "QualityControlImage").upper() == "YES",
+        sop_class_uid=text_of(dataset, "SOPClassUID"),
+        sop_instance_uid=text_of(dataset, "SOPInstanceUID"),
+        study_instance_uid=text_of(dataset, "StudyInstanceUID"),
+        series_instance_uid=text_of(dataset, "SeriesInstanceUID"),
+        accession_number=text_of(dataset, "AccessionNumber"),
+        modality=text_of(dataset, "Modality").upper(),
+        view_position=text_of(dataset, "ViewPosition").upper(),
+        view_codes=tuple(text_of(item, "CodeValue") for item in _items(dataset, "ViewCodeSequence")),
+        patient_orientation=tuple(value.upper() for value in texts_of(dataset, "PatientOrientation")),
+        photometric=text_of(dataset, "PhotometricInterpretation").upper(),
+        body_part=text_of(dataset, "BodyPartExamined").upper(),
+        laterality=(text_of(dataset, "ImageLaterality") or text_of(dataset, "Laterality")).upper(),
+        image_type=tuple(value.upper() for value in texts_of(dataset, "ImageType")),
+        model_name=text_of(dataset, "ManufacturerModelName"),
+        presentation_intent=text_of(dataset, "PresentationIntentType").upper(),
+        quality_control=text_of(dataset, "QualityControlImage").upper() == "YES",
         acquired=_acquired(dataset),
-        series_number=_number(dataset, "SeriesNumber"),
-        instance_number=_number(dataset, "InstanceNumber"),
-        rows=_number(dataset, "Rows"),
-        columns=_number(dataset, "Columns"),
-        frames=_number(dataset, "NumberOfFrames") or 1,
+        series_number=number_of(dataset, "SeriesNumber"),
+        instance_number=number_of(dataset, "InstanceNumber"),
+        rows=number_of(dataset, "Rows"),
+        columns=number_of(dataset, "Columns"),
+        frames=number_of(dataset, "NumberOfFrames") or 1,
         transfer_syntax=_transfer_syntax(dataset),
         rejects=rejected_by(dataset),
         has_pixels="PixelData" in dataset if has_pixels is None else has_pixels,
@@ -180,13 +180,13 @@ def header_of(dataset: Dataset, *, has_pixels: bool | None = None, complete: boo
 
 def rejected_by(dataset: Dataset) -> tuple[str, ...]:
     """SOP Instance UIDs that this dataset, a rejection note (IHE IOCM), takes out of use; empty for anything else."""
-    if _text(dataset, "SOPClassUID") != KEY_OBJECT_SELECTION:
+    if text_of(dataset, "SOPClassUID") != KEY_OBJECT_SELECTION:
         return ()
-    titles = {_text(item, "CodeValue") for item in _items(dataset, "ConceptNameCodeSequence")}
+    titles = {text_of(item, "CodeValue") for item in _items(dataset, "ConceptNameCodeSequence")}
     if not titles & REJECTION_TITLES:
         return ()
     return tuple(
-        _text(instance, "ReferencedSOPInstanceUID")
+        text_of(instance, "ReferencedSOPInstanceUID")
         for study in _items(dataset, "CurrentRequestedProcedureEvidenceSequence")
         for series in _items(study, "ReferencedSeriesSequence")
         for instance in _items(series, "ReferencedSOPSequence")
@@ -270,7 +270,7 @@ def _pixel_extent(file: BinaryIO, dataset: Dataset) -> tuple[bool, bool]:
     head = file.read(12 if not implicit else 8)
     if len(head) < 8:
         # Parsing came to the end. An image that says its size and has no pixels has been cut before them.
-        return False, not _number(dataset, "Rows")
+        return False, not number_of(dataset, "Rows")
     tag = struct.unpack(order + "HH", head[:4])
     if tag != PIXEL_DATA and tag not in FLOAT_PIXEL_DATA:
         return False, False
@@ -304,7 +304,8 @@ def _value(dataset: Dataset, keyword: str) -> object:
         return None
 
 
-def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+def texts_of(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """The values of an attribute as stripped texts; none for one that is absent or cannot be read."""
     value = _value(dataset, keyword)
     if value is None or isinstance(value, bytes):
         return ()
@@ -313,13 +314,15 @@ def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     return tuple(str(one).strip() for one in value)
 
 
-def _text(dataset: Dataset, keyword: str) -> str:
-    return next(iter(_texts(dataset, keyword)), "")
+def text_of(dataset: Dataset, keyword: str) -> str:
+    """The first value of an attribute, empty for one that is absent or cannot be read."""
+    return next(iter(texts_of(dataset, keyword)), "")
 
 
-def _number(dataset: Dataset, keyword: str) -> int:
+def number_of(dataset: Dataset, keyword: str) -> int:
+    """The first value of an attribute as a whole number, 0 for one that is absent or is none."""
     try:
-        return int(float(_text(dataset, keyword) or 0))
+        return int(float(text_of(dataset, keyword) or 0))
     except (ValueError, OverflowError):
         return 0
 
@@ -338,14 +341,14 @@ def _acquired(dataset: Dataset) -> str:
         ("ContentDate", "ContentTime"),
         ("StudyDate", "StudyTime"),
     ):
-        if day := _text(dataset, date):
-            return day + _text(dataset, time)
+        if day := text_of(dataset, date):
+            return day + text_of(dataset, time)
     return ""
 
 
 def _transfer_syntax(dataset: Dataset) -> str:
     meta = getattr(dataset, "file_meta", None)
-    return _text(meta, "TransferSyntaxUID") if isinstance(meta, Dataset) else ""
+    return text_of(meta, "TransferSyntaxUID") if isinstance(meta, Dataset) else ""
 
 
 def _size(path: Path) -> int:

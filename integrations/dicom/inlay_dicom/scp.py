@@ -249,6 +249,9 @@ class _Server(ThreadedAssociationServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - socketserver passes both
         """Whether to talk to that address at all."""
+        for association in self.active_associations:
+            if _is_over(association):
+                _end(association)
         # One above the most is told so by a rejection; what floods us is not even listened to.
         free = len(self.active_associations) < 2 * self.ae.maximum_associations
         return free and _is_within(client_address[0], self._networks)
@@ -274,6 +277,26 @@ class _Server(ThreadedAssociationServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that fails concerns nobody else; the default prints its traceback."""
+
+
+def _is_over(association: Any) -> bool:
+    """Whether nothing more can come: its reader has died, its connection is closed, or is only waited for to close.
+
+    pynetdicom counts such associations until their time-out, so that a few broken peers would use up all there are.
+    """
+    reader = association.dul
+    died = association._started_dul and not reader.is_alive()  # noqa: SLF001 - no other way to tell it from a new one
+    closed = reader.socket is None or reader.socket.socket is None
+    return died or closed or reader.state_machine.current_state == "Sta13"
+
+
+def _end(association: Any) -> None:
+    """Let its threads end. `Association.kill` would wait for the reader, in the thread that accepts connections."""
+    association.dul.kill_dul()
+    association._kill = True  # noqa: SLF001 - what `kill` sets
+    association._reactor_checkpoint.set()  # noqa: SLF001 - as `kill` does
+    association.is_established = False
+    association.dul.to_user_queue.put(None)
 
 
 def _is_within(address: str, networks: Sequence[Network]) -> bool:

@@ -13,6 +13,15 @@ files of their own, which are read when they are needed.
     [[listener.peer]]
     ae_title = "XRAY1"
     networks = ["10.1.2.0/24"]
+
+    [dicomweb]
+    url = "https://pacs.hospital/dicom-web"
+    token_file = "/run/secrets/pacs-token"
+
+    [dimse]
+    ae_title = "PACS"
+    host = "pacs.hospital"
+    port = 104
 """
 
 import ipaddress
@@ -22,10 +31,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_type_hints
+from urllib.parse import urlsplit
 
 from inlay_dicom.scp import Peer
+from inlay_dicom.scu import DimseServer
+from inlay_dicom.web import WebServer
 
 T = TypeVar("T")
+S = TypeVar("S", WebServer, DimseServer)
 _KIND_NAMES: Final[Mapping[Any, str]] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -63,6 +76,8 @@ class Site:
 
     ae_title: str = "INLAY"
     listener: Listener = field(default_factory=Listener)
+    dicomweb: WebServer | None = None
+    dimse: DimseServer | None = None
 
 
 def read_site(text: str) -> Site:
@@ -73,9 +88,11 @@ def read_site(text: str) -> Site:
         raise ValueError(f"not TOML ({problem})") from None
     ae_title = _checked_title(said.pop("ae_title", "INLAY"), "ae_title")
     listener = _listener(_table(said, "listener"))
+    dicomweb = _dicomweb(_table(said, "dicomweb")) if "dicomweb" in said else None
+    dimse = _dimse(_table(said, "dimse")) if "dimse" in said else None
     if said:
         raise ValueError(f"{min(said)}: unknown")
-    return Site(ae_title, listener)
+    return Site(ae_title, listener, dicomweb, dimse)
 
 
 def read_site_file(path: str) -> Site:
@@ -112,6 +129,39 @@ def _peer(table: dict[str, Any], place: str) -> Peer:
         return Peer(title, tuple(ipaddress.ip_network(network) for network in networks))
     except (ValueError, TypeError):
         raise ValueError(f"{place}.networks: expected addresses or networks like 10.1.2.0/24") from None
+
+
+def _dicomweb(table: dict[str, Any]) -> WebServer:
+    server = _made(WebServer, table, "dicomweb")
+    if not server.url.startswith(("http://", "https://")):
+        raise ValueError("dicomweb.url: expected http:// or https://")
+    if server.user and (server.token_file or not server.password_file):
+        raise ValueError("dicomweb.user: needs password_file, and no token_file")
+    if server.key and not server.certificate:
+        raise ValueError("dicomweb.key: needs certificate")
+    if (server.user or server.token_file) and server.url.startswith("http://") and not _is_loopback(server.url):
+        raise ValueError("dicomweb.url: passwords and tokens need https://")
+    return _with_times(server, "dicomweb")
+
+
+def _dimse(table: dict[str, Any]) -> DimseServer:
+    server = _made(DimseServer, table, "dimse")
+    _checked_title(server.ae_title, "dimse.ae_title")
+    if not 0 < server.port < 65536:
+        raise ValueError("dimse.port: expected 1 to 65535")
+    if server.tls_certificate and not server.tls_ca:
+        raise ValueError("dimse.tls_certificate: needs tls_ca")
+    return _with_times(server, "dimse")
+
+
+def _with_times(server: S, place: str) -> S:
+    if server.timeout_seconds <= 0 or server.deadline_seconds <= 0:
+        raise ValueError(f"{place}: timeout_seconds and deadline_seconds are above zero")
+    return server
+
+
+def _is_loopback(url: str) -> bool:
+    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
 def _table(said: dict[str, Any], name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from inlay_fhir.elements import Json
-from inlay_fhir.http import FhirRequest
+from inlay_fhir.http import FhirRequest, FhirResponse
 from inlay_fhir.mapping.core import Actor, Job, Report
 from inlay_fhir.site import FhirSite
 from inlay_fhir.store import Access, FhirStore
@@ -15,11 +15,15 @@ from inlay_fhir.store import Access, FhirStore
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request on its way to an interaction. `variables` are the parts of the path: id, version."""
+    """One request on its way to an interaction. `variables` are the parts of the path: id, version.
+
+    `again` answers another request of the same sender: the entries of a batch.
+    """
 
     request: FhirRequest
     store: FhirStore
     site: FhirSite
+    again: Callable[[FhirRequest], FhirResponse]
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -48,6 +52,10 @@ class Answer:
     version: str | None = None
     last_modified: datetime | None = None
     cacheable: bool = True
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    # Something was changed: the client may prefer to get nothing back, and no condition of a read applies.
+    written: bool = False
 
 
 Interact = Callable[[Exchange], Answer]

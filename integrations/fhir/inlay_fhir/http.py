@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from inlay_fhir.mapping.core import Actor
+from inlay_fhir.scopes import Scopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,8 @@ class FhirRequest:
 
     `path` is below the mount (`/DiagnosticReport/1`). `query` holds decoded pairs in the order of the URL, repeats
     included. Names of `headers` are looked up without regard to case. `base_url` is the endpoint as the client names
-    it (`https://host/fhir`, no slash at the end); links and full URLs begin with it.
+    it (`https://host/fhir`, no slash at the end); links and full URLs begin with it. `scopes` are those of a system's
+    token; None where roles alone decide.
     """
 
     method: str
@@ -24,6 +26,7 @@ class FhirRequest:
     body: bytes
     actor: Actor
     base_url: str
+    scopes: Scopes | None = None
 
     def header(self, name: str) -> str | None:
         """The value of a header, whatever its capitals."""

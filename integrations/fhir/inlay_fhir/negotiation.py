@@ -12,7 +12,7 @@ from typing import Final
 from inlay_fhir.exchange import Answer
 from inlay_fhir.http import FhirRequest
 from inlay_fhir.outcome import Refusal
-from inlay_fhir.parameters import last
+from inlay_fhir.parameters import last, preferences
 
 MEDIA_TYPE: Final = "application/fhir+json; charset=utf-8"
 _JSON: Final = frozenset({"application/fhir+json", "application/json", "application/*", "*/*", "json", "text/json"})
@@ -59,3 +59,9 @@ def has_already(request: FhirRequest, tag: str) -> bool:
         return False
     known = {quoted or bare for quoted, bare in _ETAG.findall(stated)}
     return "*" in known or tag.removeprefix('W/"').removesuffix('"') in known
+
+
+def preferred_return(request: FhirRequest) -> str:
+    """What a writer wants back: `representation` unless it says `minimal` or `operationoutcome`."""
+    wanted = (preference.removeprefix("return=") for preference in preferences(request) if "return=" in preference)
+    return next((name for name in wanted if name in ("minimal", "operationoutcome")), "representation")

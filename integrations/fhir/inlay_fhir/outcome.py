@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from inlay_fhir.elements import Json, filled
-from inlay_fhir.mapping.core import Category, DomainError, Stale
+from inlay_fhir.mapping.core import Ambiguous, Category, DomainError, Stale
 
 ERROR_SYSTEM: Final = "urn:x-inlay:error"
 
@@ -40,8 +40,8 @@ class Refusal(Exception):
 
 
 def refusal_of(error: DomainError) -> Refusal:
-    """The answer to a domain error. A stale version is 412 in R4."""
-    status, issue = (412, "conflict") if isinstance(error, Stale) else _CATEGORIES[error.category]
+    """The answer to a domain error. A stale version, or a condition that several fit, is 412 in R4."""
+    status, issue = (412, "conflict") if isinstance(error, Stale | Ambiguous) else _CATEGORIES[error.category]
     return Refusal(status, issue, str(error))
 
 
@@ -52,4 +52,8 @@ def outcome(refusal: Refusal) -> Json:
     return {"resourceType": "OperationOutcome", "issue": [issue]}
 
 
+DONE: Final[Json] = {
+    "resourceType": "OperationOutcome",
+    "issue": [{"severity": "information", "code": "informational", "diagnostics": "Done."}],
+}
 FAULT: Final = Refusal(500, "exception", "Inlay failed to answer. The fault is in its log.")

@@ -45,7 +45,7 @@ def of_request(request: FhirRequest) -> tuple[Pair, ...]:
         media = (request.header("Content-Type") or "").partition(";")[0].strip().lower()
         if media != "application/x-www-form-urlencoded":
             raise Refusal(415, "not-supported", "A posted search is application/x-www-form-urlencoded.")
-        pairs += _form(request.body)
+        pairs += form(request.body)
     if len(pairs) > _MOST_PARAMETERS:
         raise Refusal(400, "too-costly", f"A search has at most {_MOST_PARAMETERS} parameters.")
     for name, value in pairs:
@@ -54,7 +54,8 @@ def of_request(request: FhirRequest) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def _form(body: bytes) -> list[Pair]:
+def form(body: bytes) -> list[Pair]:
+    """The pairs of a form. Raises Refusal."""
     try:
         return parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
     except ValueError:
@@ -64,8 +65,13 @@ def _form(body: bytes) -> list[Pair]:
 
 def is_strict(request: FhirRequest) -> bool:
     """Whether the client wants unknown parameters refused (`Prefer: handling=strict`)."""
-    preferences = re.split(r"[,;]", (request.header("Prefer") or "").lower())
-    return any(re.sub(r"\s", "", preference) == "handling=strict" for preference in preferences)
+    return "handling=strict" in preferences(request)
+
+
+def preferences(request: FhirRequest) -> list[str]:
+    """What stands in Prefer (RFC 7240), in lower case, without blanks."""
+    stated = re.split(r"[,;]", (request.header("Prefer") or "").lower())
+    return [re.sub(r"\s", "", preference) for preference in stated]
 
 
 def alternatives(value: str) -> list[str]:

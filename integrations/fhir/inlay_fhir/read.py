@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from inlay_fhir.exchange import Answer, Exchange
 from inlay_fhir.mapping.audit_event import audit_event
-from inlay_fhir.mapping.core import Kind, NotFound, Report, ReportRow, ReportSearch, Sort, Tag
+from inlay_fhir.mapping.core import Detail, Kind, NotFound, ReportRow, ReportSearch, Sort, Tag
 from inlay_fhir.mapping.device import device, digest_prefix
 from inlay_fhir.mapping.diagnostic_report import diagnostic_report
 from inlay_fhir.mapping.imaging_study import imaging_study
@@ -19,15 +19,30 @@ from inlay_fhir.outcome import Refusal
 from inlay_fhir.store import Access
 
 
-def report_access(report: Report, interaction: str, resource: str = "DiagnosticReport") -> Access:
+def report_access(row: ReportRow, interaction: str, resource: str = "DiagnosticReport") -> Access:
     """That a version of a report was shown, as `resource`."""
-    detail = {"interface": "fhir", "interaction": interaction, "resource": resource}
+    report = row.report
+    detail = _detail(interaction, resource, row.order.patient.id)
     return Access(Tag.READER_REPORT_READ, (Kind.REPORT, report.id), report.id, report.version, detail=detail)
 
 
-def _access(tag: Tag, kind: Kind, identity: str, resource: str, report_id: str | None = None) -> Access:
-    detail = {"interface": "fhir", "interaction": "read", "resource": resource}
-    return Access(tag, (kind, identity), report_id, detail=detail)
+def access_of(
+    tag: Tag,
+    kind: Kind,
+    identity: str,
+    resource: str,
+    report_id: str | None = None,
+    patient_id: str | None = None,
+    interaction: str = "read",
+) -> Access:
+    """That something else than a report was shown."""
+    return Access(tag, (kind, identity), report_id, detail=_detail(interaction, resource, patient_id))
+
+
+def _detail(interaction: str, resource: str, patient_id: str | None) -> dict[str, Detail]:
+    """What the trail keeps of a reading; the patient by Inlay's own id, which says nothing outside of Inlay."""
+    known = {"patient": patient_id} if patient_id else {}
+    return {"interface": "fhir", "interaction": interaction, "resource": resource, **known}
 
 
 def read_diagnostic_report(exchange: Exchange) -> Answer:
@@ -45,30 +60,46 @@ def vread_diagnostic_report(exchange: Exchange) -> Answer:
 
 def _report(exchange: Exchange, row: ReportRow, interaction: str) -> Answer:
     resource = diagnostic_report(exchange.site, row, exchange.jobs_of(row.report))
-    access = report_access(row.report, interaction)
+    access = report_access(row, interaction)
     return Answer(resource, (access,), str(row.report.version), row.report.updated_at)
 
 
 def read_provenance(exchange: Exchange) -> Answer:
     """How a version of a report came about."""
     report_id, version = parse_provenance_id(exchange.identity)
-    report = exchange.store.report(exchange.actor, report_id, version).report
-    resource = provenance(report, exchange.jobs_of(report))
-    return Answer(resource, (report_access(report, "read", "Provenance"),), None, report.updated_at)
+    row = exchange.store.report(exchange.actor, report_id, version)
+    resource = provenance(row.report, exchange.jobs_of(row.report))
+    return Answer(resource, (report_access(row, "read", "Provenance"),), None, row.report.updated_at)
 
 
 def read_service_request(exchange: Exchange) -> Answer:
     """An order."""
     order = exchange.store.order(exchange.actor, exchange.identity)
-    access = _access(Tag.READER_ORDER_READ, Kind.ORDER, order.id, "ServiceRequest")
+    access = access_of(Tag.READER_ORDER_READ, Kind.ORDER, order.id, "ServiceRequest", None, order.patient.id)
     return Answer(service_request(exchange.site, order), (access,), str(order.version), order.updated_at)
 
 
 def read_patient(exchange: Exchange) -> Answer:
     """A patient."""
     patient = exchange.store.patient(exchange.actor, exchange.identity)
-    access = _access(Tag.READER_PATIENT_READ, Kind.PATIENT, patient.id, "Patient")
+    access = access_of(Tag.READER_PATIENT_READ, Kind.PATIENT, patient.id, "Patient", None, patient.id)
     return Answer(patient_resource(exchange.site, patient), (access,), str(patient.version), patient.updated_at)
+
+
+def vread_service_request(exchange: Exchange) -> Answer:
+    """An order by its version, while that is the newest: older ones are not kept."""
+    return _if_newest(read_service_request(exchange), exchange)
+
+
+def vread_patient(exchange: Exchange) -> Answer:
+    """A patient by the version, while that is the newest: older ones are not kept."""
+    return _if_newest(read_patient(exchange), exchange)
+
+
+def _if_newest(answer: Answer, exchange: Exchange) -> Answer:
+    if answer.version != exchange.variables["version"]:
+        raise NotFound("unknown-version", "That version is not kept.", "meta.versionId")
+    return answer
 
 
 def read_imaging_study(exchange: Exchange) -> Answer:
@@ -79,7 +110,8 @@ def read_imaging_study(exchange: Exchange) -> Answer:
     if not rows:
         raise NotFound("unknown-study", "No order names such a study.", "ImagingStudy.id")
     accesses = tuple(
-        _access(Tag.READER_ORDER_READ, Kind.ORDER, row.order.id, "ImagingStudy", row.report.id) for row in rows
+        access_of(Tag.READER_ORDER_READ, Kind.ORDER, row.order.id, "ImagingStudy", row.report.id, row.order.patient.id)
+        for row in rows
     )
     return Answer(imaging_study(exchange.site, uid, rows), accesses)
 
@@ -87,13 +119,13 @@ def read_imaging_study(exchange: Exchange) -> Answer:
 def read_task(exchange: Exchange) -> Answer:
     """A job."""
     job = exchange.store.job(exchange.actor, exchange.identity)
-    return Answer(task(job), (_access(Tag.READER_JOB_READ, Kind.JOB, job.id, "Task", job.report_id),))
+    return Answer(task(job), (access_of(Tag.READER_JOB_READ, Kind.JOB, job.id, "Task", job.report_id),))
 
 
 def read_audit_event(exchange: Exchange) -> Answer:
     """An event of the trail."""
     event = exchange.store.audit_event(exchange.actor, exchange.identity)
-    access = _access(Tag.READER_AUDIT_READ, Kind.AUDIT, event.id, "AuditEvent", event.report_id)
+    access = access_of(Tag.READER_AUDIT_READ, Kind.AUDIT, event.id, "AuditEvent", event.report_id)
     return Answer(audit_event(event), (access,), None, event.at)
 
 

@@ -21,10 +21,11 @@ from inlay_fhir.elements import Json
 from inlay_fhir.exchange import Answer, Exchange
 from inlay_fhir.http import FhirRequest, FhirResponse
 from inlay_fhir.mapping.core import Detail, DomainError, Kind, Outcome, Tag
-from inlay_fhir.negotiation import MEDIA_TYPE, check_format, etag, has_already
-from inlay_fhir.outcome import FAULT, Refusal, outcome, refusal_of
+from inlay_fhir.negotiation import MEDIA_TYPE, check_format, etag, has_already, preferred_return
+from inlay_fhir.outcome import DONE, FAULT, Refusal, outcome, refusal_of
 from inlay_fhir.site import FhirSite
 from inlay_fhir.store import Access, FhirStore
+from inlay_fhir.summary import cut_of
 from inlay_fhir.table import DOCUMENTATION, ROUTES, Route
 
 _LOG: Final = structlog.get_logger("inlay_fhir")
@@ -48,12 +49,10 @@ class FhirRouter:
         try:
             route, variables = routed(asked)
             check_format(asked)
-            answer = route.interact(Exchange(asked, self._store, self._site, variables))
-            body = _bytes(answer.resource)
-            headers = _headers(answer, body)
-            unchanged = "ETag" in headers and has_already(asked, headers["ETag"])
+            check_scopes(asked, route)
+            answer = route.interact(Exchange(asked, self._store, self._site, self.handle, variables))
+            response = _response(asked, answer)
             self._record(asked, answer.accesses)
-            response = FhirResponse(304, headers) if unchanged else FhirResponse(200, _typed(headers), body)
         except Refusal as refusal:
             response = self._refused(asked, route, refusal)
         except DomainError as error:
@@ -71,16 +70,41 @@ class FhirRouter:
             self._store.record(request.actor, [replace(access, request_id=request_id) for access in accesses])
 
     def _refused(self, request: FhirRequest, route: Route | None, refusal: Refusal) -> FhirResponse:
-        """The outcome of a refusal. Who was refused a record, or asked for one that is not here, is in the trail."""
-        if route is not None and refusal.status in (403, 404):
+        """The outcome of a refusal. Whatever was asked of a record and not given is in the trail with its status."""
+        if route is not None and route.code != "capabilities":
             detail: dict[str, Detail] = {"interface": "fhir", "interaction": route.code, "status": refusal.status}
-            subject = (Kind.ACCESS, route.resource)
+            subject = (Kind.ACCESS, route.resource or route.code)
             access = Access(Tag.READER_ACCESS_REFUSED, subject, outcome=Outcome.REFUSED, detail=detail)
             try:
                 self._record(request, (access,))
             except Exception as error:  # noqa: BLE001 (nothing was shown: the refusal stands, the log tells)
                 _log(error)
         return FhirResponse(refusal.status, _typed(refusal.headers), _bytes(outcome(refusal)))
+
+
+def check_scopes(request: FhirRequest, route: Route) -> None:
+    """Raise Refusal (403) where the token has scopes and none of them is for this interaction."""
+    letter = route.letter
+    if request.scopes is None or letter is None or route.resource == "OperationDefinition":
+        return
+    if not request.scopes.allow(route.resource, letter):
+        raise Refusal(403, "forbidden", f"The token has no scope system/{route.resource}.{letter}.")
+
+
+def _response(request: FhirRequest, answer: Answer) -> FhirResponse:
+    """The answer as HTTP: 304 where the client has it, and after a write what the client prefers to get back."""
+    body = _bytes(cut_of(request.query)(answer.resource))
+    headers = {**_headers(answer, body), **answer.headers}
+    if answer.status == 204:
+        return FhirResponse(204, answer.headers)
+    if answer.written:
+        wanted = preferred_return(request)
+        if wanted == "minimal":
+            return FhirResponse(answer.status, headers)
+        body = _bytes(DONE) if wanted == "operationoutcome" else body
+    elif "ETag" in headers and has_already(request, headers["ETag"]):
+        return FhirResponse(304, headers)
+    return FhirResponse(answer.status, _typed(headers), body)
 
 
 def routed(request: FhirRequest) -> tuple[Route, Mapping[str, str]]:

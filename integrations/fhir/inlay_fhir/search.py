@@ -25,8 +25,16 @@ from inlay_fhir.outcome import Refusal
 from inlay_fhir.parameters import Pair
 from inlay_fhir.read import report_access
 from inlay_fhir.store import Access
+from inlay_fhir.summary import MODES, cut_of
 
-SORTS = {"_lastUpdated": Sort.OLDEST, "-_lastUpdated": Sort.NEWEST}
+SORTS = {
+    "_lastUpdated": Sort.OLDEST,
+    "-_lastUpdated": Sort.NEWEST,
+    "date": Sort.STUDIED_FIRST,
+    "-date": Sort.STUDIED_LAST,
+    "issued": Sort.SIGNED_FIRST,
+    "-issued": Sort.SIGNED_LAST,
+}
 INCLUDES = {
     "DiagnosticReport:patient": "Patient",
     "DiagnosticReport:subject": "Patient",
@@ -59,9 +67,15 @@ def search_diagnostic_reports(exchange: Exchange) -> Answer:
     page = exchange.store.search_reports(exchange.actor, plan.narrowing.search(), plan.sort, plan.offset, limit)
     url = f"{exchange.request.base_url}/DiagnosticReport"
     links = page_links(url, plan.applied, page.total, plan.offset, limit)
-    entries = _entries(exchange, page.rows, plan.including)
-    accesses = (_searched(plan, page.total, len(page.rows)), *(report_access(r.report, "search") for r in page.rows))
+    entries = _entries(exchange, page.rows, _allowed(exchange, plan.including), plan.applied)
+    accesses = (_searched(plan, page.total, len(page.rows)), *(report_access(row, "search") for row in page.rows))
     return Answer(bundle("searchset", page.total, links, entries), accesses, cacheable=False)
+
+
+def _allowed(exchange: Exchange, including: set[str]) -> set[str]:
+    """The types that may come along: a token that is not for a type does not get at it by an include."""
+    scopes = exchange.request.scopes
+    return including if scopes is None else {kind for kind in including if scopes.allow(kind, "r")}
 
 
 def planned(exchange: Exchange) -> Plan:
@@ -97,8 +111,10 @@ def _obey(plan: Plan, name: str, value: str, most: int) -> bool:
         case "_sort" if value in SORTS:
             plan.sort = SORTS[value]
             return True
-        case "_summary" if value in ("count", "false"):
+        case "_summary" if value == "count" or value in MODES:
             plan.total_only = value == "count"
+            return True
+        case "_elements":
             return True
         case "_total":
             return value in _TOTALS
@@ -112,7 +128,7 @@ def _obey(plan: Plan, name: str, value: str, most: int) -> bool:
             return False
 
 
-def _entries(exchange: Exchange, rows: Iterable[ReportRow], including: set[str]) -> list[Json]:
+def _entries(exchange: Exchange, rows: Iterable[ReportRow], including: set[str], asked: Iterable[Pair]) -> list[Json]:
     matches: list[Json] = []
     included: dict[str, Json] = {}
     base_url = exchange.request.base_url
@@ -129,8 +145,9 @@ def _entries(exchange: Exchange, rows: Iterable[ReportRow], including: set[str])
         if "ImagingStudy" in including and study_reference(row.order.study_instance_uid):
             others.append(imaging_study(exchange.site, row.order.study_instance_uid or "", [row]))
         included |= {full_url(base_url, resource): resource for resource in others}
-    shown = [(full_url(base_url, resource), resource, "match") for resource in matches]
-    shown += [(url, resource, "include") for url, resource in included.items()]
+    cut = cut_of(asked)
+    shown = [(full_url(base_url, resource), cut(resource), "match") for resource in matches]
+    shown += [(url, cut(resource), "include") for url, resource in included.items()]
     return [{"fullUrl": url, "resource": resource, "search": {"mode": mode}} for url, resource, mode in shown]
 
 

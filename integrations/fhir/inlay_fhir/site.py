@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
+
+Pairs = tuple[tuple[str, str], ...]
+MakePdf = Callable[[str, str, Pairs, Pairs], bytes | None]
+"""A PDF of (title, notice, facts, sections); None when it could not show every character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +25,8 @@ class FhirSite:
     # A page that nobody asked a size for, and the largest that anybody gets: a report is some 5 KB as FHIR.
     default_count: int = 20
     max_count: int = 200
+    # The zone of times on printed forms.
+    zone: tzinfo = UTC
+    pdf: MakePdf | None = None
+    # Where subscribers may be told: INLAY_SUBSCRIPTION_ORIGINS.
+    origins: tuple[str, ...] = ()

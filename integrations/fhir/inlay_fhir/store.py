@@ -7,22 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from inlay_fhir.mapping.core import (
     Actor,
     AuditEvent,
     Detail,
+    InfillRequest,
     Job,
     Kind,
     Order,
+    OrderCommand,
+    OrderCondition,
     Outcome,
     Page,
     Patient,
+    Placed,
     Report,
     ReportRow,
     ReportSearch,
     Sort,
+    Status,
+    Subscription,
     Tag,
 )
 
@@ -41,7 +48,7 @@ class Access:
 
 
 class FhirStore(Protocol):
-    """Reads for one request at a time; safe to be called from several threads."""
+    """What one request at a time asks for; safe to be called from several threads."""
 
     def search_reports(self, actor: Actor, search: ReportSearch, sort: Sort, offset: int, limit: int) -> Page:
         """`queries.search_reports`: one page of the newest versions that fit. `limit` may be 0: the total alone."""
@@ -49,6 +56,10 @@ class FhirStore(Protocol):
 
     def report(self, actor: Actor, report_id: str, version: int | None = None) -> ReportRow:
         """`queries.read_report`: the newest version, or that one."""
+        ...
+
+    def history(self, actor: Actor, since: datetime | None, offset: int, limit: int) -> Page:
+        """`queries.report_history`: all versions of all reports, the newest first."""
         ...
 
     def versions(self, actor: Actor, report_id: str) -> Sequence[Report]:
@@ -77,6 +88,40 @@ class FhirStore(Protocol):
 
     def run_with_model(self, actor: Actor, digest_prefix: str) -> Mapping[str, Any]:
         """`queries.run_with_model`: a run record whose `model_digest` begins so; NotFound when no job used it."""
+        ...
+
+    def orders(self, actor: Actor, number: str, assigner: str | None) -> Sequence[Order]:
+        """`queries.orders_with_identifier`."""
+        ...
+
+    def patients(self, actor: Actor, identifier: str, assigner: str | None) -> Sequence[Patient]:
+        """`queries.patients_by_identifier`."""
+        ...
+
+    def place(self, actor: Actor, command: OrderCommand, condition: OrderCondition | None, *, joins: bool) -> Placed:
+        """`intake.place_order`."""
+        ...
+
+    def sign(self, actor: Actor, report_id: str, expected_version: int) -> Report:
+        """`signing.sign`."""
+        ...
+
+    def infill(self, actor: Actor, report_id: str, expected_version: int, request: InfillRequest) -> Job:
+        """`drafting.request_infill`."""
+        ...
+
+    def subscribe(
+        self, actor: Actor, endpoint: str, statuses: Sequence[Status] | None, ends_at: datetime | None
+    ) -> Subscription:
+        """`subscribing.subscribe`."""
+        ...
+
+    def subscription(self, actor: Actor, subscription_id: str) -> Subscription:
+        """`subscribing.read_subscription`."""
+        ...
+
+    def unsubscribe(self, actor: Actor, subscription_id: str) -> Subscription:
+        """`subscribing.unsubscribe`."""
         ...
 
     def record(self, actor: Actor, accesses: Sequence[Access]) -> None:

@@ -81,7 +81,11 @@ class MllpServer:
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         """Bind and listen. Raises OSError where the address cannot be bound."""
-        self._server = await asyncio.start_server(self._accept, host, port, ssl=tls, backlog=self._limits.backlog)
+        # A peer that begins a handshake and goes silent is not kept longer than one that begins a frame.
+        patience = self._limits.stall if tls else None
+        self._server = await asyncio.start_server(
+            self._accept, host, port, ssl=tls, backlog=self._limits.backlog, ssl_handshake_timeout=patience
+        )
 
     async def stop(self, grace: float = 10.0) -> None:
         """Stop listening, let begun answers finish for `grace` seconds, close everything."""

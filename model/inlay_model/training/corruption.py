@@ -3,7 +3,8 @@
 `plain` replaces tokens anywhere, as the paper does. `infill` replaces whole sentences and leaves the rest clean, which
 is what a model sees when a clinician has locked text. `shift` is an infill whose gap has the wrong length, so that the
 text after it stands in the wrong place while the target is the report as it ought to be: from it the model learns to
-tell whether a gap has the right length, and the search for the length of a gap can ask it.
+tell whether a gap has the right length, and the search for the length of a gap can ask it. `doubt` shows clean text of
+which one sentence may contradict the image (`doubts.py`).
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ class Corruption:
 
     infill: float = 0.35
     shift: float = 0.15
+    doubt: float = 0.0
     least_noise: float = 0.1
     # Noise levels are drawn with a density rising linearly towards 1: the first steps decide what is stated.
     towards_full: bool = True

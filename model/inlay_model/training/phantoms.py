@@ -31,6 +31,7 @@ from inlay_model.training.corruption import (
     plain_noise,
     shifted,
 )
+from inlay_model.training.doubts import doubtful
 from inlay_model.training.encoding import with_question
 from inlay_model.training.gap_questions import gap_of
 
@@ -206,9 +207,12 @@ def corrupted(
     rng: np.random.Generator,
 ) -> tuple[IntArray, IntArray, BoolArray]:
     """Target, canvas and noise mask of one phantom, each of shape (canvas,)."""
-    eos = control_tokens(encoder.tokenizer).eos
+    control = control_tokens(encoder.tokenizer)
+    eos = control.eos
     report = write_report(findings, style, rng)
     kind = rng.random()
+    if kind >= 1 - corruption.doubt:
+        return doubtful(encoder, findings, style, canvas, (eos, control.pad), rng)
     if kind >= corruption.infill + corruption.shift:
         target = filled(encoder(report), canvas, eos)
         return target, target, plain_noise(len(target), corruption, rng)

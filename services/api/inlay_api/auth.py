@@ -1,4 +1,4 @@
-"""Bearer tokens (JWT, RFC 7519): who calls. Embedded: a key pair of this home. jwt: the JWKS file of an issuer.
+"""Bearer tokens (JWT, RFC 7519): who calls. Embedded: a key pair of this home. jwt: keys of the hospital's provider.
 
 A token is good only with an allowed algorithm, this issuer, this audience and an expiry; it is never taken from a URL.
 """
@@ -11,17 +11,21 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, InvalidClaimError, JoseError, MissingClaimError
-from joserfc.jwk import ECKey, KeySet
+from joserfc.jwk import ECKey
 
+from inlay_api.keys import FileKeys, Keys, UrlKeys
 from inlay_api.problems import Unauthenticated
+from inlay_api.smart import SmartServer, header_of, read_clients
 from inlay_core.domain.errors import Forbidden, Invalid
 from inlay_core.domain.identity import Actor, ActorKind, Role
 from inlay_core.settings import Settings
+from inlay_fhir.scopes import Scopes
 
 # Signatures with a public key only: with HS256 a public key could be used as a shared secret, and `none` is no
 # signature at all.
@@ -36,34 +40,58 @@ LONGEST_NAME: Final = 200
 _MACHINE_ROLES: Final = frozenset({Role.RIS, Role.EHR})
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who calls. `scopes` bound what a system may do over FHIR; None for persons and for systems with roles."""
+
+    actor: Actor
+    scopes: Scopes | None = None
+
+
 class Verifier:
-    """Turns a bearer token into an actor. Keys are read again when their file changed, so that issuers can rotate."""
+    """Turns a bearer token into an identity: one of the provider's or of this home, or one that a client got here."""
 
     def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
-        self._path = key_file(settings) if settings.auth == "embedded" else Path(settings.jwks_file)
-        self._algorithms = [EMBEDDED_ALGORITHM] if settings.auth == "embedded" else list(ALGORITHMS)
+        embedded = settings.auth == "embedded"
+        self._algorithms = [EMBEDDED_ALGORITHM] if embedded else list(ALGORITHMS)
         self._issuer = settings.jwt_issuer
         self._audience = settings.jwt_audience
+        self._claim = "roles" if embedded else settings.role_claim
+        self._map = {} if embedded else role_map(settings.role_map)
         self._now = now
-        if settings.auth == "embedded":
+        self._keys: Keys
+        if embedded:
             ensure_key(settings)
-        self._stamp: tuple[int, int] = (0, 0)
-        self._keys = self._read()
+            self._keys = FileKeys(key_file(settings), "INLAY_HOME")
+        elif settings.jwks_url:
+            self._keys = UrlKeys(settings.jwks_url, "INLAY_JWKS_URL")
+        else:
+            self._keys = FileKeys(Path(settings.jwks_file), "INLAY_JWKS_FILE")
+        clients = read_clients(settings.smart_clients)
+        self.smart = SmartServer(clients, smart_key(settings), now) if clients else None
+
+    def identity_of(self, authorization: str | None) -> Identity:
+        """The identity of an Authorization header. Raises Unauthenticated."""
+        token = bearer(authorization)
+        if self.smart is not None and self.smart.is_ours(token):
+            try:
+                return Identity(*self.smart.identify(token))
+            except (JoseError, ValueError, TypeError, KeyError):
+                raise Unauthenticated("token-invalid", "The access token does not hold or has expired.") from None
+        return Identity(actor_from(with_roles(self._claims(token), self._claim, self._map)))
 
     def actor_of(self, authorization: str | None) -> Actor:
-        """The identity of an Authorization header. Raises Unauthenticated."""
-        if not authorization:
-            raise Unauthenticated("token-missing", "A bearer token is needed.")
-        scheme, _, token = authorization.partition(" ")
-        token = token.strip()
-        if scheme.lower() != "bearer" or not token or len(token) > LONGEST_TOKEN:
-            raise Unauthenticated("token-malformed", "The Authorization header holds no bearer token.")
-        return actor_from(self._claims(token))
+        """Who calls the workstation API. Raises Unauthenticated, Forbidden for a system's token of scopes."""
+        identity = self.identity_of(authorization)
+        if identity.scopes is not None:
+            raise Forbidden("not-permitted", "A token of SMART scopes is good for FHIR only.", "actor.scopes")
+        return identity.actor
 
     def _claims(self, token: str) -> Mapping[str, Any]:
-        self._refresh()
+        kid = header_of(token).get("kid")
         try:
-            claims = jwt.decode(token, self._keys, algorithms=self._algorithms).claims
+            keys = self._keys.current(kid if isinstance(kid, str) else None)
+            claims = jwt.decode(token, keys, algorithms=self._algorithms).claims
         except (JoseError, ValueError, TypeError, KeyError):
             raise Unauthenticated("token-invalid", "The token is not signed by a key that is trusted here.") from None
         try:
@@ -85,37 +113,40 @@ class Verifier:
             raise Unauthenticated("token-wrong", "A claim of the token does not fit.") from None
         return claims
 
-    def _refresh(self) -> None:
-        try:
-            stat = self._path.stat()
-            if (stat.st_mtime_ns, stat.st_size) != self._stamp:
-                self._keys = self._read()
-        except (OSError, Invalid):
-            # A file that is being replaced: the keys that were read stay good.
-            return
 
-    def _read(self) -> KeySet:
-        place = "INLAY_HOME" if self._algorithms == [EMBEDDED_ALGORITHM] else "INLAY_JWKS_FILE"
-        try:
-            stat = self._path.stat()
-            keys = key_set(json.loads(self._path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise Invalid("bad-setting", f"The keys cannot be read ({error.strerror}).", place) from None
-        except (JoseError, ValueError, TypeError, KeyError):
-            raise Invalid("bad-setting", "The file is no JWKS with public keys.", place) from None
-        self._stamp = (stat.st_mtime_ns, stat.st_size)
-        return keys
+def bearer(authorization: str | None) -> str:
+    """The token in an Authorization header. Raises Unauthenticated."""
+    if not authorization:
+        raise Unauthenticated("token-missing", "A bearer token is needed.")
+    scheme, _, token = authorization.partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token or len(token) > LONGEST_TOKEN:
+        raise Unauthenticated("token-malformed", "The Authorization header holds no bearer token.")
+    return token
 
 
-def key_set(body: Any) -> KeySet:
-    """The keys of a JWKS that can verify signatures; one key alone is a set of one. Raises ValueError for none."""
-    if not isinstance(body, dict):
-        raise TypeError("a JWKS is an object")
-    keys = body.get("keys", [body])
-    public = [key for key in keys if key.get("kty") in ("EC", "RSA", "OKP") and key.get("use", "sig") == "sig"]
-    if not public:
-        raise ValueError("no key for signatures")
-    return KeySet.import_key_set({"keys": public})
+def role_map(text: str) -> Mapping[str, Role]:
+    """`theirs=ours,...` as a table. Raises Invalid."""
+    known = {str(role): role for role in Role}
+    table: dict[str, Role] = {}
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        theirs, equals, ours = (part.strip() for part in pair.rpartition("="))
+        if not equals or not theirs or ours not in known:
+            raise Invalid("bad-setting", f"Expected name=role pairs; roles are {', '.join(known)}.", "INLAY_ROLE_MAP")
+        table[theirs] = known[ours]
+    return table
+
+
+def with_roles(claims: Mapping[str, Any], claim: str, table: Mapping[str, Role]) -> Mapping[str, Any]:
+    """The claims with `roles` as Inlay names them, from the provider's own claim; a lone text is a list of one."""
+    found: Any = claims
+    for name in [claim] if claim in claims else claim.split("."):
+        found = found.get(name, []) if isinstance(found, dict) else []
+    # A lone text is what some providers write for one group; in `roles` it has always been refused.
+    listed = [found] if isinstance(found, str) and claim != "roles" else found
+    if not table or not isinstance(listed, list):
+        return {**claims, "roles": listed}
+    return {**claims, "roles": [str(table[name]) for name in listed if isinstance(name, str) and name in table]}
 
 
 def actor_from(claims: Mapping[str, Any]) -> Actor:
@@ -156,9 +187,26 @@ def key_file(settings: Settings) -> Path:
 
 def ensure_key(settings: Settings) -> ECKey:
     """The key pair of this home, made at the first call. Readable by its owner only; several processes may race."""
-    path = key_file(settings)
+    return _kept_key(key_file(settings), "P-256", EMBEDDED_ALGORITHM)
+
+
+def smart_key(settings: Settings) -> ECKey:
+    """The key that signs access tokens of clients. Several replicas share it by a file. Raises Invalid."""
+    if not settings.smart_key_file:
+        return _kept_key(settings.home / "keys" / "smart-key.json", "P-384", "ES384")
+    try:
+        key = ECKey.import_key(json.loads(Path(settings.smart_key_file).read_text(encoding="utf-8")))
+        key.ensure_kid()
+    except (OSError, JoseError, ValueError, TypeError, KeyError):
+        raise Invalid("bad-setting", "Expected a private key (JWK) on P-384.", "INLAY_SMART_KEY_FILE") from None
+    if not key.is_private or key.curve_name != "P-384":
+        raise Invalid("bad-setting", "Expected a private key (JWK) on P-384.", "INLAY_SMART_KEY_FILE")
+    return key
+
+
+def _kept_key(path: Path, curve: str, algorithm: str) -> ECKey:
     if not path.exists():
-        key = ECKey.generate_key("P-256", {"use": "sig", "alg": EMBEDDED_ALGORITHM}, private=True)
+        key = ECKey.generate_key(curve, {"use": "sig", "alg": algorithm}, private=True)
         key.ensure_kid()
         _write_once(path, json.dumps(key.as_dict(private=True)))
     return ECKey.import_key(json.loads(path.read_text(encoding="utf-8")))
@@ -219,5 +267,5 @@ def check_exposure(settings: Settings) -> None:
             "The embedded mode listens on loopback only; set INLAY_AUTH=jwt and INLAY_JWKS_FILE for another address.",
             "INLAY_HTTP_HOST",
         )
-    if settings.auth == "jwt" and not settings.jwks_file:
+    if settings.auth == "jwt" and not settings.jwks_file and not settings.jwks_url:
         raise Invalid("bad-setting", "INLAY_AUTH=jwt needs the public keys of the issuer.", "INLAY_JWKS_FILE")

@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import metadata
 from typing import Any, Final
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, abort, g, request
 
+from inlay_api.auth import Identity
 from inlay_api.desk import desk
-from inlay_api.routes import authenticated
-from inlay_core.application import queries
-from inlay_core.application.ports import Page, ReportRow, ReportSearch, Sort
+from inlay_api.routes import identified
+from inlay_api.smart import TokenError, configuration
+from inlay_core.application import drafting, intake, queries, signing, subscribing
+from inlay_core.application.ports import (
+    OrderCommand,
+    OrderCondition,
+    Page,
+    Placed,
+    ReportRow,
+    ReportSearch,
+    Sort,
+    UnitOfWork,
+)
 from inlay_core.bootstrap import Services
-from inlay_core.domain.audit import AuditEvent
+from inlay_core.domain.audit import AuditEvent, Detail, Kind, Outcome, Tag
 from inlay_core.domain.identity import Actor, ActorKind
+from inlay_core.domain.ids import Clock, NewId
+from inlay_core.domain.infill import InfillRequest
 from inlay_core.domain.job import Job
+from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.report import Report
+from inlay_core.domain.subscription import Subscription
+from inlay_core.printing import Printed, Printer
 from inlay_fhir.http import FhirRequest
 from inlay_fhir.router import FhirRouter
-from inlay_fhir.site import FhirSite
+from inlay_fhir.site import FhirSite, Pairs
 from inlay_fhir.store import Access
 
 blueprint: Final = Blueprint("fhir", __name__)
 MOUNT: Final = "/fhir"
 # What a client may ask before it has a token (SMART App Launch, 2.1; FHIR R4, 3.1.0.8).
-_OPEN: Final = frozenset({("GET", "/metadata"), ("HEAD", "/metadata"), ("GET", "/.well-known/smart-configuration")})
+_OPEN: Final = frozenset({("GET", "/metadata"), ("HEAD", "/metadata")})
 NOBODY: Final = Actor("anonymous", "anonymous", kind=ActorKind.PERSON)
 _METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -39,6 +57,11 @@ class Store:
 
     services: Services
 
+    @property
+    def _act(self) -> tuple[UnitOfWork, Clock, NewId]:
+        """The first three arguments of a use case that writes."""
+        return self.services.uow(), self.services.clock, self.services.new_id
+
     def search_reports(self, actor: Actor, search: ReportSearch, sort: Sort, offset: int, limit: int) -> Page:
         """One page of the newest versions that fit."""
         return queries.search_reports(self.services.reader(), actor, search, sort=sort, offset=offset, limit=limit)
@@ -46,6 +69,10 @@ class Store:
     def report(self, actor: Actor, report_id: str, version: int | None = None) -> ReportRow:
         """The newest version, or that one."""
         return queries.read_report(self.services.reader(), actor, report_id, version)
+
+    def history(self, actor: Actor, since: datetime | None, offset: int, limit: int) -> Page:
+        """All versions of all reports, the newest first."""
+        return queries.report_history(self.services.reader(), actor, since, offset=offset, limit=limit)
 
     def versions(self, actor: Actor, report_id: str) -> Sequence[Report]:
         """All versions, the first one first."""
@@ -75,6 +102,42 @@ class Store:
         """A run record of the model whose digest begins so."""
         return queries.run_with_model(self.services.reader(), actor, digest_prefix)
 
+    def orders(self, actor: Actor, number: str, assigner: str | None) -> Sequence[Order]:
+        """The orders with that number."""
+        return queries.orders_with_identifier(self.services.reader(), actor, number, assigner)
+
+    def patients(self, actor: Actor, identifier: str, assigner: str | None) -> Sequence[Patient]:
+        """The patients with that identifier."""
+        return queries.patients_by_identifier(self.services.reader(), actor, identifier, assigner)
+
+    def place(self, actor: Actor, command: OrderCommand, condition: OrderCondition | None, *, joins: bool) -> Placed:
+        """Place one order."""
+        return intake.place_order(*self._act, actor, command, condition=condition, joins=joins, site=self.services.site)
+
+    def sign(self, actor: Actor, report_id: str, expected_version: int) -> Report:
+        """Make the version final."""
+        return signing.sign(*self._act, actor, report_id, expected_version=expected_version, site=self.services.site)
+
+    def infill(self, actor: Actor, report_id: str, expected_version: int, request: InfillRequest) -> Job:
+        """Ask for the gaps to be filled."""
+        return drafting.request_infill(
+            *self._act, actor, report_id, expected_version=expected_version, request=request, site=self.services.site
+        )
+
+    def subscribe(
+        self, actor: Actor, endpoint: str, statuses: Sequence[Status] | None, ends_at: datetime | None
+    ) -> Subscription:
+        """A new subscription."""
+        return subscribing.subscribe(*self._act, actor, endpoint, statuses=statuses, ends_at=ends_at)
+
+    def subscription(self, actor: Actor, subscription_id: str) -> Subscription:
+        """A subscription of the actor."""
+        return subscribing.read_subscription(self.services.reader(), actor, subscription_id)
+
+    def unsubscribe(self, actor: Actor, subscription_id: str) -> Subscription:
+        """The end of a subscription."""
+        return subscribing.unsubscribe(*self._act, actor, subscription_id)
+
     def record(self, actor: Actor, accesses: Sequence[Access]) -> None:
         """Write what was read into the trail."""
         for access in accesses:
@@ -95,16 +158,75 @@ class Store:
 
 def router_of(services: Services) -> FhirRouter:
     """The FHIR endpoint over these services."""
-    site = FhirSite(draft_status=services.settings.fhir_draft_status, version=metadata.version("inlay"))
+    settings = services.settings
+    printer = Printer(settings.pdf_font)
+
+    def pdf(title: str, notice: str, facts: Pairs, sections: Pairs) -> bytes | None:
+        return printer.page(Printed(title, notice, facts, sections))
+
+    site = FhirSite(
+        draft_status=settings.fhir_draft_status,
+        version=metadata.version("inlay"),
+        zone=settings.zone,
+        pdf=pdf,
+        origins=settings.origins,
+    )
     return FhirRouter(Store(services), site)
 
 
+def _base_url() -> str:
+    """The endpoint as others name it."""
+    return f"{(desk().settings.public_url or request.url_root).rstrip('/')}{MOUNT}"
+
+
+@blueprint.get(f"{MOUNT}/.well-known/smart-configuration")
+def smart_configuration() -> Response:
+    """How systems get a token; open to all, because it says nothing of anybody."""
+    if desk().verifier.smart is None:
+        abort(404)
+    return _json(configuration(_base_url()))
+
+
+@blueprint.post(f"{MOUNT}/auth/token")
+def token() -> Response:
+    """An access token for a client that proves who it is. Known clients' successes and failures are in the trail."""
+    smart = desk().verifier.smart
+    if smart is None:
+        abort(404)
+    base_url = _base_url()
+    try:
+        client, scopes = smart.authenticate(desk().services, request.form, f"{base_url}/auth/token")
+    except TokenError as error:
+        if error.client:
+            _record_client(Tag.ISSUER_CLIENT_REFUSED, error.client, Outcome.REFUSED, {"code": error.error})
+        answer = _json({"error": error.error, "error_description": error.description}, error.status)
+        if error.status == 401:
+            answer.headers["WWW-Authenticate"] = 'Bearer realm="inlay"'
+        return answer
+    _record_client(Tag.ISSUER_CLIENT_ADMITTED, client.id, Outcome.SUCCESS, {"scope": str(scopes)})
+    return _json(smart.issue(client, scopes, base_url))
+
+
+def _record_client(tag: Tag, client: str, outcome: Outcome, detail: dict[str, Detail]) -> None:
+    actor = Actor(f"client:{client}", client, kind=ActorKind.SYSTEM)
+    queries.record_access(
+        *desk().act, actor, tag, subject=(Kind.CLIENT, client), outcome=outcome, detail=detail, request_id=g.request_id
+    )
+
+
+def _json(body: Mapping[str, Any], status: int = 200) -> Response:
+    answer = Response(json.dumps(body), status=status, content_type="application/json")
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
 @blueprint.route(MOUNT, methods=_METHODS, defaults={"path": ""}, provide_automatic_options=False)
+@blueprint.route(f"{MOUNT}/", methods=_METHODS, defaults={"path": ""}, provide_automatic_options=False)
 @blueprint.route(f"{MOUNT}/<path:path>", methods=_METHODS, provide_automatic_options=False)
 def fhir(path: str) -> Response:
     """Hand the request to the router; only who sent it is decided here."""
     below = f"/{path}"
-    actor = NOBODY if (request.method, below) in _OPEN else authenticated()
+    identity = Identity(NOBODY) if (request.method, below) in _OPEN else identified()
     answer = desk().fhir.handle(
         FhirRequest(
             method=request.method,
@@ -113,8 +235,9 @@ def fhir(path: str) -> Response:
             # The one in the answer, so that trail and log name the same request.
             headers={**dict(request.headers), "X-Request-Id": g.request_id},
             body=request.get_data(),
-            actor=actor,
-            base_url=f"{request.url_root.rstrip('/')}{MOUNT}",
+            actor=identity.actor,
+            base_url=_base_url(),
+            scopes=identity.scopes,
         )
     )
     return Response(answer.body, status=answer.status, headers=dict(answer.headers))

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, g, request
 
+from inlay_api.auth import Identity
 from inlay_api.desk import Desk, desk
 from inlay_api.problems import bad_request
 from inlay_core.application import queries
@@ -113,6 +114,13 @@ def authenticated() -> Actor:
     actor = desk().verifier.actor_of(request.headers.get("Authorization"))
     g.actor = actor
     return actor
+
+
+def identified() -> Identity:
+    """Whoever sent a FHIR request. Raises Unauthenticated."""
+    identity = desk().verifier.identity_of(request.headers.get("Authorization"))
+    g.actor = identity.actor
+    return identity
 
 
 def record_refusal(actor: Actor, operation: str) -> None:

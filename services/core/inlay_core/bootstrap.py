@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
-from inlay_core.application.ports import GenerationPolicy, ImageSource, Progress, Site, UnitOfWork
+from inlay_core.application.ports import Destination, GenerationPolicy, ImageSource, Progress, Site, UnitOfWork
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.persistence import schema
 from inlay_core.persistence.engine import open_database
@@ -88,11 +88,17 @@ def site_of(settings: Settings) -> Site:
             infill=settings.infill,
             imported_text_allowed=settings.prompt_with_reason,
         ),
+        destinations=_destinations(settings),
         results=tuple(target.filter for target in result_targets(settings)),
         lease_seconds=settings.lease_seconds,
         max_attempts=settings.max_attempts,
         max_open_jobs=settings.max_open_jobs,
     )
+
+
+def _destinations(settings: Settings) -> tuple[str, ...]:
+    told = {Destination.DICOM: settings.dicom_reports, Destination.FHIR: settings.fhir_target}
+    return tuple(destination for destination, setting in told.items() if setting)
 
 
 def unit_of_work(settings: Settings, *, read_only: bool = False) -> UnitOfWork:

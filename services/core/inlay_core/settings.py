@@ -13,6 +13,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from inlay_core.domain.errors import Invalid
+from inlay_core.domain.origins import is_private, origin_of
 
 PREFIX: Final = "INLAY_"
 
@@ -55,6 +56,9 @@ class Settings:
     dicom_host: str = _setting("127.0.0.1", "Address of the DICOM listener (C-ECHO, C-STORE).")
     dicom_port: int = _setting(11112, "Port of the DICOM listener.")
     dicom_config: str = _setting("", "TOML file: who may send images, which archive is asked, where reports go.")
+    dicom_reports: str = _setting(
+        "", "Where signed reports go as DICOM SR: dicomweb or dimse, as INLAY_DICOM_CONFIG names it. Empty: nowhere."
+    )
     images_folder: str = _setting("", "Watched folder of DICOM files. Empty: images in INLAY_HOME.")
     time_zone: str = _setting("UTC", "Time zone of images that name none, for instance Europe/Vienna.")
     model: str = _setting("", "Checkpoint: a folder or a hub id. Empty: the demonstration checkpoint that is shipped.")
@@ -79,11 +83,29 @@ class Settings:
     infill: bool = _setting(True, "Intended use: infill between locked fragments.")
     kill_switch: bool = _setting(False, "Stop all generation; reading and signing go on.")
     prompt_with_reason: bool = _setting(
-        False, "Let the order's free text (identifying) and imported text reach the model."
+        False, "Let the order's free text (identifying) and imported text (earlier studies) reach the model."
     )
     fhir_draft_status: str = _setting("partial", "DiagnosticReport.status of drafts: partial or preliminary.")
-    auth: str = _setting("embedded", "embedded: a key pair in INLAY_HOME, loopback only. jwt: INLAY_JWKS_FILE decides.")
+    pdf_font: str = _setting("", "TrueType font of PDF reports. Empty: Bitstream Vera, for Latin scripts.")
+    fhir_target: str = _setting("", "FHIR server that reports are written back to (https://ehr/fhir). Empty: none.")
+    fhir_token_url: str = _setting("", "Token endpoint of that server.")
+    fhir_client_id: str = _setting("", "Our client id there (SMART Backend Services). Empty: it asks for no token.")
+    fhir_client_key: str = _setting("", "File with our private key (JWK: RSA, or EC on P-384) for that server.")
+    fhir_scope: str = _setting("system/*.cruds", "Scopes that we ask that server for.")
+    auth: str = _setting("embedded", "embedded: a key pair in INLAY_HOME, loopback only. jwt: tokens of your provider.")
     jwks_file: str = _setting("", "Public keys (JWKS) of the token issuer, for INLAY_AUTH=jwt.")
+    jwks_url: str = _setting("", "URL of those keys, in place of a file: the provider's jwks_uri.")
+    role_claim: str = _setting("roles", "Claim with a person's roles; dots lead into objects (realm_access.roles).")
+    role_map: str = _setting("", "The provider's roles as Inlay's: Doctors=radiologist,IT=admin. Empty: same names.")
+    smart_clients: str = _setting("", "TOML file: systems that get tokens by SMART Backend Services. Empty: none.")
+    smart_key_file: str = _setting("", "Private key (JWK, P-384) that signs their tokens. Empty: one in INLAY_HOME.")
+    public_url: str = _setting("", "URL under which others reach Inlay. Empty: as each request names it.")
+    subscription_origins: str = _setting(
+        "", "Where subscribers may be told: https://ehr.example.org,... Empty: nowhere."
+    )
+    subscription_secret: str = _setting(
+        "", "Key that signs notifications (HMAC-SHA256), 16 characters or more.", secret=True
+    )
     jwt_issuer: str = _setting("inlay", "Issuer that tokens must name.")
     jwt_audience: str = _setting("inlay", "Audience that tokens must name.")
     lease_seconds: float = _setting(60.0, "A worker that is silent for so long has lost its job.")
@@ -111,6 +133,17 @@ class Settings:
         return self.database_url or f"sqlite:///{self.home.absolute() / 'inlay.sqlite'}"
 
     @property
+    def origins(self) -> tuple[str, ...]:
+        """Origins that notifications may go to."""
+        return tuple(origin.strip() for origin in self.subscription_origins.split(",") if origin.strip())
+
+    @property
+    def fhir_url(self) -> str:
+        """The FHIR endpoint as others name it, for what is told outside of an answer."""
+        host = f"[{self.http_host}]" if ":" in self.http_host else self.http_host
+        return f"{(self.public_url or f'http://{host}:{self.http_port}').rstrip('/')}/fhir"
+
+    @property
     def images(self) -> Path:
         """The watched folder of DICOM files."""
         return Path(self.images_folder) if self.images_folder else self.home / "images"
@@ -136,6 +169,7 @@ class Settings:
 
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "precision": ("bf16", "fp8", "4bit"),
+    "dicom_reports": ("", "dicomweb", "dimse"),
     "fhir_draft_status": ("partial", "preliminary"),
     "auth": ("embedded", "jwt"),
     "log_level": ("debug", "info", "warning", "error"),
@@ -146,7 +180,16 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 def _checked(settings: Settings) -> Settings:
     for name, choices in _CHOICES.items():
         if getattr(settings, name) not in choices:
-            raise Invalid("bad-setting", f"Expected one of {', '.join(choices)}.", PREFIX + name.upper())
+            raise Invalid("bad-setting", f"Expected one of {', '.join(filter(None, choices))}.", PREFIX + name.upper())
+    if not all(map(origin_of, settings.origins)):
+        raise Invalid("bad-setting", "Expected origins like https://host:port.", "INLAY_SUBSCRIPTION_ORIGINS")
+    if settings.origins and len(settings.subscription_secret) < 16:
+        raise Invalid("bad-setting", "Notifications are signed: 16 characters or more.", "INLAY_SUBSCRIPTION_SECRET")
+    for name in ("fhir_target", "fhir_token_url"):
+        if (url := getattr(settings, name)) and not is_private(url):
+            raise Invalid("bad-setting", "Expected an https URL.", PREFIX + name.upper())
+    if settings.fhir_client_id and not (settings.fhir_token_url and settings.fhir_client_key):
+        raise Invalid("bad-setting", "A client needs its token endpoint and its key.", "INLAY_FHIR_CLIENT_ID")
     _ = settings.zone  # Raises for one that does not exist.
     if settings.jobs_together < 1:
         raise Invalid("bad-setting", "Expected at least 1.", "INLAY_JOBS_TOGETHER")

@@ -8,9 +8,12 @@ from typing import Final
 from inlay_core.domain.errors import Invalid
 from inlay_core.logs import get_logger
 from inlay_core.settings import Settings
+from inlay_dicom.archive import Archive
 from inlay_dicom.scp import StorageScp, Use
+from inlay_dicom.scu import DimseArchive
 from inlay_dicom.site import Site, read_site_file
 from inlay_dicom.store import ReceivedStore
+from inlay_dicom.web import WebArchive
 
 LOG: Final = get_logger(__name__)
 SETTING: Final = "INLAY_DICOM_CONFIG"
@@ -30,6 +33,27 @@ def site_of(settings: Settings) -> Site:
 def store_of(settings: Settings, site: Site) -> ReceivedStore:
     """Where received images are kept."""
     return ReceivedStore(settings.images, quota_bytes=int(site.listener.quota_gib * _GIB))
+
+
+def archives(settings: Settings, site: Site) -> list[Archive]:
+    """The archives that are asked for images, in the order in which they are asked."""
+    found: list[Archive] = []
+    if site.dicomweb is not None and site.dicomweb.images:
+        found.append(WebArchive(site.dicomweb, store_of(settings, site), settings.zone))
+    if site.dimse is not None and site.dimse.images:
+        found.append(DimseArchive(site.dimse, site.ae_title, settings.zone))
+    return found
+
+
+def sender_of(settings: Settings, site: Site) -> WebArchive | DimseArchive | None:
+    """The archive that gets signed reports. Raises Invalid where the file does not name it."""
+    if not settings.dicom_reports:
+        return None
+    if settings.dicom_reports == "dicomweb" and site.dicomweb is not None:
+        return WebArchive(site.dicomweb, store_of(settings, site), settings.zone)
+    if settings.dicom_reports == "dimse" and site.dimse is not None:
+        return DimseArchive(site.dimse, site.ae_title, settings.zone)
+    raise Invalid("bad-setting", f"[{settings.dicom_reports}] is missing; INLAY_DICOM_REPORTS needs it.", SETTING)
 
 
 def storage_scp(settings: Settings, site: Site) -> StorageScp:

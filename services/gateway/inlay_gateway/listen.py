@@ -23,6 +23,7 @@ from inlay_gateway.dicom import site_of, storage_scp
 from inlay_gateway.reception import Answered, Reception
 from inlay_gateway.tls import listener_context
 from inlay_hl7.ack import Outcome
+from inlay_hl7.message import Notice
 from inlay_hl7.senders import Sender, Senders, codec_of, read_senders
 from inlay_hl7.server import Limits, MllpServer
 
@@ -34,6 +35,9 @@ _SQLITE_THREADS: Final = 1
 _THREADS: Final = 8
 # How long begun messages may take after SIGTERM, below the ten seconds that supervisors give.
 _GRACE_SECONDS: Final = 8.0
+
+# Tolerated because somebody configured it; any other deviation of an accepted message is worth a warning.
+_CONFIGURED: Final = frozenset({Notice.CHARSET_FALLBACK.value})
 
 # What happens on connections all day long; the rest is worth a warning.
 _ORDINARY: Final = frozenset({"connected", "disconnected", "connection-closed"})
@@ -110,7 +114,10 @@ def listener(reception: Reception, pool: ThreadPoolExecutor, limits: Limits) -> 
 
 def _log_answer(answered: Answered, size: int, peer: str, seconds: float) -> None:
     levels: dict[Outcome, Callable[..., None]] = {Outcome.ACCEPTED: LOG.info, Outcome.UNAVAILABLE: LOG.error}
-    levels.get(answered.outcome, LOG.warning)(
+    log = levels.get(answered.outcome, LOG.warning)
+    if answered.outcome is Outcome.ACCEPTED and set(answered.notices) - _CONFIGURED:
+        log = LOG.warning
+    log(
         "message.answered",
         outcome=answered.outcome.name.lower(),
         code=answered.code,

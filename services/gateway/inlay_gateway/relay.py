@@ -20,12 +20,16 @@ from inlay_core.logs import configure_logs, get_logger
 from inlay_core.messaging import CeleryWakeup, celery_app
 from inlay_core.settings import Settings
 from inlay_core.targets import ResultTarget, result_targets
-from inlay_dicom.mapping import FolderImages
+from inlay_dicom.archive import Archive
+from inlay_dicom.mapping import ArchiveImages, FolderImages
 from inlay_gateway.delivery import Books, Oru, Sent, deliver_result, deliver_wakeups
-from inlay_gateway.dicom import site_of, store_of
+from inlay_gateway.dicom import archives, sender_of, site_of, store_of
+from inlay_gateway.documents import Documents, deliver_document
+from inlay_gateway.notifying import Notifier, deliver_notification, http_client
 from inlay_gateway.printing import printed_result
-from inlay_gateway.sweepers import queue_arrived, reclaim, seal, wake
+from inlay_gateway.sweepers import compare, queue_arrived, reclaim, seal, wake
 from inlay_gateway.tls import client_context
+from inlay_gateway.writeback import deliver_report, target_of
 from inlay_hl7.client import MllpClient
 
 LOG: Final = get_logger(__name__)
@@ -85,7 +89,22 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
     all_of_them.append(Duty("retention", _RETENTION_SECONDS, lambda: _removed(store.forget(keep_s))))
     if services.images is not None:
         all_of_them.append(_images_duty(books, services.images, settings.sweep_seconds))
+    for number, archive in enumerate(archives(settings, neighbours)):
+        # A folder index of its own: the duty that watches the folder must not wait for one that waits for an archive.
+        source = ArchiveImages(FolderImages.below(settings.images), archive)
+        all_of_them.append(_images_duty(books, source, settings.sweep_seconds, f"archive-{number}"))
+    all_of_them += [_comparison_duty(books, archive, settings) for archive in archives(settings, neighbours)[:1]]
+    sender = sender_of(settings, neighbours)
+    if sender is not None:
+        documents = Documents(sender, settings.facility, settings.zone, services.images)
+        all_of_them.append(Duty("documents", _OUTBOX_SECONDS, lambda: _told(deliver_document(books, documents))))
     all_of_them += [_results_duty(books, target, settings) for target in result_targets(settings)]
+    if settings.fhir_target:
+        target = target_of(settings)
+        all_of_them.append(Duty("write-back", _OUTBOX_SECONDS, lambda: _told(deliver_report(books, target))))
+    if settings.origins:
+        notifier = Notifier(http_client(), settings.origins, settings.subscription_secret, settings.fhir_url)
+        all_of_them.append(Duty("notifications", _OUTBOX_SECONDS, lambda: _told(deliver_notification(books, notifier))))
     return all_of_them
 
 
@@ -99,8 +118,14 @@ def _results_duty(books: Books, target: ResultTarget, settings: Settings) -> Dut
     return Duty(f"results {target.destination}", _OUTBOX_SECONDS, lambda: _told(deliver_result(books, oru)))
 
 
-def _images_duty(books: Books, images: ImageSource, pause: float) -> Duty:
-    return Duty("images", pause, lambda: _swept("images", queue_arrived(books, images)))
+def _images_duty(books: Books, images: ImageSource, pause: float, name: str = "images") -> Duty:
+    return Duty(name, pause, lambda: _swept(name, queue_arrived(books, images)))
+
+
+def _comparison_duty(books: Books, archive: Archive, settings: Settings) -> Duty:
+    return Duty(
+        "comparison", settings.sweep_seconds, lambda: _swept("comparison", compare(books, archive, settings.zone))
+    )
 
 
 def work(all_of_them: Sequence[Duty], stopped: threading.Event, rest: float = _REST_SECONDS) -> None:

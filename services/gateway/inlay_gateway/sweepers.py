@@ -5,13 +5,16 @@ Every sweep may run in several processes at once; the use cases see to it that o
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, tzinfo
 
+from inlay_core.application.comparing import keep_priors, orders_without_priors
 from inlay_core.application.drafting import images_arrived, jobs_waiting_for_images, reclaim_expired, wake_forgotten
 from inlay_core.application.ports import ImageSource
 from inlay_core.application.trail import seal_trail
 from inlay_core.domain.errors import NotFound
 from inlay_core.domain.identity import system
+from inlay_dicom.archive import Archive
+from inlay_dicom.mapping import priors_of
 from inlay_gateway.delivery import Books
 
 _SWEEPER = system("sweeper")
@@ -56,6 +59,15 @@ def _arrive(books: Books, job_id: str) -> int:
     except NotFound:
         return 0
     return 1
+
+
+def compare(books: Books, archive: Archive, zone: tzinfo) -> int:
+    """Ask the archive for earlier studies of the patients whose drafts are still to come. Raises Unavailable."""
+    orders = orders_without_priors(books.new_uow(), limit=_BATCH)
+    for order in orders:
+        found = priors_of(order, archive, zone)
+        keep_priors(books.new_uow(), books.clock, books.new_id, _SWEEPER, order.id, found)
+    return len(orders)
 
 
 def seal(books: Books) -> int:

@@ -128,12 +128,12 @@ class Ward:
         assert report is not None
         return report
 
-    def draft(self, generated: Generated = DRAFT) -> Report:
-        """Have the worker take the next job to its end; return the report."""
+    def draft(self, generated: Generated = DRAFT, studied_at: datetime | None = None) -> Report:
+        """Have the worker take the next job to its end; return the report. `studied_at` is what the images say."""
         claimed = drafting.claim_next(*self.trio, WORKER, site=self.site)
         assert claimed is not None
         fence = claimed.job.fence
-        drafting.start_generation(*self.trio, WORKER, claimed.job.id, fence=fence)
+        drafting.start_generation(*self.trio, WORKER, claimed.job.id, fence=fence, studied_at=studied_at)
         applied = drafting.apply_result(
             *self.trio, WORKER, claimed.job.id, fence=fence, generated=generated, site=self.site
         )

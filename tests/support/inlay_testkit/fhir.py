@@ -8,20 +8,24 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from xml.etree import ElementTree as ET
 
 from fhir.resources.R4B import get_fhir_model_class
 from fhir_core.fhirabstractmodel import FHIRAbstractModel
 
-from inlay_core.application import queries
-from inlay_core.application.ports import Page, ReportRow, ReportSearch, Sort
+from inlay_core.application import drafting, intake, queries, signing, subscribing
+from inlay_core.application.ports import OrderCommand, OrderCondition, Page, Placed, ReportRow, ReportSearch, Sort
 from inlay_core.domain.audit import AuditEvent
 from inlay_core.domain.identity import Actor
+from inlay_core.domain.infill import InfillRequest
 from inlay_core.domain.job import Job
+from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.report import Report
+from inlay_core.domain.subscription import Subscription
 from inlay_fhir.http import FhirRequest, FhirResponse
 from inlay_fhir.router import FhirRouter
 from inlay_fhir.site import FhirSite
@@ -45,6 +49,10 @@ class QueryStore:
     def report(self, actor: Actor, report_id: str, version: int | None = None) -> ReportRow:
         """See the protocol."""
         return queries.read_report(self.ward.uow, actor, report_id, version)
+
+    def history(self, actor: Actor, since: datetime | None, offset: int, limit: int) -> Page:
+        """See the protocol."""
+        return queries.report_history(self.ward.uow, actor, since, offset=offset, limit=limit)
 
     def versions(self, actor: Actor, report_id: str) -> Sequence[Report]:
         """See the protocol."""
@@ -73,6 +81,44 @@ class QueryStore:
     def run_with_model(self, actor: Actor, digest_prefix: str) -> Mapping[str, Any]:
         """See the protocol."""
         return queries.run_with_model(self.ward.uow, actor, digest_prefix)
+
+    def orders(self, actor: Actor, number: str, assigner: str | None) -> Sequence[Order]:
+        """See the protocol."""
+        return queries.orders_with_identifier(self.ward.uow, actor, number, assigner)
+
+    def patients(self, actor: Actor, identifier: str, assigner: str | None) -> Sequence[Patient]:
+        """See the protocol."""
+        return queries.patients_by_identifier(self.ward.uow, actor, identifier, assigner)
+
+    def place(self, actor: Actor, command: OrderCommand, condition: OrderCondition | None, *, joins: bool) -> Placed:
+        """See the protocol."""
+        return intake.place_order(
+            *self.ward.trio, actor, command, condition=condition, joins=joins, site=self.ward.site
+        )
+
+    def sign(self, actor: Actor, report_id: str, expected_version: int) -> Report:
+        """See the protocol."""
+        return signing.sign(*self.ward.trio, actor, report_id, expected_version=expected_version, site=self.ward.site)
+
+    def infill(self, actor: Actor, report_id: str, expected_version: int, request: InfillRequest) -> Job:
+        """See the protocol."""
+        return drafting.request_infill(
+            *self.ward.trio, actor, report_id, expected_version=expected_version, request=request, site=self.ward.site
+        )
+
+    def subscribe(
+        self, actor: Actor, endpoint: str, statuses: Sequence[Status] | None, ends_at: datetime | None
+    ) -> Subscription:
+        """See the protocol."""
+        return subscribing.subscribe(*self.ward.trio, actor, endpoint, statuses=statuses, ends_at=ends_at)
+
+    def subscription(self, actor: Actor, subscription_id: str) -> Subscription:
+        """See the protocol."""
+        return subscribing.read_subscription(self.ward.uow, actor, subscription_id)
+
+    def unsubscribe(self, actor: Actor, subscription_id: str) -> Subscription:
+        """See the protocol."""
+        return subscribing.unsubscribe(*self.ward.trio, actor, subscription_id)
 
     def record(self, actor: Actor, accesses: Sequence[Access]) -> None:
         """See the protocol."""
@@ -156,14 +202,15 @@ def check(resource: dict[str, Any]) -> None:
         if place.endswith(".div"):
             _check_narrative(value)
         if place.endswith(".reference"):
-            assert re.fullmatch(r"#?[A-Za-z0-9./_-]+", value), place
+            assert re.fullmatch(r"(https?://[a-z.]+/)?#?[A-Za-z0-9./_-]+", value), place
         if isinstance(value, dict) and "contentType" in value:
             _check_attachment(value)
         if isinstance(value, str) and not place.endswith(".div"):
             assert value.strip(), place
             assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", value), place
     for entry in resource.get("entry", []):
-        check(entry["resource"])
+        if "resource" in entry:
+            check(entry["resource"])
 
 
 def _walk(value: Any, place: str) -> Iterator[tuple[str, Any]]:

@@ -32,6 +32,7 @@ from inlay_core.domain.order import Order, Priority
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.prior import PriorReport
 from inlay_core.domain.report import Report
+from inlay_core.domain.subscription import Subscription, SubscriptionState
 
 T = TypeVar("T")
 
@@ -51,6 +52,8 @@ class World:
     links: list[Link] = field(default_factory=list)
     progress: dict[str, StepProgress] = field(default_factory=dict)
     switches: dict[str, Switch] = field(default_factory=dict)
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    assertions: dict[tuple[str, str], datetime] = field(default_factory=dict)
 
     def copied(self) -> World:
         """A copy that can be changed; the records themselves are immutable."""
@@ -128,7 +131,7 @@ class MemoryPatients(_Part):
         return [p for p in self._world.patients.values() if p.merged_into == patient_id]
 
 
-def _check_next(stored: Patient | Order | PriorReport | Report | None, version: int) -> None:
+def _check_next(stored: Patient | Order | PriorReport | Report | Subscription | None, version: int) -> None:
     if stored is None or stored.version != version - 1:
         raise Race("lost-race", "Another version is stored.")
 
@@ -187,6 +190,18 @@ class MemoryOrders(_Part):
     def by_study(self, study_instance_uid: str) -> Sequence[Order]:
         """See the port."""
         return self._where(lambda o: o.study_instance_uid == study_instance_uid)
+
+    def with_identifier(self, assigner: str | None, number: str) -> Sequence[Order]:
+        """See the port."""
+
+        def numbers(o: Order) -> list[tuple[str, str | None]]:
+            return [
+                (o.assigner, o.placer_number),
+                (o.assigner, o.filler_number),
+                (o.accession_assigner, o.accession_number),
+            ]
+
+        return self._where(lambda o: any(n == number and assigner in (None, a) for a, n in numbers(o)))
 
     def of_patient(self, patient_id: str) -> Sequence[Order]:
         """See the port."""
@@ -268,8 +283,17 @@ class MemoryReports(_Part):
         if sort is Sort.WORKLIST:
             rows.sort(key=lambda row: (row.order.priority.rank, row.report.created_at))
         else:
-            rows.sort(key=lambda row: row.report.updated_at, reverse=sort is Sort.NEWEST)
+            _sort_by_time(rows, sort)
         return Page(tuple(rows[offset : offset + limit]), len(rows), offset, limit)
+
+    def history(self, since: datetime | None, offset: int, limit: int) -> Page:
+        """See the port."""
+        versions = [
+            v for of_one in self._world.reports.values() for v in of_one if since is None or v.updated_at >= since
+        ]
+        versions.sort(key=lambda v: (-v.updated_at.timestamp(), v.id, -v.version))
+        rows = tuple(self._row(version) for version in versions[offset : offset + limit])
+        return Page(rows, len(versions), offset, limit)
 
     def _survivor(self, row: ReportRow) -> Patient | None:
         return self._world.patients.get(row.order.patient.merged_into or "")
@@ -280,10 +304,30 @@ class MemoryReports(_Part):
         return ReportRow(report, order)
 
 
+_TIMES: Mapping[Sort, Callable[[ReportRow], datetime | None]] = {
+    Sort.STUDIED_FIRST: lambda row: row.order.studied_at or row.order.scheduled_at,
+    Sort.STUDIED_LAST: lambda row: row.order.studied_at or row.order.scheduled_at,
+    Sort.SIGNED_FIRST: lambda row: row.report.signature.signed_at if row.report.signature else None,
+    Sort.SIGNED_LAST: lambda row: row.report.signature.signed_at if row.report.signature else None,
+}
+
+
+def _sort_by_time(rows: list[ReportRow], sort: Sort) -> None:
+    """By the time that `sort` names, in its direction; reports without it come last."""
+    time = _TIMES.get(sort, _updated)
+    sign = -1 if sort in (Sort.NEWEST, Sort.STUDIED_LAST, Sort.SIGNED_LAST) else 1
+    rows.sort(key=lambda row: (time(row) is None, sign * (time(row) or row.report.updated_at).timestamp()))
+
+
+def _updated(row: ReportRow) -> datetime | None:
+    return row.report.updated_at
+
+
 def _fits(row: ReportRow, search: ReportSearch, survivor: Patient | None = None) -> bool:
     report, order = row.report, row.order
     records = [order.patient, *([survivor] if survivor else [])]
     signed_at = report.signature.signed_at if report.signature else None
+    studied_at = order.studied_at or order.scheduled_at
     plain = (
         (search.ids, report.id),
         (search.order_ids, report.order_id),
@@ -309,7 +353,7 @@ def _fits(row: ReportRow, search: ReportSearch, survivor: Patient | None = None)
         and (search.statuses is None or report.status in search.statuses)
         and all(_bounded(report.updated_at, bound) for bound in search.last_updated)
         and all(signed_at is not None and _bounded(signed_at, bound) for bound in search.signed)
-        and all(order.scheduled_at is not None and _bounded(order.scheduled_at, b) for b in search.scheduled)
+        and all(studied_at is not None and _bounded(studied_at, bound) for bound in search.studied)
     )
 
 
@@ -587,6 +631,56 @@ class MemorySwitches(_Part):
         self._world.switches[switch.name] = switch
 
 
+class MemorySubscriptions(_Part):
+    """`Subscriptions` in memory."""
+
+    def add(self, subscription: Subscription) -> None:
+        """See the port."""
+        self._change(Kind.SUBSCRIPTION, subscription.id)
+        self._world.subscriptions[subscription.id] = subscription
+
+    def save(self, subscription: Subscription) -> None:
+        """See the port."""
+        self._change(Kind.SUBSCRIPTION, subscription.id)
+        stored = self._world.subscriptions[subscription.id]
+        _check_next(stored, subscription.version)
+        self._world.subscriptions[subscription.id] = replace(subscription, events=stored.events)
+
+    def get(self, subscription_id: str) -> Subscription | None:
+        """See the port."""
+        return self._world.subscriptions.get(subscription_id)
+
+    def active(self) -> Sequence[Subscription]:
+        """See the port."""
+        found = [s for s in self._world.subscriptions.values() if s.state is SubscriptionState.ACTIVE]
+        return sorted(found, key=lambda s: (s.created_at, s.id))
+
+    def count_event(self, subscription_id: str) -> int:
+        """See the port."""
+        stored = self._world.subscriptions[subscription_id]
+        self._world.subscriptions[subscription_id] = replace(stored, events=stored.events + 1)
+        return stored.events + 1
+
+
+class MemoryAssertions(_Part):
+    """`Assertions` in memory."""
+
+    def is_used(self, issuer: str, jti: str) -> bool:
+        """See the port."""
+        return (issuer, jti) in self._world.assertions
+
+    def add(self, issuer: str, jti: str, expires_at: datetime) -> None:
+        """See the port."""
+        if (issuer, jti) in self._world.assertions:
+            raise Race("lost-race", "The key is taken.")
+        self._world.assertions[issuer, jti] = expires_at
+
+    def forget(self, before: datetime) -> None:
+        """See the port."""
+        for key in [key for key, expires_at in self._world.assertions.items() if expires_at < before]:
+            del self._world.assertions[key]
+
+
 class MemoryUnitOfWork:
     """`UnitOfWork` in memory; it holds the lock of its `Memory` while it is open."""
 
@@ -614,6 +708,8 @@ class MemoryUnitOfWork:
         self.audit = MemoryTrail(self._duty)
         self.progress = MemoryProgressRows(self._duty)
         self.switches = MemorySwitches(self._duty)
+        self.assertions = MemoryAssertions(self._duty)
+        self.subscriptions = MemorySubscriptions(self._duty)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

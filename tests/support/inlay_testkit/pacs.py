@@ -15,7 +15,7 @@ from typing import Any
 from inlay_testkit.peers import find_program, free_port, running
 
 USER, PASSWORD = "inlay", "orthanc-password"
-_PLUGINS = Path("/usr/lib/orthanc")
+_PLUGINS = Path("/usr/share/orthanc/plugins")
 
 
 @dataclass(frozen=True, slots=True)

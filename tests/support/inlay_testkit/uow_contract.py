@@ -13,7 +13,18 @@ from typing import TypeVar
 
 import pytest
 
-from inlay_core.application import drafting, editing, intake, publishing, queries, signing, switching, trail
+from inlay_core.application import (
+    clients,
+    drafting,
+    editing,
+    intake,
+    publishing,
+    queries,
+    signing,
+    subscribing,
+    switching,
+    trail,
+)
 from inlay_core.application.ports import (
     Delivery,
     Destination,
@@ -21,7 +32,9 @@ from inlay_core.application.ports import (
     Generated,
     MessageOutcome,
     NewUnitOfWork,
+    OrderCondition,
     OutboxItem,
+    Placed,
     ReportSearch,
     Site,
     Sort,
@@ -33,20 +46,23 @@ from inlay_core.application.ports import (
 )
 from inlay_core.domain.audit import Kind, Tag, event_of
 from inlay_core.domain.edits import FragmentEdit, SectionEdit
-from inlay_core.domain.errors import Fault, NotFound, Race, Stale
+from inlay_core.domain.errors import Conflict, Fault, NotFound, Race, Stale
 from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, Section
 from inlay_core.domain.infill import Fill, Gap, InfillRequest, InfillSection, LockRef
 from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.lifecycle import Status
-from inlay_core.domain.order import Order, OrderStatus, Priority, Procedure
+from inlay_core.domain.order import Order, OrderStatus, Priority, PriorStudy, Procedure
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
 from inlay_core.domain.report import Report
+from inlay_core.domain.subscription import SubscriptionState
 from inlay_testkit.core import (
     ADMIN,
     DRAFT,
+    EHR,
     MONDAY,
     RADIOLOGIST,
+    RELAY,
     RIS,
     WORKER,
     StillClock,
@@ -546,8 +562,8 @@ class UnitOfWorkContract:
         assert found(procedures=((None, "36643-5"),)) == [coded.id]
         assert found(procedures=(("L", "36643-5"),)) == []
         assert found(procedures=((None, ""),)) == [bare.id]
-        assert found(scheduled=(TimeBound("eq", day, day + timedelta(seconds=1)),)) == [coded.id]
-        assert found(scheduled=(TimeBound("gt", day, day + timedelta(seconds=1)),)) == []
+        assert found(studied=(TimeBound("eq", day, day + timedelta(seconds=1)),)) == [coded.id]
+        assert found(studied=(TimeBound("gt", day, day + timedelta(seconds=1)),)) == []
 
     def test_the_oldest_change_comes_first_when_asked(self, ward: Ward) -> None:
         """`oldest` is the reverse of `newest`."""
@@ -556,6 +572,56 @@ class UnitOfWorkContract:
         second = ward.order("2")
         page = queries.search_reports(ward.uow, RADIOLOGIST, ReportSearch(), sort=Sort.OLDEST)
         assert [row.report.id for row in page.rows] == [first.id, second.id]
+
+    def test_reports_are_sorted_by_the_study_and_by_the_signature(self, ward: Ward) -> None:
+        """The images' time outranks the planned one; reports without such a time come last, in both directions."""
+        planned = ward.order("1", scheduled_at=MONDAY)
+        ward.draft(studied_at=MONDAY + timedelta(days=2))
+        between = ward.order("2", scheduled_at=MONDAY + timedelta(days=1))
+        never = ward.order("3")
+
+        def ids(sort: Sort) -> list[str]:
+            return [r.report.id for r in queries.search_reports(ward.uow, RADIOLOGIST, ReportSearch(), sort=sort).rows]
+
+        assert ids(Sort.STUDIED_FIRST) == [between.id, planned.id, never.id]
+        assert ids(Sort.STUDIED_LAST) == [planned.id, between.id, never.id]
+        signing.sign(*ward.trio, RADIOLOGIST, planned.id, expected_version=3)
+        assert ids(Sort.SIGNED_FIRST)[0] == ids(Sort.SIGNED_LAST)[0] == planned.id
+        late = ReportSearch(studied=(TimeBound("ge", MONDAY + timedelta(days=2), MONDAY + timedelta(days=3)),))
+        assert [row.report.id for row in queries.search_reports(ward.uow, RADIOLOGIST, late).rows] == [planned.id]
+        assert queries.read_order(ward.uow, RADIOLOGIST, planned.order_id).studied_at == MONDAY + timedelta(days=2)
+
+    def test_the_history_of_all_reports_is_newest_first_in_pages(self, ward: Ward) -> None:
+        """Every version of every report is in it once, whichever way the pages cut it."""
+        first = ward.order("1")
+        ward.clock.advance(1)
+        second = ward.order("2")
+        ward.clock.advance(1)
+        ward.draft()
+        page = queries.report_history(ward.uow, RADIOLOGIST)
+        stated = [(row.report.id, row.report.version) for row in page.rows]
+        assert stated == [(first.id, 3), (first.id, 2), (second.id, 1), (first.id, 1)]
+        assert page.total == 4
+        pages = [queries.report_history(ward.uow, RADIOLOGIST, offset=n, limit=1).rows[0].report for n in range(4)]
+        assert [(report.id, report.version) for report in pages] == stated
+        since = queries.report_history(ward.uow, RADIOLOGIST, ward.clock.now)
+        assert (since.total, since.rows[0].report.id) == (2, first.id)
+
+    def test_subscriptions_are_kept_and_counted(self, ward: Ward) -> None:
+        """What was asked for comes back; a change of state keeps the count of events, and needs its audit event."""
+        made = subscribing.subscribe(*ward.trio, EHR, "https://ehr.test/hook", statuses=[Status.SIGNED], ends_at=MONDAY)
+        with ward.uow as uow:
+            assert uow.subscriptions.get(made.id) == made
+            assert uow.subscriptions.active() == []
+            assert [uow.subscriptions.count_event(made.id) for _ in range(2)] == [1, 2]
+            uow.commit()
+        subscribing.settle(*ward.trio, RELAY, made.id, reason=None)
+        with ward.uow as uow:
+            (found,) = uow.subscriptions.active()
+            assert (found.events, found.version, found.state) == (2, 2, SubscriptionState.ACTIVE)
+            uow.subscriptions.save(found.to(SubscriptionState.OFF, ward.clock.now))
+            with pytest.raises(Fault):
+                uow.commit()
 
     def test_a_run_is_found_by_its_model(self, ward: Ward) -> None:
         """The beginning of a model's digest finds a run record; wildcards of SQL are ordinary characters."""
@@ -683,6 +749,54 @@ class ConcurrencyContract:
         assert all(in_threads(receive, self.THREADS))
         with new_uow() as uow:
             assert sum(uow.jobs.count(JobState).values()) == 1
+
+    def test_one_conditional_create_of_many_creates(self, new_uow: NewUnitOfWork) -> None:
+        """Of 16 identical requests at once exactly one creates; all others get that very order."""
+        condition = OrderCondition((("RIS", "P1"),))
+
+        def place(number: int) -> Placed:
+            ward = Ward(new_uow(), prefix=f"t{number}")
+            return intake.place_order(*ward.trio, RIS, order_command("1"), condition=condition)
+
+        placed = in_threads(place, 16)
+        assert sum(one.created for one in placed) == 1
+        assert len({one.order.id for one in placed}) == 1
+        with new_uow() as uow:
+            assert sum(uow.jobs.count(JobState).values()) == 1
+
+    def test_an_assertion_is_redeemed_once(self, new_uow: NewUnitOfWork) -> None:
+        """However many requests bring the same assertion at once, one is served; spent ones that are over go away."""
+        clock = StillClock()
+        expires = int(clock.now.timestamp()) + 60
+
+        def redeem(_number: int) -> bool:
+            try:
+                clients.redeem_assertion(new_uow(), clock, "client", "jti-1", expires)
+            except Conflict:
+                return False
+            return True
+
+        assert sum(in_threads(redeem, self.THREADS)) == 1
+        clients.redeem_assertion(new_uow(), clock, "other", "jti-1", expires)
+        clock.advance(200)
+        clients.redeem_assertion(new_uow(), clock, "client", "jti-2", expires + 200)
+        with new_uow() as uow:
+            assert not uow.assertions.is_used("client", "jti-1")
+            assert uow.assertions.is_used("client", "jti-2")
+
+    def test_one_study_joins_one_order(self, new_uow: NewUnitOfWork) -> None:
+        """Of 16 identical studies at once one is taken for its order, and the others find it."""
+        Ward(new_uow()).order("1", study_instance_uid=None)
+        command = order_command("1", study_instance_uid="1.2.3", patient=None, message_time=None)
+        condition = OrderCondition(study_instance_uid="1.2.3")
+
+        def place(number: int) -> Placed:
+            ward = Ward(new_uow(), prefix=f"t{number}")
+            return intake.place_order(*ward.trio, RIS, command, condition=condition, joins=True)
+
+        placed = in_threads(place, 16)
+        assert sum(one.created for one in placed) == 1
+        assert {one.order.study_instance_uid for one in placed} == {"1.2.3"}
 
     def test_each_job_is_claimed_once(self, new_uow: NewUnitOfWork) -> None:
         """Workers that claim at once never hold the same job, and leave none behind."""
@@ -828,6 +942,7 @@ def _order(order_id: str = "ord") -> Order:
         ordering_provider=Provider("17", PersonName("House", "Gregory")),
         scheduled_at=EVERY_MOMENT,
         studied_at=EVERY_MOMENT,
+        priors=(PriorStudy("1.2.9", EVERY_MOMENT, "Thorax", ("DX", "SR"), "A9"), PriorStudy("1.2.10", EVERY_MOMENT)),
         status=OrderStatus.IN_PROGRESS,
         message_time=EVERY_MOMENT,
         created_at=MONDAY,

@@ -1,8 +1,10 @@
+import contextlib
 import ipaddress
 import os
 import socket
 import ssl
 import struct
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless
+from pynetdicom.pdu import A_ASSOCIATE_RQ
 
 from inlay_dicom.dataset import read
 from inlay_dicom.folder import FolderIndex
@@ -24,7 +27,11 @@ from inlay_testkit.dicom import in_syntax, radiograph
 from inlay_testkit.scp import LOOPBACK, Running, storage
 
 # pynetdicom's requestor, which plays the peers here, leaves sockets to the garbage collector when it is hung up on.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# What broken peers make its own thread of an association raise ends that thread alone, which is what is tested here.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
 
 PIXELS = np.arange(4096, dtype=np.uint16).reshape(64, 64)
 LARGE = np.zeros((1024, 1024), dtype=np.uint16)
@@ -106,9 +113,12 @@ def test_objects_that_cannot_be_kept_are_told_why(scp: Running) -> None:
     plain.update(lying)
     request.DataSet = BytesIO(encode(plain, is_implicit_vr=False, is_little_endian=True) or b"")
     (context,) = [one for one in association.accepted_contexts if one.abstract_syntax == lying.SOPClassUID]
+    association._reactor_checkpoint.clear()  # As pynetdicom's own send_c_store: its thread must not take the answer.
+    until(lambda: association._is_paused)
     association.dimse.send_msg(request, context.context_id)
     _, answer = association.dimse.get_msg(block=True)
     assert answer.Status == DOES_NOT_MATCH
+    association._reactor_checkpoint.set()
     association.release()
     assert scp.send(film(StudyInstanceUID=None)) == [CANNOT_UNDERSTAND]
     assert scp.files == []
@@ -220,6 +230,70 @@ def test_garbage_ends_its_own_connection_only(scp: Running, pieces: list[bytes],
         except OSError:
             pass
     assert scp.send(film(SOPInstanceUID="1.2.9")) == [SUCCESS]
+
+
+def test_broken_connections_use_up_no_associations(tmp_path: Path) -> None:
+    """Peers that spoke nonsense, gone or still connected, do not count: whoever speaks DICOM is served at once."""
+    with storage(tmp_path, use=Use(associations=2)) as scp, contextlib.ExitStack() as open_ones:
+        for number in range(6):
+            connection = socket.create_connection(("127.0.0.1", scp.port), timeout=5)
+            connection.sendall(struct.pack(">BBLL", 5, 0, 4, 0))  # A release of nothing.
+            assert connection.recv(100)
+            if number % 2:
+                connection.close()
+            else:
+                open_ones.callback(connection.close)
+        assert scp.send(film()) == [SUCCESS]
+
+
+@pytest.fixture(scope="module")
+def conversation() -> tuple[bytes, bytes]:
+    """What a peer sends to store an image: the request of its association, and all that follows its acceptance."""
+    following = bytearray()
+    with tempfile.TemporaryDirectory() as folder, storage(Path(folder)) as scp:
+        association = scp.associate(film())
+        transport = association.dul.socket
+        send = transport.send
+        transport.send = lambda data: (following.extend(data), send(data))[1]
+        assert association.send_c_store(film(SOPInstanceUID="1.2.9")).Status == SUCCESS
+        request = A_ASSOCIATE_RQ()
+        request.from_primitive(association.requestor.primitive)
+        return request.encode(), bytes(following)
+
+
+def converse(scp: Running, request: bytes, following: bytes, patience: float) -> None:
+    """Send the request, wait for whatever is answered, and send the rest."""
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", scp.port), timeout=patience) as connection,
+    ):
+        connection.sendall(request)
+        connection.recv(4096)
+        connection.sendall(following)
+        connection.recv(4096)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_conversation_with_flipped_bytes_harms_nobody(
+    scp: Running, conversation: tuple[bytes, bytes], data: st.DataObject
+) -> None:
+    """Bytes changed anywhere in a real conversation end in an answer or a closed connection; the next is served."""
+    broken = [bytearray(part) for part in conversation]
+    for part in broken:
+        for at in data.draw(st.lists(st.integers(0, min(len(part), 1000) - 1), max_size=3)):
+            part[at] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(1, len(broken[1])))
+    converse(scp, bytes(broken[0]), bytes(broken[1][:cut]), patience=0.2)
+    association = scp.associate()
+    assert association.send_c_echo().Status == SUCCESS
+    association.release()
+
+
+def test_the_conversation_is_real(scp: Running, conversation: tuple[bytes, bytes]) -> None:
+    """Sent as it is, it stores its image: what the fuzzer breaks works when it is whole."""
+    converse(scp, *conversation, patience=5)
+    assert len(scp.files) == 1
 
 
 # ── TLS ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

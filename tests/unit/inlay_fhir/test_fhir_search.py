@@ -138,7 +138,7 @@ def test_pages_join_to_the_whole(ehr: Ehr) -> None:
 def test_the_self_link_repeats_what_was_obeyed(ehr: Ehr) -> None:
     """Unknown parameters are ignored and missing from the self link, known ones are in it, encoded."""
     reply = ehr.client.ask(
-        "/DiagnosticReport", ("identifier", "A 1"), ("colour", "red"), ("_sort", "date"), ("status", "")
+        "/DiagnosticReport", ("identifier", "A 1"), ("colour", "red"), ("_sort", "colour"), ("status", "")
     )
     assert reply.link("self") == f"{BASE}/DiagnosticReport?identifier=A%201"
 

@@ -4,13 +4,19 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from inlay_core.domain.errors import Invalid, Unavailable
 from inlay_core.settings import Settings
+from inlay_gateway import listen
 from inlay_gateway.listen import senders_of
+from inlay_gateway.reception import Reception
 from inlay_gateway.relay import Duty, work
+from inlay_testkit.core import StillClock, counting_ids
+from inlay_testkit.memory import Memory
+from inlay_testkit.mllp import order_message
 
 
 def test_a_duty_survives_its_errors_and_ends_when_told() -> None:
@@ -67,3 +73,34 @@ def test_the_gateway_starts_without_the_model_and_the_web(module: str) -> None:
     program = f"import sys, {module}; print(sorted({{'torch', 'flask', 'transformers'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("payload", "level", "flags"),
+    [
+        (order_message("1"), "info", []),
+        (order_message("1").replace(b"\r", b"\n"), "warning", ["lf-segment-end"]),
+        (b"\xef\xbb\xbf" + order_message("1"), "warning", ["byte-order-mark"]),
+        (
+            order_message("1").replace(b"UNICODE UTF-8", b"").replace(b"Testperson", b"M\xfcller"),
+            "info",
+            ["charset-fallback"],
+        ),
+    ],
+)
+def test_what_was_tolerated_is_logged_as_a_warning(
+    payload: bytes, level: str, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deviation of an accepted message is named; only what somebody configured is no warning."""
+    logged: list[tuple[str, list[str]]] = []
+
+    class Log:
+        """Remembers level and flags."""
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda _event, **keys: logged.append((name, keys["flags"]))
+
+    monkeypatch.setattr(listen, "LOG", Log())
+    reception = Reception(Memory(), StillClock(), counting_ids(), senders_of(Settings()))
+    listen._log_answer(reception.take(payload, "peer"), len(payload), "peer", 0.1)
+    assert logged == [(level, flags)]

@@ -11,7 +11,7 @@ from inlay_model.canvas import encode_fragment, encode_report
 from inlay_model.gap_prompt import GAP_MARK
 from inlay_model.loading import make_image_processor
 from inlay_model.phantom.findings import Findings
-from inlay_model.phantom.grammar import write_report
+from inlay_model.phantom.grammar import read_sentences, split_sentences, write_report
 from inlay_model.phantom.render import phantom
 from inlay_model.tokens import control_tokens
 from inlay_model.training.corruption import Corruption
@@ -144,3 +144,35 @@ def test_patches_are_those_of_the_image_processor() -> None:
     assert torch.equal(expected.pixel_values[:, :count], values)
     assert torch.equal(expected.image_position_ids[:, :count], positions)
     assert (expected.image_position_ids[:, count:] == -1).all()
+
+
+def test_doubtful_text_is_clean_and_its_false_sentence_has_another_target() -> None:
+    """What differs from its target is one clean sentence, and what is to stand there is true or nothing."""
+    doubts = drawing(Corruption(infill=0.0, shift=0.0, doubt=1.0), size=64)
+    drawn = next(batches(doubts, [3]))
+    false = (drawn.canvas_BL != drawn.target_BL).any(1)
+    assert 0.4 < false.mean() < 0.8
+    corrected = 0
+    for canvas, target, noise, findings in zip(
+        drawn.canvas_BL[false], drawn.target_BL[false], drawn.noise_BL[false], drawn.findings[false], strict=True
+    ):
+        differs = np.flatnonzero(canvas != target)
+        assert not noise[differs].any()
+        if (target[differs] != doubts.pad).all():
+            corrected += 1
+            body = tokenizer().decode(target[target != doubts.eos]).split(":", 1)[1].split("\n")[0]
+            reading = read_sentences(split_sentences(body))
+            assert not reading.unknown
+            assert reading.findings() == Findings.from_indices(findings)
+        else:
+            assert (target[differs] == doubts.pad).all()
+            assert (np.diff(differs) == 1).all()
+    assert corrected > 3
+
+
+def test_true_text_in_other_words_is_its_own_target() -> None:
+    """Where nothing is false the target is what stands there, though half of the texts mix the words of styles."""
+    doubts = drawing(Corruption(infill=0.0, shift=0.0, doubt=1.0), size=64)
+    drawn = next(batches(doubts, [4]))
+    true = (drawn.canvas_BL == drawn.target_BL).all(1)
+    assert 0.2 < true.mean() < 0.6

@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/auditevent.html, https://profiles.ihe.net/ITI/BALP/
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -22,7 +23,7 @@ _INTERACTIONS: Final = "http://hl7.org/fhir/restful-interaction"
 _VERBS: Final[Mapping[str, tuple[str | None, str]]] = MappingProxyType(
     {
         "read": ("read", "R"),
-        "searched": ("search", "E"),
+        "searched": ("search-type", "E"),
         "created": ("create", "C"),
         "registered": ("create", "C"),
         "queued": ("create", "C"),
@@ -30,6 +31,7 @@ _VERBS: Final[Mapping[str, tuple[str | None, str]]] = MappingProxyType(
         "refused": (None, "E"),
         "sent": (None, "E"),
         "exported": (None, "R"),
+        "ended": ("delete", "D"),
     }
 )
 _RESOURCES: Final[Mapping[Kind, str]] = MappingProxyType(
@@ -39,15 +41,35 @@ _RESOURCES: Final[Mapping[Kind, str]] = MappingProxyType(
         Kind.PATIENT: "Patient",
         Kind.JOB: "Task",
         Kind.AUDIT: "AuditEvent",
+        Kind.SUBSCRIPTION: "Subscription",
     }
 )
 
 
+# Interaction of the endpoint -> (restful interaction, AuditEvent.action).
+_INTERACTION_ACTIONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "read": ("read", "R"),
+        "vread": ("vread", "R"),
+        "history-instance": ("history-instance", "R"),
+        "history-type": ("history-type", "R"),
+        "search": ("search-type", "E"),
+        "search-type": ("search-type", "E"),
+        "create": ("create", "C"),
+        "delete": ("delete", "D"),
+        "operation": ("operation", "E"),
+        "batch": ("batch", "E"),
+    }
+)
+_SOURCE, _DESTINATION = ("110153", "Source Role ID"), ("110152", "Destination Role ID")
+_OBJECT: Final = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
+_ROLE: Final = "http://terminology.hl7.org/CodeSystem/object-role"
+
+
 def audit_event(event: AuditEvent) -> Json:
-    """One event. It holds codes and counts, so nothing here names a patient."""
-    interaction, action = _VERBS.get(event.tag.rpartition(":")[2], ("update", "U"))
+    """One event. It holds codes, counts and Inlay's own ids, so nothing here names a patient to anybody else."""
+    interaction, action = _interaction(event)
     restful = coding(_INTERACTIONS, interaction) if interaction else None
-    refused = event.outcome is Outcome.REFUSED
     return filled(
         resourceType="AuditEvent",
         id=event.id,
@@ -56,11 +78,43 @@ def audit_event(event: AuditEvent) -> Json:
         subtype=[each for each in (restful, coding(TAG_SYSTEM, str(event.tag))) if each],
         action=action,
         recorded=instant(event.at),
-        outcome="4" if refused else "0",
-        agent=[_agent(event)],
-        source={"site": "Inlay", "observer": {"type": "Device", "display": "Inlay"}},
+        outcome=_outcome(event),
+        agent=_agents(event, action),
+        source={"site": "Inlay", "observer": _SERVER},
         entity=_entities(event),
     )
+
+
+def _interaction(event: AuditEvent) -> tuple[str | None, str]:
+    stated = _INTERACTION_ACTIONS.get(str(event.detail.get("interaction")))
+    return stated or _VERBS.get(event.tag.rpartition(":")[2], ("update", "U"))
+
+
+def _outcome(event: AuditEvent) -> str:
+    """0 success; 4 what was refused; 8 what failed for a fault of ours."""
+    if event.outcome is not Outcome.REFUSED:
+        return "0"
+    status = event.detail.get("status")
+    return "8" if isinstance(status, int) and status >= 500 else "4"
+
+
+_SERVER: Final[Json] = {"type": "Device", "identifier": {"system": ACTOR_SYSTEM, "value": "inlay"}, "display": "Inlay"}
+
+
+def _agents(event: AuditEvent, action: str) -> list[Json]:
+    """Who asked, and for what came over FHIR both ends of the wire: data go from source to destination."""
+    user = _agent(event)
+    if event.detail.get("interface") != "fhir":
+        return [user]
+    # On a create the client is the source of the data, otherwise it gets them.
+    ends = (_SOURCE, _DESTINATION) if action == "C" else (_DESTINATION, _SOURCE)
+    client, server = (concept(coding(DICOM, *end)) for end in ends)
+    is_person = event.actor_kind is ActorKind.PERSON
+    return [
+        {"type": client, "who": user["who"], "requestor": not is_person},
+        {"type": server, "who": _SERVER, "requestor": False},
+        *([user] if is_person else []),
+    ]
 
 
 def _agent(event: AuditEvent) -> Json:
@@ -80,13 +134,41 @@ def _agent(event: AuditEvent) -> Json:
 
 
 def _entities(event: AuditEvent) -> list[Json]:
+    """The record; its patient, exactly once; the question of a search; the request's id."""
     resource = _RESOURCES.get(event.subject_kind)
     version = f"/_history/{event.version}" if event.version and event.subject_kind is Kind.REPORT else ""
     subject = {"reference": f"{resource}/{event.subject_id}{version}"} if resource else None
-    details = [{"type": key, "valueString": string(str(value)) or "-"} for key, value in sorted(event.detail.items())]
-    entities = [filled(what=subject, name=None if subject else str(event.subject_kind), detail=details)]
+    known = {key: value for key, value in event.detail.items() if key not in ("patient", "parameters")}
+    details = [{"type": key, "valueString": string(str(value)) or "-"} for key, value in sorted(known.items())]
+    is_query = "parameters" in event.detail
+    entities = [
+        filled(
+            what=subject,
+            type_=coding(_OBJECT, "2", "System Object"),
+            role=coding(_ROLE, "24", "Query") if is_query else coding(_ROLE, "4", "Domain Resource"),
+            name=None if subject or is_query else str(event.subject_kind),
+            query=_query(event) if is_query else None,
+            detail=details,
+        )
+    ]
     if event.report_id and event.subject_kind is not Kind.REPORT:
         entities.append({"what": {"reference": f"DiagnosticReport/{event.report_id}"}})
+    patient = event.subject_id if event.subject_kind is Kind.PATIENT else event.detail.get("patient")
+    if patient and event.subject_kind is not Kind.PATIENT:
+        entities.append(
+            {
+                "what": {"reference": f"Patient/{patient}"},
+                "type": coding(_OBJECT, "1", "Person"),
+                "role": coding(_ROLE, "1", "Patient"),
+            }
+        )
     if request := string(event.request_id):
         entities.append({"what": {"identifier": {"value": request}}, "type": coding(_REQUESTS, "XrequestId")})
     return entities
+
+
+def _query(event: AuditEvent) -> str:
+    """The question without its values, which may name a patient; BALP asks for the whole one."""
+    names = [name for name in str(event.detail["parameters"]).split(",") if name]
+    asked = f"{event.subject_id}?{'&'.join(f'{name}=' for name in names)}"
+    return base64.b64encode(asked.encode("utf-8")).decode("ascii")

@@ -14,8 +14,10 @@ from inlay_core.domain.job import Job
 from inlay_core.domain.labels import banner
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.report import Report
-from inlay_fhir.elements import AI_ASSERTED, Json, attachment, coding, concept, filled, instant, string
+from inlay_fhir.elements import AI_ASSERTED, Json, coding, concept, filled, instant, string
+from inlay_fhir.mapping.labels import labelled
 from inlay_fhir.mapping.naming import LOINC, identifier, person, procedure_concept, study_reference
+from inlay_fhir.mapping.presented import presented_forms, titled
 from inlay_fhir.narrative import narrative
 from inlay_fhir.site import FhirSite
 
@@ -63,8 +65,9 @@ def diagnostic_report(site: FhirSite, row: ReportRow, jobs: Iterable[Job]) -> Js
     signer = report.signature if report.is_signed else None
     accession = identifier(site, "ACSN", order.accession_number, order.accession_assigner)
     impression = report.section("impression")
+    studied_at = order.studied_at or order.scheduled_at
     signers = [person(signer.signer_id, signer.signer_name)] if signer else None
-    return filled(
+    resource = filled(
         resourceType="DiagnosticReport",
         id=report.id,
         meta=filled(
@@ -72,37 +75,19 @@ def diagnostic_report(site: FhirSite, row: ReportRow, jobs: Iterable[Job]) -> Js
             lastUpdated=instant(report.updated_at),
             security=[AI_ASSERTED] if is_ai_asserted(report) else None,
         ),
-        text=narrative(notice, _titled(report)),
+        text=narrative(notice, titled(report)),
         identifier=[accession] if accession else None,
         basedOn=[{"reference": f"ServiceRequest/{order.id}"}],
         status=fhir_status(site, report.status),
         category=[concept(coding(*category)) for category in CATEGORIES],
         code=procedure_concept(order.procedure),
         subject={"reference": f"Patient/{order.patient.id}"},
-        effectiveDateTime=instant(order.scheduled_at) if order.scheduled_at else None,
+        effectiveDateTime=instant(studied_at) if studied_at else None,
         issued=instant(signer.signed_at) if signer else None,
         performer=signers,
         resultsInterpreter=signers,
         imagingStudy=[study] if (study := study_reference(order.study_instance_uid)) else None,
         conclusion=string(impression.text) if impression else None,
-        presentedForm=_presented(report, notice),
+        presentedForm=presented_forms(site, row, notice),
     )
-
-
-def _titled(report: Report) -> list[tuple[str, str]]:
-    return [(section.name.capitalize(), section.text) for section in report.sections if section.text.strip()]
-
-
-def plain_text(report: Report, notice: str) -> str:
-    """The whole report as one text, the notice first; each section's words are exactly the stored ones."""
-    parts = [notice] if notice else []
-    parts += [f"{title.upper()}\n{text}" for title, text in _titled(report)]
-    return "\n\n".join(parts)
-
-
-def _presented(report: Report, notice: str) -> list[Json] | None:
-    if not _titled(report):
-        return None
-    text = plain_text(report, notice).encode("utf-8")
-    created = instant(report.updated_at)
-    return [attachment(text, "text/plain; charset=utf-8", title="Radiology report", creation=created)]
+    return labelled(resource, report)

@@ -22,6 +22,7 @@ _BEFORE_IMAGES: Final = frozenset({Status.REGISTERED, Status.FAILED, Status.CANC
 def imaging_study(site: FhirSite, uid: str, rows: Sequence[ReportRow]) -> Json:
     """The study `uid`; `rows` are the reports on it with their orders, at least one."""
     first = rows[0].order
+    started = next((row.order.studied_at for row in rows if row.order.studied_at), first.scheduled_at)
     accessions = {
         (order.accession_assigner, order.accession_number): identifier(
             site, "ACSN", order.accession_number, order.accession_assigner
@@ -39,7 +40,7 @@ def imaging_study(site: FhirSite, uid: str, rows: Sequence[ReportRow]) -> Json:
         status=_status(rows),
         modality=[coding(DICOM, modality)] if (modality := string(first.modality)) else None,
         subject={"reference": f"Patient/{first.patient.id}"},
-        started=instant(first.scheduled_at) if first.scheduled_at else None,
+        started=instant(started) if started else None,
         basedOn=[{"reference": f"ServiceRequest/{row.order.id}"} for row in rows],
         procedureCode=[procedure_concept(first.procedure)],
     )

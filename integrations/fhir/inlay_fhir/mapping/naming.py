@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote, unquote
 
-from inlay_core.domain.order import Procedure
+from inlay_core.domain.errors import Invalid
+from inlay_core.domain.order import Order, Procedure
 from inlay_core.domain.report import Author
 from inlay_fhir.elements import Json, coding, concept, filled, reference, string
 from inlay_fhir.site import FhirSite
@@ -26,6 +27,7 @@ UID_SYSTEM: Final = "urn:dicom:uid"
 
 IMAGING_STUDY_CODE: Final = "18748-4"
 """LOINC "Diagnostic imaging study": what a report is called whose order names no code."""
+IMAGING_STUDY_NAME: Final = "Diagnostic imaging study"
 
 # HL7 table 0396 -> FHIR. What is not here is a name that a site made.
 _SYSTEMS: Final[Mapping[str, str]] = MappingProxyType(
@@ -93,6 +95,23 @@ def code_system_names(uri: str) -> tuple[str, ...]:
     return (*names, uri.removeprefix("urn:oid:"), uri)
 
 
+def code_system_name(uri: str) -> str:
+    """How an order states that code system: as in table 0396 where it is there, else so that it comes back the same."""
+    return code_system_names(uri)[0]
+
+
+def order_number(order: Order) -> tuple[str, str]:
+    """(assigner, placer number), by which an order is found again."""
+    if order.placer_number is None:
+        raise Invalid("no-placer-number", "The order has no placer number; name it by its accession number.", "basedOn")
+    return order.assigner, order.placer_number
+
+
+def is_uid(text: str) -> bool:
+    """Whether it is a DICOM UID (PS3.5 9.1)."""
+    return len(text) <= 64 and _OID.fullmatch(text) is not None
+
+
 def procedure_concept(procedure: Procedure) -> Json:
     """The procedure as a concept; an order without a code gets the general one of LOINC: a report must have one.
 
@@ -100,13 +119,13 @@ def procedure_concept(procedure: Procedure) -> Json:
     """
     stated = " ".join((string(procedure.code) or "").split())
     if not stated:
-        return concept(coding(LOINC, IMAGING_STUDY_CODE, "Diagnostic imaging study"), text=procedure.text)
+        return concept(coding(LOINC, IMAGING_STUDY_CODE, IMAGING_STUDY_NAME), text=procedure.text)
     return concept(coding(code_system(procedure.system), stated), text=procedure.text)
 
 
 def study_reference(uid: str | None) -> Json | None:
     """A Reference to a study; None for what is no UID (DICOM PS3.5 9.1), because it could be no FHIR id either."""
-    return {"reference": f"ImagingStudy/{uid}"} if uid and len(uid) <= 64 and _OID.fullmatch(uid) else None
+    return {"reference": f"ImagingStudy/{uid}"} if uid and is_uid(uid) else None
 
 
 def person(person_id: str, name: str) -> Json:

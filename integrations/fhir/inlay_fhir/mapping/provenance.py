@@ -26,6 +26,7 @@ from inlay_fhir.elements import (
     instant,
 )
 from inlay_fhir.mapping.device import device_reference
+from inlay_fhir.mapping.labels import element_targets
 from inlay_fhir.mapping.naming import author, hashed, person
 
 _PARTICIPANT: Final = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
@@ -62,12 +63,13 @@ def provenance(report: Report, jobs: Iterable[Job]) -> Json:
     """How a version of a report came about. `jobs` are those of the report."""
     runs = _runs(report, jobs)
     signature = report.signature if report.event in _SIGNING else None
+    target = f"DiagnosticReport/{report.id}/_history/{report.version}"
     return filled(
         resourceType="Provenance",
         id=provenance_id(report),
         meta=filled(versionId="1", lastUpdated=instant(report.updated_at)),
         contained=[_run_document(number, job) for number, job in enumerate(runs, 1)],
-        target=[{"reference": f"DiagnosticReport/{report.id}/_history/{report.version}"}],
+        target=[{"reference": target}, *element_targets(report, target)],
         occurredDateTime=instant(report.updated_at),
         recorded=instant(report.updated_at),
         reason=[concept(AI_ASSERTED)] if runs or report.has_model_text else None,

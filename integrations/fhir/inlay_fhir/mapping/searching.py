@@ -201,7 +201,7 @@ PARAMETERS: Final = (
     Parameter("status", "token", "DiagnosticReport.status.", _status),
     Parameter("category", "token", "Every report is in `LP29684-5` (LOINC) and `RAD` (v2-0074).", _category),
     Parameter("code", "token", "The procedure's code, with or without its system.", _code),
-    Parameter("date", "date", "When the study was to take place (`effectiveDateTime`).", _dates("scheduled")),
+    Parameter("date", "date", "When the study took place, or is to (`effectiveDateTime`).", _dates("studied")),
     Parameter("issued", "date", "When a clinician signed.", _dates("signed")),
 )
 

@@ -161,6 +161,23 @@ def _dicom(settings: "Settings") -> str:
     return _listening(settings.dicom_host, settings.dicom_port)
 
 
+def _archive(settings: "Settings") -> str:
+    from inlay_core.domain.errors import Invalid
+    from inlay_dicom.archive import ArchiveProblem, Wanted
+    from inlay_gateway.dicom import archives, sender_of, site_of
+
+    try:
+        site = site_of(settings)
+        asked, sender = archives(settings, site), sender_of(settings, site)
+        for archive in asked:
+            # A study that no archive has: what counts is that the question is understood and allowed.
+            archive.studies(Wanted(study_instance_uid="2.25.0"))
+    except (Invalid, ArchiveProblem) as error:
+        raise Unreachable(str(error)) from error
+    reports = f"; signed reports go to [{settings.dicom_reports}]" if sender is not None else ""
+    return f"{len(asked)} asked for images{reports}" if asked or sender else "none is asked (INLAY_DICOM_CONFIG)"
+
+
 PROBES: dict[str, Probe] = {
     "database": _database,
     "broker": _broker,
@@ -170,4 +187,5 @@ PROBES: dict[str, Probe] = {
     "http": _http,
     "mllp": _mllp,
     "dicom": _dicom,
+    "archive": _archive,
 }

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from inlay_core.application.comparing import comparisons
 from inlay_core.application.ports import (
     DEFAULT_SITE,
     Applied,
@@ -25,7 +26,7 @@ from inlay_core.application.publishing import publish_report, wake_workers
 from inlay_core.application.switching import running_kinds
 from inlay_core.application.transaction import Act, load_job, load_order, load_report, retried
 from inlay_core.domain.audit import Detail, Tag
-from inlay_core.domain.edits import imported_indication
+from inlay_core.domain.edits import imported_comparison, imported_indication
 from inlay_core.domain.errors import Conflict, DomainError, Unavailable
 from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.ids import Clock, NewId
@@ -448,8 +449,11 @@ def _ended(act: Act, job: Job, report: Report) -> Job | None:
 def _with_result(act: Act, job: Job, before: Report, generated: Generated) -> tuple[Report, tuple[LockDigest, ...]]:
     if job.kind is JobKind.DRAFT:
         order = load_order(act.uow, before.order_id)
-        indication = imported_indication(order.reason, act.new_id)
-        sections = draft_sections(generated.texts, act.new_id, job.id, indication)
+        imported = (
+            *imported_indication(order.reason, act.new_id),
+            *imported_comparison(comparisons(act.uow, order), act.new_id),
+        )
+        sections = draft_sections(generated.texts, act.new_id, job.id, imported)
         return before.take_draft(sections, job.id, act.actor, act.now), ()
     spliced = splice(
         InfillRequest.from_json(job.request),

@@ -21,8 +21,10 @@ from inlay_core.application.ports import (
     Interpret,
     MessageOutcome,
     OrderCommand,
+    OrderCondition,
     PatientMerge,
     PatientUpdate,
+    Placed,
     PriorCommand,
     Received,
     Site,
@@ -32,9 +34,9 @@ from inlay_core.application.ports import (
 )
 from inlay_core.application.priors import store_prior
 from inlay_core.application.publishing import publish_report, wake_workers
-from inlay_core.application.transaction import Act, retried
+from inlay_core.application.transaction import Act, load_order, retried
 from inlay_core.domain.audit import Detail, Kind, Tag
-from inlay_core.domain.errors import Category, Conflict, DomainError, Invalid, NotFound, Race, Unavailable
+from inlay_core.domain.errors import Ambiguous, Category, Conflict, DomainError, Invalid, NotFound, Race, Unavailable
 from inlay_core.domain.identity import Actor, ActorKind, Permission, Role, require
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.job import OPEN_STATES, Job, JobKind, JobState, Reason
@@ -97,6 +99,65 @@ def place_orders(
         order_ids, _ = apply_all(Act(uow, clock(), new_id, actor, site), commands)
         uow.commit()
         return order_ids
+
+
+@retried
+def place_order(
+    uow: UnitOfWork,
+    clock: Clock,
+    new_id: NewId,
+    actor: Actor,
+    command: OrderCommand,
+    *,
+    condition: OrderCondition | None = None,
+    joins: bool = False,
+    site: Site = DEFAULT_SITE,
+) -> Placed:
+    """Place one new order (create by FHIR), unless the condition finds one; then that one is the answer.
+
+    Unique keys see to it that of identical requests at the same time one creates and the others find. `joins`: the
+    command tells of a study, which may belong to an order that is known already, of the same patient.
+    Raises Ambiguous where the condition finds several, Conflict for an order that exists or another patient's.
+    """
+    require(actor, Permission.PLACE_ORDERS)
+    with uow:
+        found = _meeting(uow, condition)
+        if len(found) > 1:
+            raise Ambiguous("several-matches", "More than one order fits the condition.", "If-None-Exist")
+        if found:
+            return Placed(found[0], created=False)
+        act = Act(uow, clock(), new_id, actor, site)
+        known = _find(uow, command)
+        if joins and isinstance(command.study_instance_uid, str) and uow.orders.by_study(command.study_instance_uid):
+            raise Conflict("study-exists", "The study is known already.", command.place)
+        if known is not None:
+            _check_joins(known, command, joins=joins)
+            command = replace(command, patient=None)
+        order_id, _ = _apply(act, command)
+        assert order_id is not None
+        placed = Placed(load_order(uow, order_id), created=True)
+        uow.commit()
+        return placed
+
+
+def _meeting(uow: UnitOfWork, condition: OrderCondition | None) -> list[Order]:
+    if condition is None:
+        return []
+    found = [order for pair in condition.identifiers for order in uow.orders.with_identifier(*pair)]
+    if condition.study_instance_uid is not None:
+        found += uow.orders.by_study(condition.study_instance_uid)
+    return list({order.id: order for order in found}.values())
+
+
+def _check_joins(known: Order, command: OrderCommand, *, joins: bool) -> None:
+    """A study joins an order of its own patient that has none yet; anything else is somebody's mistake."""
+    if not joins:
+        raise Conflict("order-exists", "An order with this number exists.", command.place)
+    named = command.patient
+    if named is not None and (named.assigner, named.identifier) != (known.patient.assigner, known.patient.identifier):
+        raise Conflict("patient-differs", "The order is for another patient.", command.place)
+    if known.study_instance_uid is not None:
+        raise Conflict("study-differs", "The order has another study.", command.place)
 
 
 def sender(envelope: Envelope) -> Actor:

@@ -21,6 +21,7 @@ from inlay_core.domain.order import Order, OrderStatus, Priority
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
 from inlay_core.domain.report import Report
+from inlay_core.domain.subscription import Subscription
 
 # ---------------------------------------------------------------------------------------------- site
 
@@ -173,6 +174,22 @@ class OrderCommand:
     order_status: OrderStatus | None = None
     message_time: datetime | None = None
     place: str = "ORC"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderCondition:
+    """What a conditional create looks for: any of the (assigner, number) pairs, or the study."""
+
+    identifiers: tuple[tuple[str | None, str], ...] = ()
+    study_instance_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What became of one order that was placed by itself: the order, and whether it (or its study) is new."""
+
+    order: Order
+    created: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,6 +434,9 @@ class Destination(StrEnum):
 
     CELERY = "celery"
     ORU = "oru"
+    DICOM = "dicom"
+    SUBSCRIPTION = "subscription"
+    FHIR = "fhir"
 
 
 class Delivery(StrEnum):
@@ -479,15 +499,23 @@ class ReportSearch:
     procedures: tuple[tuple[str | None, str], ...] = ()
     last_updated: tuple[TimeBound, ...] = ()
     signed: tuple[TimeBound, ...] = ()
-    scheduled: tuple[TimeBound, ...] = ()
+    # When the study took place, or is to take place while its images have not said so.
+    studied: tuple[TimeBound, ...] = ()
 
 
 class Sort(StrEnum):
-    """The order of results: `worklist` is STAT first, then age; `newest` and `oldest` are by last change."""
+    """The order of results: `worklist` is STAT first, then age; `newest` and `oldest` are by last change.
+
+    The others are by the study's time and by the time of sign-off; reports without one come last.
+    """
 
     WORKLIST = "worklist"
     NEWEST = "newest"
     OLDEST = "oldest"
+    STUDIED_FIRST = "studied-first"
+    STUDIED_LAST = "studied-last"
+    SIGNED_FIRST = "signed-first"
+    SIGNED_LAST = "signed-last"
 
 
 @dataclass(frozen=True, slots=True)
@@ -566,6 +594,10 @@ class Orders(Protocol):
         """The orders of that study."""
         ...
 
+    def with_identifier(self, assigner: str | None, number: str) -> Sequence[Order]:
+        """The orders with that placer, filler or accession number, of one assigner or of any."""
+        ...
+
     def of_patient(self, patient_id: str) -> Sequence[Order]:
         """The orders of that patient, the oldest first."""
         ...
@@ -620,6 +652,10 @@ class Reports(Protocol):
 
     def search(self, search: ReportSearch, sort: Sort, offset: int, limit: int) -> Page:
         """One page of the newest versions that fit."""
+        ...
+
+    def history(self, since: datetime | None, offset: int, limit: int) -> Page:
+        """One page of all versions of all reports, the newest first, none older than `since`."""
         ...
 
 
@@ -802,6 +838,46 @@ class Switch:
     changed_by: str
 
 
+class Subscriptions(Protocol):
+    """Who wants to be told of reports."""
+
+    def add(self, subscription: Subscription) -> None:
+        """Store a new one."""
+        ...
+
+    def save(self, subscription: Subscription) -> None:
+        """Store the next version, but for the count of events; Race when it is not the stored one plus one."""
+        ...
+
+    def get(self, subscription_id: str) -> Subscription | None:
+        """The one with that id."""
+        ...
+
+    def active(self) -> Sequence[Subscription]:
+        """Those that are to be told, the oldest first."""
+        ...
+
+    def count_event(self, subscription_id: str) -> int:
+        """Count one more event and return its number; it changes nothing else and needs no audit event."""
+        ...
+
+
+class Assertions(Protocol):
+    """Assertions of clients that were redeemed."""
+
+    def is_used(self, issuer: str, jti: str) -> bool:
+        """Whether the issuer's assertion of that name was redeemed."""
+        ...
+
+    def add(self, issuer: str, jti: str, expires_at: datetime) -> None:
+        """Note it; Race when another was first."""
+        ...
+
+    def forget(self, before: datetime) -> None:
+        """Drop those that expired before: they are refused for their age."""
+        ...
+
+
 class Switches(Protocol):
     """Switches that hold for every process of the site at once."""
 
@@ -870,6 +946,16 @@ class UnitOfWork(Protocol):
     @property
     def switches(self) -> Switches:
         """Switches."""
+        ...
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """Subscriptions."""
+        ...
+
+    @property
+    def assertions(self) -> Assertions:
+        """Redeemed assertions."""
         ...
 
     def __enter__(self) -> Self: ...

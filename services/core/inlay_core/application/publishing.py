@@ -45,17 +45,20 @@ def wake_workers(act: Act, job_id: str, due: datetime | None = None) -> None:
 
 
 def publish_report(act: Act, report: Report) -> None:
-    """Have the relay send this version to every configured destination, if its event is one that others rely on."""
+    """Have the relay send this version to every destination and tell subscribers, if others rely on its event."""
     if report.event not in PUBLISHED_EVENTS:
         return
     order = act.uow.orders.get(report.order_id) if act.site.results else None
     filtered = [each.destination for each in act.site.results if order is not None and each.takes(report, order)]
-    for destination in (*act.site.destinations, *filtered):
+    told = [(destination, report.id) for destination in (*act.site.destinations, *filtered)]
+    subscribers = (each for each in act.uow.subscriptions.active() if each.wants(report.status, act.now))
+    told += [(Destination.SUBSCRIPTION, each.id) for each in subscribers]
+    for destination, key in told:
+        if destination == Destination.DICOM and not report.is_signed:
+            continue  # An archive keeps documents for ever: it gets what somebody answers for.
         item_id = act.new_id()
         payload = {"report_id": report.id, "version": report.version, "status": str(report.status)}
-        act.uow.outbox.add(
-            OutboxItem(item_id, destination, report.id, payload, act.now, act.now, control_id_of(item_id))
-        )
+        act.uow.outbox.add(OutboxItem(item_id, destination, key, payload, act.now, act.now, control_id_of(item_id)))
 
 
 @retried
@@ -173,7 +176,9 @@ def _record_delivery(act: Act, item: OutboxItem, tag: Tag) -> None:
         "version": item.payload.get("version"),
         "code": item.last_error,
     }
-    act.record(tag, (Kind.REPORT, item.key), report_id=item.key, detail=detail)
+    report_id = item.payload.get("report_id")
+    if report_id is not None:  # A handshake is about no report.
+        act.record(tag, (Kind.REPORT, str(report_id)), report_id=str(report_id), detail=detail)
 
 
 def _load(uow: UnitOfWork, item_id: str) -> OutboxItem:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from inlay_core.application.ports import Page, ReportRow, ReportSearch, Sort, UnitOfWork
@@ -55,6 +56,15 @@ def report_versions(uow: UnitOfWork, actor: Actor, report_id: str) -> Sequence[R
     with uow:
         load_report(uow, report_id)
         return uow.reports.versions(report_id)
+
+
+def report_history(
+    uow: UnitOfWork, actor: Actor, since: datetime | None = None, *, offset: int = 0, limit: int = 50
+) -> Page:
+    """All versions of all reports, the newest first, with their orders as they stand now."""
+    require(actor, Permission.READ_REPORTS)
+    with uow:
+        return uow.reports.history(since, offset, limit)
 
 
 def report_of_order(uow: UnitOfWork, actor: Actor, order_id: str) -> ReportRow:
@@ -143,6 +153,13 @@ def read_patient(uow: UnitOfWork, actor: Actor, patient_id: str) -> Patient:
         if patient is None:
             raise NotFound("unknown-patient", "No such patient.", "patient.id")
         return patient
+
+
+def orders_with_identifier(uow: UnitOfWork, actor: Actor, number: str, assigner: str | None = None) -> Sequence[Order]:
+    """The orders with that placer, filler or accession number, of one assigner or of any."""
+    require(actor, Permission.READ_ORDERS)
+    with uow:
+        return uow.orders.with_identifier(assigner, number)
 
 
 def patients_by_identifier(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from inlay_core.domain.errors import Invalid, Locked
 from inlay_core.domain.fragment import Fragment, Origin, Section, check_section_name, replace_sections
 from inlay_core.domain.ids import NewId
+from inlay_core.domain.order import PriorStudy
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +90,14 @@ def imported_indication(reason: str | None, new_id: NewId) -> tuple[Section, ...
     if not reason:
         return ()
     return (Section("indication", (Fragment(new_id(), reason, Origin.IMPORTED),)),)
+
+
+def imported_comparison(priors: Sequence[tuple[PriorStudy, str]], new_id: NewId) -> tuple[Section, ...]:
+    """The Comparison section from earlier studies, each with the impression of its report where that is known."""
+    texts: list[str] = []
+    for prior, impression in priors:
+        what = prior.description or "/".join(prior.modalities) or "Study"
+        texts.append(f"{what}, {prior.studied_at.date().isoformat()}. ")
+        if impression:
+            texts.append(f"Its impression: {impression} ")
+    return (Section("comparison", tuple(Fragment(new_id(), t, Origin.IMPORTED) for t in texts)),) if texts else ()

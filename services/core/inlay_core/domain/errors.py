@@ -67,6 +67,10 @@ class Stale(Conflict):
     """The caller acted on a version (or a fence) that is no longer the newest; HTTP edges answer 412."""
 
 
+class Ambiguous(Conflict):
+    """More than one record fits the condition of a conditional write; FHIR answers 412."""
+
+
 class Race(Conflict):
     """Another transaction was first (a unique key, a version). Nothing was written: the use case may run again."""
 

@@ -40,6 +40,7 @@ class Permission(StrEnum):
     CANCEL_JOBS = "cancel-jobs"
     SIGN_REPORTS = "sign-reports"
     READ_AUDIT = "read-audit"
+    SUBSCRIBE = "subscribe"
     SWITCH_GENERATION = "switch-generation"
     GENERATE = "generate"
     DELIVER = "deliver"
@@ -71,6 +72,7 @@ PERMISSIONS: Final[Mapping[Permission, frozenset[Role]]] = MappingProxyType(
         Permission.CANCEL_JOBS: frozenset({Role.RADIOLOGIST, Role.ADMIN}),
         Permission.SIGN_REPORTS: _RADIOLOGIST,
         Permission.READ_AUDIT: frozenset({Role.AUDITOR, Role.ADMIN, Role.RADIOLOGIST}),
+        Permission.SUBSCRIBE: frozenset({Role.EHR, Role.RIS, Role.ADMIN}),
         Permission.SWITCH_GENERATION: frozenset({Role.ADMIN}),
         Permission.GENERATE: frozenset(),
         Permission.DELIVER: frozenset(),

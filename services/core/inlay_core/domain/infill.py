@@ -238,7 +238,7 @@ def splice(
 def draft_sections(
     texts: Iterable[tuple[str, str]], new_id: NewId, job_id: str, before: tuple[Section, ...] = ()
 ) -> tuple[Section, ...]:
-    """The sections of a draft from (name, text) pairs, after those in `before` (the imported indication)."""
+    """The sections of a draft from (name, text) pairs, after those in `before` (what was imported)."""
     drafted = [
         Section(check_section_name(name, "result"), tuple(_sentences(text, new_id, job_id))) for name, text in texts
     ]

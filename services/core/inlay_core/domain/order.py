@@ -49,11 +49,23 @@ class Procedure:
 
 
 @dataclass(frozen=True, slots=True)
+class PriorStudy:
+    """An earlier study of the patient, as an archive tells of it."""
+
+    study_instance_uid: str
+    studied_at: datetime
+    description: str = ""
+    modalities: tuple[str, ...] = ()
+    accession_number: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """An order, identified by `assigner` + `placer_number`, and by `accession_assigner` + `accession_number`.
 
     `reason` is free text and counts as identifying. `message_time` is the time of the newest message applied.
-    `studied_at` is when the study was made, as its images say; None until somebody has read one.
+    `studied_at` is when the study was made, as its images say; None until somebody has read one. `priors` are earlier
+    studies of the patient, the newest first; None until an archive was asked.
     """
 
     id: str
@@ -74,6 +86,7 @@ class Order:
     ordering_provider: Provider | None = None
     scheduled_at: datetime | None = None
     studied_at: datetime | None = None
+    priors: tuple[PriorStudy, ...] | None = None
     status: OrderStatus = OrderStatus.SCHEDULED
     message_time: datetime | None = None
     version: int = 1

@@ -21,10 +21,11 @@ from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, Sectio
 from inlay_core.domain.identity import ActorKind
 from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.lifecycle import Event, Status
-from inlay_core.domain.order import Order, OrderStatus, Priority, Procedure
+from inlay_core.domain.order import Order, OrderStatus, Priority, PriorStudy, Procedure
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
 from inlay_core.domain.report import Author, Report, Signature
+from inlay_core.domain.subscription import Subscription, SubscriptionState
 
 Values = dict[str, Any]
 _PRIORITIES = tuple(Priority)
@@ -84,6 +85,7 @@ def order_values(order: Order) -> Values:
         "ordering_provider": asdict(order.ordering_provider) if order.ordering_provider else None,
         "scheduled_at": order.scheduled_at,
         "studied_at": order.studied_at,
+        "priors": None if order.priors is None else [_prior_body(prior) for prior in order.priors],
         "status": order.status.value,
         "message_time": order.message_time,
         "version": order.version,
@@ -112,11 +114,23 @@ def order_of(row: Row[Any], patient: Patient) -> Order:
         ordering_provider=_provider_of(row.ordering_provider),
         scheduled_at=row.scheduled_at,
         studied_at=row.studied_at,
+        priors=None if row.priors is None else tuple(_prior_of(body) for body in row.priors),
         status=OrderStatus(row.status),
         message_time=row.message_time,
         version=row.version,
         created_at=row.created_at,
         updated_at=row.updated_at,
+    )
+
+
+def _prior_body(prior: PriorStudy) -> Values:
+    return asdict(prior) | {"studied_at": prior.studied_at.isoformat()}
+
+
+def _prior_of(body: Mapping[str, Any]) -> PriorStudy:
+    at = datetime.fromisoformat(body["studied_at"])
+    return PriorStudy(
+        body["study_instance_uid"], at, body["description"], tuple(body["modalities"]), body["accession_number"]
     )
 
 
@@ -376,3 +390,38 @@ def progress_of(row: Row[Any]) -> StepProgress:
     """The canvas in a row of `progress`."""
     accepted = tuple((start, end) for start, end in row.accepted)
     return StepProgress(row.job_id, row.step, row.steps, row.text, accepted, row.sequence)
+
+
+def subscription_values(subscription: Subscription) -> Values:
+    """Columns of `subscriptions`."""
+    return {
+        "id": subscription.id,
+        "owner": subscription.owner,
+        "state": subscription.state.value,
+        "endpoint": subscription.endpoint,
+        "filters": dict(subscription.filters),
+        "events": subscription.events,
+        "reason": subscription.reason,
+        "ends_at": subscription.ends_at,
+        "created_at": subscription.created_at,
+        "updated_at": subscription.updated_at,
+        "version": subscription.version,
+    }
+
+
+def subscription_of(row: Row[Any]) -> Subscription:
+    """The subscription in a row of `subscriptions`."""
+    statuses = row.filters["statuses"]
+    return Subscription(
+        id=row.id,
+        owner=row.owner,
+        endpoint=row.endpoint,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        state=SubscriptionState(row.state),
+        statuses=None if statuses is None else tuple(Status(status) for status in statuses),
+        events=row.events,
+        reason=row.reason,
+        ends_at=row.ends_at,
+        version=row.version,
+    )

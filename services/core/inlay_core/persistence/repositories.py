@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
@@ -15,7 +15,9 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
     case,
+    delete,
     func,
     or_,
     select,
@@ -42,9 +44,12 @@ from inlay_core.domain.order import Order, Priority
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.prior import PriorReport
 from inlay_core.domain.report import Report
+from inlay_core.domain.subscription import Subscription, SubscriptionState
 from inlay_core.persistence import mapping
+from inlay_core.persistence.columns import Moment
 from inlay_core.persistence.statements import Statements
 from inlay_core.persistence.tables import (
+    ASSERTIONS,
     JOBS,
     MESSAGES,
     ORDERS,
@@ -53,6 +58,7 @@ from inlay_core.persistence.tables import (
     PROGRESS,
     REPORT_VERSIONS,
     REPORTS,
+    SUBSCRIPTIONS,
     SWITCHES,
 )
 
@@ -83,10 +89,9 @@ class SqlPatients:
         return mapping.patient_of(row) if row else None
 
     def find(self, assigner: str | None, identifier: str) -> Sequence[Patient]:
-        query = select(PATIENTS).where(PATIENTS.c.identifier == identifier).order_by(PATIENTS.c.id)
-        if assigner is not None:
-            query = query.where(PATIENTS.c.assigner == assigner)
-        return [mapping.patient_of(row) for row in self._statements.all(query)]
+        of_one = {} if assigner is None else {"assigner": assigner}
+        rows = self._statements.matching(PATIENTS, ("id",), identifier=identifier, **of_one)
+        return [mapping.patient_of(row) for row in rows]
 
     def merged_into(self, patient_id: str) -> Sequence[Patient]:
         query = select(PATIENTS).where(PATIENTS.c.merged_into == patient_id).order_by(PATIENTS.c.id)
@@ -117,17 +122,25 @@ class SqlOrders:
         return self._first(ORDERS.c.id == order_id)
 
     def by_placer(self, assigner: str, placer_number: str) -> Order | None:
-        return self._first(and_(ORDERS.c.assigner == assigner, ORDERS.c.placer_number == placer_number))
+        return next(iter(self._matching(assigner=assigner, placer_number=placer_number)), None)
 
     def by_filler(self, assigner: str, filler_number: str) -> Order | None:
-        return self._first(and_(ORDERS.c.assigner == assigner, ORDERS.c.filler_number == filler_number))
+        return next(iter(self._matching(assigner=assigner, filler_number=filler_number)), None)
 
     def by_accession(self, assigner: str | None, accession_number: str) -> Sequence[Order]:
-        where = ORDERS.c.accession_number == accession_number
-        return self._all(where if assigner is None else and_(where, ORDERS.c.accession_assigner == assigner))
+        of_one = {} if assigner is None else {"accession_assigner": assigner}
+        return self._matching(accession_number=accession_number, **of_one)
 
     def by_study(self, study_instance_uid: str) -> Sequence[Order]:
         return self._all(ORDERS.c.study_instance_uid == study_instance_uid)
+
+    def with_identifier(self, assigner: str | None, number: str) -> Sequence[Order]:
+        columns = (
+            (ORDERS.c.assigner, ORDERS.c.placer_number),
+            (ORDERS.c.assigner, ORDERS.c.filler_number),
+            (ORDERS.c.accession_assigner, ORDERS.c.accession_number),
+        )
+        return self._all(or_(*(_identified(owner, value, [(assigner, number)]) for owner, value in columns)))
 
     def of_patient(self, patient_id: str) -> Sequence[Order]:
         return self._all(ORDERS.c.patient_id == patient_id)
@@ -139,8 +152,14 @@ class SqlOrders:
     def _first(self, where: ColumnElement[bool]) -> Order | None:
         return next(iter(self._all(where)), None)
 
+    def _matching(self, **values: str) -> list[Order]:
+        return self._with_patients(self._statements.matching(ORDERS, ("created_at", "id"), **values))
+
     def _all(self, where: ColumnElement[bool]) -> list[Order]:
-        rows = self._statements.all(select(ORDERS).where(where).order_by(ORDERS.c.created_at, ORDERS.c.id))
+        query = select(ORDERS).where(where).order_by(ORDERS.c.created_at, ORDERS.c.id)
+        return self._with_patients(self._statements.all(query))
+
+    def _with_patients(self, rows: Sequence[Row[Any]]) -> list[Order]:
         patients = self._patients.by_ids(row.patient_id for row in rows) if rows else {}
         return [mapping.order_of(row, patients[row.patient_id]) for row in rows]
 
@@ -211,13 +230,7 @@ class SqlReports:
             PATIENTS, PATIENTS.c.id == ORDERS.c.patient_id
         )
         total = self._statements.run(select(func.count()).select_from(joined).where(*where)).scalar_one()
-        order: list[ColumnElement[Any]]
-        if sort is Sort.WORKLIST:
-            order = [ORDERS.c.priority, REPORTS.c.created_at, REPORTS.c.id]
-        elif sort is Sort.OLDEST:
-            order = [REPORTS.c.updated_at, REPORTS.c.id]
-        else:
-            order = [REPORTS.c.updated_at.desc(), REPORTS.c.id]
+        order = (*_sorted_by(sort), REPORTS.c.id)
         ids = select(REPORTS.c.id).select_from(joined).where(*where).order_by(*order).offset(offset).limit(limit)
         wanted = [row.id for row in self._statements.all(ids)]
         found = {r.id: r for r in map(_report, self._statements.all(_newest().where(REPORTS.c.id.in_(wanted))))}
@@ -225,9 +238,40 @@ class SqlReports:
         rows = tuple(ReportRow(found[i], orders[found[i].order_id]) for i in wanted)
         return Page(rows, total, offset, limit)
 
+    def history(self, since: datetime | None, offset: int, limit: int) -> Page:
+        where = [] if since is None else [REPORT_VERSIONS.c.updated_at >= since]
+        total = self._statements.run(select(func.count()).select_from(REPORT_VERSIONS).where(*where)).scalar_one()
+        newest = (REPORT_VERSIONS.c.updated_at.desc(), REPORTS.c.id, REPORT_VERSIONS.c.version.desc())
+        query = _versions().where(*where).order_by(*newest).offset(offset).limit(limit)
+        versions = [_report(row) for row in self._statements.all(query)]
+        orders = self._orders.by_ids([version.order_id for version in versions])
+        return Page(tuple(ReportRow(v, orders[v.order_id]) for v in versions), total, offset, limit)
+
     def _one(self, query: Select[Any]) -> Report | None:
         row = self._statements.one(query)
         return _report(row) if row else None
+
+
+# The study's own time where its images told it, else the one that the order plans.
+_STUDIED = func.coalesce(ORDERS.c.studied_at, ORDERS.c.scheduled_at, type_=Moment)
+
+
+def _sorted_by(sort: Sort) -> tuple[ColumnElement[Any], ...]:
+    match sort:
+        case Sort.WORKLIST:
+            return (ORDERS.c.priority, REPORTS.c.created_at)
+        case Sort.NEWEST:
+            return (REPORTS.c.updated_at.desc(),)
+        case Sort.OLDEST:
+            return (REPORTS.c.updated_at,)
+        case Sort.STUDIED_FIRST:
+            return (_STUDIED.nulls_last(),)
+        case Sort.STUDIED_LAST:
+            return (_STUDIED.desc().nulls_last(),)
+        case Sort.SIGNED_FIRST:
+            return (REPORTS.c.signed_at.nulls_last(),)
+        case Sort.SIGNED_LAST:
+            return (REPORTS.c.signed_at.desc().nulls_last(),)
 
 
 def _versions() -> Select[Any]:
@@ -278,7 +322,7 @@ def _conditions(search: ReportSearch) -> list[ColumnElement[bool]]:
         where.append(_identified(ORDERS.c.procedure_system, code, search.procedures))
     where += [_bounded(REPORTS.c.updated_at, bound) for bound in search.last_updated]
     where += [_bounded(REPORTS.c.signed_at, bound) for bound in search.signed]
-    where += [_bounded(ORDERS.c.scheduled_at, bound) for bound in search.scheduled]
+    where += [_bounded(_STUDIED, bound) for bound in search.studied]
     return where
 
 
@@ -442,8 +486,8 @@ class SqlMessages:
         return mapping.message_of(row) if row else None
 
     def digests(self, application: str, facility: str, control_id: str) -> Sequence[str]:
-        query = select(MESSAGES.c.sha256).where(_of_sender(application, facility, control_id))
-        return [row.sha256 for row in self._statements.all(query)]
+        sender = {"sending_application": application, "sending_facility": facility, "control_id": control_id}
+        return [row.sha256 for row in self._statements.run(_DIGESTS, sender)]
 
     def get(self, message_id: str) -> StoredMessage | None:
         row = self._statements.one(select(MESSAGES).where(MESSAGES.c.id == message_id))
@@ -468,6 +512,14 @@ class SqlMessages:
         if after is not None:
             query = query.where(tuple_(MESSAGES.c.received_at, MESSAGES.c.id) > tuple_(*after))
         return [mapping.message_of(row) for row in self._statements.all(query)]
+
+
+# Built once: it runs for every message.
+_DIGESTS: Final = select(MESSAGES.c.sha256).where(
+    MESSAGES.c.sending_application == bindparam("sending_application"),
+    MESSAGES.c.sending_facility == bindparam("sending_facility"),
+    MESSAGES.c.control_id == bindparam("control_id"),
+)
 
 
 def _of_sender(application: str, facility: str, control_id: str) -> ColumnElement[bool]:
@@ -518,3 +570,55 @@ class SqlSwitches:
         changed = self._statements.run(update(SWITCHES).where(SWITCHES.c.name == switch.name).values(values))
         if changed.rowcount == 0:
             self._statements.insert(SWITCHES, values | {"name": switch.name})
+
+
+class SqlAssertions:
+    """`Assertions` on the table `assertions`; its key is what makes each good once."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    def is_used(self, issuer: str, jti: str) -> bool:
+        named = and_(ASSERTIONS.c.issuer == issuer, ASSERTIONS.c.jti == jti)
+        return self._statements.one(select(ASSERTIONS.c.jti).where(named)) is not None
+
+    def add(self, issuer: str, jti: str, expires_at: datetime) -> None:
+        self._statements.insert(ASSERTIONS, {"issuer": issuer, "jti": jti, "expires_at": expires_at})
+
+    def forget(self, before: datetime) -> None:
+        self._statements.run(delete(ASSERTIONS).where(ASSERTIONS.c.expires_at < before))
+
+
+class SqlSubscriptions:
+    """`Subscriptions` on the table `subscriptions`."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    def add(self, subscription: Subscription) -> None:
+        self._statements.changed.add((Kind.SUBSCRIPTION, subscription.id))
+        self._statements.insert(SUBSCRIPTIONS, mapping.subscription_values(subscription))
+
+    def save(self, subscription: Subscription) -> None:
+        self._statements.changed.add((Kind.SUBSCRIPTION, subscription.id))
+        # The count is the relay's; whoever changes the state has read an older one.
+        values = {k: v for k, v in mapping.subscription_values(subscription).items() if k != "events"}
+        _save_next_version(self._statements, SUBSCRIPTIONS, values)
+
+    def get(self, subscription_id: str) -> Subscription | None:
+        row = self._statements.one(select(SUBSCRIPTIONS).where(SUBSCRIPTIONS.c.id == subscription_id))
+        return mapping.subscription_of(row) if row else None
+
+    def active(self) -> Sequence[Subscription]:
+        wanted = SUBSCRIPTIONS.c.state == SubscriptionState.ACTIVE.value
+        query = select(SUBSCRIPTIONS).where(wanted).order_by(SUBSCRIPTIONS.c.created_at, SUBSCRIPTIONS.c.id)
+        return [mapping.subscription_of(row) for row in self._statements.all(query)]
+
+    def count_event(self, subscription_id: str) -> int:
+        counted = (
+            update(SUBSCRIPTIONS)
+            .where(SUBSCRIPTIONS.c.id == subscription_id)
+            .values(events=SUBSCRIPTIONS.c.events + 1)
+            .returning(SUBSCRIPTIONS.c.events)
+        )
+        return int(self._statements.run(counted).scalar_one())

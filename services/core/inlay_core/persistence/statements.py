@@ -6,13 +6,19 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, CursorResult, Executable, Insert, Row, Table, func, insert, select
+from sqlalchemy import Connection, CursorResult, Executable, Insert, Row, Select, Table, bindparam, func, insert, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from inlay_core.domain.errors import DomainError, Fault, Race, Unavailable
 
 # PostgreSQL: unique_violation, serialization_failure, deadlock_detected. Whoever gets one may simply run again.
 _RACES: Final = frozenset({"23505", "40001", "40P01"})
+
+
+@functools.cache
+def _lookup(table: Table, columns: tuple[str, ...], order: tuple[str, ...]) -> Select[Any]:
+    wanted = [table.c[name] == bindparam(name) for name in columns]
+    return select(table).where(*wanted).order_by(*(table.c[name] for name in order))
 
 
 @functools.cache
@@ -36,10 +42,10 @@ class Statements:
         """Whether the database knows SKIP LOCKED."""
         return self._connection.dialect.name == "postgresql"
 
-    def run(self, statement: Executable) -> CursorResult[Any]:
+    def run(self, statement: Executable, parameters: dict[str, Any] | None = None) -> CursorResult[Any]:
         """Execute; raise Race, Unavailable or Fault."""
         try:
-            return self._connection.execute(statement)
+            return self._connection.execute(statement, parameters)
         except DBAPIError as error:
             raise translated(error) from None
 
@@ -76,6 +82,10 @@ class Statements:
     def all(self, statement: Executable) -> Sequence[Row[Any]]:
         """All rows."""
         return self.run(statement).all()
+
+    def matching(self, table: Table, order: tuple[str, ...] = ("id",), **values: Any) -> Sequence[Row[Any]]:
+        """The rows whose columns have these values, in that order. The statement is built once per set of columns."""
+        return self.run(_lookup(table, tuple(values), order), values).all()
 
     def is_alone(self, name: int) -> bool:
         """Whether this transaction is the only one of this name; it remains so until its end.

@@ -81,6 +81,7 @@ ORDERS: Final = Table(
     Column("ordering_provider", JsonText),
     Column("scheduled_at", Moment),
     Column("studied_at", Moment),
+    Column("priors", JsonText),
     Column("status", String(32), nullable=False),
     Column("message_time", Moment),
     Column("version", Integer, nullable=False),
@@ -264,4 +265,31 @@ SWITCHES: Final = Table(
     Column("is_on", Boolean, nullable=False),
     Column("changed_at", Moment, nullable=False),
     Column("changed_by", Text, nullable=False),
+)
+
+# Assertions of clients that were redeemed: none is good twice (SMART Backend Services, jti).
+ASSERTIONS: Final = Table(
+    "assertions",
+    METADATA,
+    Column("issuer", String(255), primary_key=True),
+    Column("jti", String(255), primary_key=True),
+    Column("expires_at", Moment, nullable=False),
+    Index(None, "expires_at"),
+)
+
+SUBSCRIPTIONS: Final = Table(
+    "subscriptions",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("filters", JsonText, nullable=False),
+    Column("events", BigInteger, nullable=False),
+    Column("reason", Text),
+    Column("ends_at", Moment),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("version", Integer, nullable=False),
+    Index(None, "state"),
 )

@@ -12,6 +12,7 @@ from inlay_core.domain.errors import Fault
 from inlay_core.persistence.engine import READ_ONLY
 from inlay_core.persistence.outbox import SqlOutbox
 from inlay_core.persistence.repositories import (
+    SqlAssertions,
     SqlJobs,
     SqlMessages,
     SqlOrders,
@@ -19,6 +20,7 @@ from inlay_core.persistence.repositories import (
     SqlPriors,
     SqlProgressRows,
     SqlReports,
+    SqlSubscriptions,
     SqlSwitches,
 )
 from inlay_core.persistence.statements import Statements, translated
@@ -38,6 +40,8 @@ class SqlUnitOfWork:
     audit: SqlAuditTrail
     progress: SqlProgressRows
     switches: SqlSwitches
+    assertions: SqlAssertions
+    subscriptions: SqlSubscriptions
 
     def __init__(self, engine: Engine, *, read_only: bool = False) -> None:
         self._engine = engine
@@ -70,6 +74,8 @@ class SqlUnitOfWork:
         self.audit = SqlAuditTrail(self._statements)
         self.progress = SqlProgressRows(self._statements)
         self.switches = SqlSwitches(self._statements)
+        self.assertions = SqlAssertions(self._statements)
+        self.subscriptions = SqlSubscriptions(self._statements)
         return self
 
     def __exit__(
