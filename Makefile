@@ -32,7 +32,7 @@ test: .venv/ready-dev ## run every test that needs Python only
 	@$(BIN)/python -m pytest -m "not peers" $(ARGS)
 
 .PHONY: test-peers
-test-peers: .venv/ready-dev ## run the tests against real Redis and PostgreSQL (installs them where it may)
+test-peers: .venv/ready-dev ## run the tests against servers and clients of others (installs them where it may)
 	@tests/support/install-peers
 	@$(BIN)/python -m pytest tests -m peers $(ARGS)
 

@@ -1,82 +1,22 @@
 import http.client
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inlay_api.auth import mint
 from inlay_core.application import drafting
-from inlay_core.domain.job import Job
 from inlay_testkit.core import DRAFT, WORKER
-from inlay_testkit.installation import Installation
-from inlay_testkit.peers import free_port
-
-
-class Server:
-    """`inlay serve` as a process over an installation, with room for two progress streams."""
-
-    def __init__(self, home: Path) -> None:
-        self.site = Installation(home)
-        self._opened = ExitStack()
-        self.port = free_port()
-        ours = {"INLAY_HOME": str(home), "INLAY_HTTP_PORT": str(self.port), "INLAY_MAX_STREAMS": "2"}
-        env = {name: text for name, text in os.environ.items() if not name.startswith("INLAY_")} | ours
-        self.process = subprocess.Popen([sys.executable, "-m", "inlay_cli", "serve"], env=env, stderr=subprocess.PIPE)
-        self.token = mint(self.site.settings, "dr", "Dr. Ada", ["radiologist"], 1)
-        self._await_ready()
-
-    def open(self, path: str, **headers: str) -> http.client.HTTPResponse:
-        """The answer to a GET, its body not yet read."""
-        connection = self.connection()
-        connection.request("GET", path, headers={"Authorization": f"Bearer {self.token}", **headers})
-        answer = connection.getresponse()
-        self._opened.callback(answer.close)
-        return answer
-
-    def connection(self) -> http.client.HTTPConnection:
-        """A connection that is closed with the server."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        self._opened.callback(connection.close)
-        return connection
-
-    def claimed(self) -> Job:
-        """A new order whose draft a worker has begun."""
-        self.site.order("1", wake=False)
-        claimed = drafting.claim_next(*self.site.ward.trio, WORKER)
-        assert claimed is not None
-        return drafting.start_generation(*self.site.ward.trio, WORKER, claimed.job.id, fence=claimed.job.fence)
-
-    def _await_ready(self) -> None:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                if self.open("/readyz").status == 200:
-                    return
-            except OSError:
-                time.sleep(0.05)
-        raise AssertionError("the server did not get ready")
-
-    def close(self) -> bytes:
-        """End it with SIGTERM; return what it logged."""
-        self._opened.close()
-        self.process.terminate()
-        _, logged = self.process.communicate(timeout=20)
-        self.site.services.close()
-        return logged
+from inlay_testkit.server import Server
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A running server."""
-    running = Server(tmp_path)
+    """A running server with room for two progress streams."""
+    running = Server(tmp_path, max_streams=2)
     yield running
     if running.process.poll() is None:
         running.close()

@@ -54,6 +54,8 @@ class Answer:
     cacheable: bool = True
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    # Whether the version still stands for all that is shown; else the client gets it anew, whichever it has.
+    settled: bool = True
     # Something was changed: the client may prefer to get nothing back, and no condition of a read applies.
     written: bool = False
 

@@ -61,7 +61,7 @@ def vread_diagnostic_report(exchange: Exchange) -> Answer:
 def _report(exchange: Exchange, row: ReportRow, interaction: str) -> Answer:
     resource = diagnostic_report(exchange.site, row, exchange.jobs_of(row.report))
     access = report_access(row, interaction)
-    return Answer(resource, (access,), str(row.report.version), row.report.updated_at)
+    return Answer(resource, (access,), str(row.report.version), row.report.updated_at, settled=row.is_settled)
 
 
 def read_provenance(exchange: Exchange) -> Answer:

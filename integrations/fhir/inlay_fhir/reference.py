@@ -26,8 +26,9 @@ _TAIL: Final = """
 
 - **Versions.** `ETag: W/"n"` is the version of a report, an order or a patient, and a digest of the content elsewhere.
   `If-None-Match` (`W/"3"`, `"3"`, a bare `3`, a list, `*`) is answered with 304. A `vread` has the text of that version
-  and the order and patient as they stand now. No report is ever deleted: a withdrawn one is `entered-in-error` and
-  can still be read.
+  and the order and patient as they stand now: once these have changed after a version of a report was made, that
+  version is answered in full, whatever the client has. No report is ever deleted: a withdrawn one is
+  `entered-in-error` and can still be read.
 - **Writing.** `create` places an order: 201 with `Location` and `ETag`. `If-None-Exist: identifier=system|value`
   creates once, however many identical requests come at once: others get that order with 200; where several fit, 412.
   Another order with a number that is taken is 409. A study joins the order that its accession number or `basedOn`
@@ -52,6 +53,20 @@ _TAIL: Final = """
   and failure with its status (without a known sender it is counted only). Of a search the trail keeps the names of the
   parameters, not their values. An AuditEvent has both ends of the wire, the user, the record, its patient and the
   request's id, as IHE BALP lays them out.
+
+## What is checked of it
+
+`make test-peers` puts every type of resource, in every status, before three independent checks:
+
+- HL7's structure definitions of R4, in `@medplum/core`: elements, cardinality, types, formats, and the constraints of
+  resources; not bindings, not the constraints of data types.
+- HL7's JSON schema of R4: elements, types, formats, and the values of codes; not that what is required is there.
+- HL7's code systems as R4 has them: that each code exists and has the display that is told; not codes of LOINC, SNOMED
+  CT, DICOM and IHE, nor those that are younger than R4.
+
+Narrative, attachments (size, hash) and empty values are checked by Inlay's own tests, with the models of
+`fhir.resources`. Profiles (US Core, IHE) are held by tests of single elements; HL7's own validator and its terminology
+server have not seen these resources. fhirpy, fhirclient and fhir-kit-client are used against the running server.
 
 ## What a resource says
 

@@ -102,7 +102,7 @@ def _response(request: FhirRequest, answer: Answer) -> FhirResponse:
         if wanted == "minimal":
             return FhirResponse(answer.status, headers)
         body = _bytes(DONE) if wanted == "operationoutcome" else body
-    elif "ETag" in headers and has_already(request, headers["ETag"]):
+    elif answer.settled and "ETag" in headers and has_already(request, headers["ETag"]):
         return FhirResponse(304, headers)
     return FhirResponse(answer.status, _typed(headers), body)
 

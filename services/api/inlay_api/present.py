@@ -235,8 +235,7 @@ def is_settled(row: ReportRow, jobs: Iterable[Job]) -> bool:
     """
     made = row.report.updated_at
     moments = [job.created_at for job in jobs] + [job.finished_at for job in jobs]
-    changed = [*moments, row.order.updated_at, row.order.patient.updated_at]
-    return all(moment is not None and moment <= made for moment in changed)
+    return row.is_settled and all(moment is not None and moment <= made for moment in moments)
 
 
 def _reason(reason: Reason | None) -> Mapping[str, str] | None:

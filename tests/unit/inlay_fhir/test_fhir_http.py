@@ -1,3 +1,4 @@
+import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,15 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from inlay_core.application import editing
+from inlay_core.application.ports import Action, PatientFields
 from inlay_core.domain.audit import Outcome, Tag
 from inlay_core.domain.errors import Unavailable
 from inlay_core.domain.identity import Actor
+from inlay_core.domain.patient import PersonName
 from inlay_core.domain.report import Report
 from inlay_fhir.http import FhirRequest
 from inlay_fhir.router import FhirRouter
 from inlay_fhir.store import Access
 from inlay_fhir.table import DOCUMENTATION, ROUTES
-from inlay_testkit.core import EHR, Ward
+from inlay_testkit.core import EHR, RADIOLOGIST, Ward, order_command
 from inlay_testkit.fhir import BASE, FhirClient, QueryStore, check
 from inlay_testkit.memory import Memory
 
@@ -52,6 +56,22 @@ def test_a_client_with_another_version_gets_the_report(desk: Desk, stated: str) 
     reply = desk.client.ask(desk.path, headers={"If-None-Match": stated})
     assert reply.status == 200
     assert reply.json["id"] == desk.report.id
+
+
+def test_a_corrected_patient_is_not_hidden_behind_a_version(desk: Desk) -> None:
+    """Once patient or order changed after the version, its number is no proof: 200 with the new name, read and vread."""
+    known = {"If-None-Match": 'W/"3"'}
+    paths = (desk.path, f"{desk.path}/_history/3")
+    assert [desk.client.ask(path, headers=known).status for path in paths] == [304, 304]
+    desk.ward.clock.advance(60)
+    corrected = PatientFields("HOSP", "MRN1", name=PersonName("Corrected", "Tina"))
+    desk.ward.receive(order_command(action=Action.CHANGE, patient=corrected, message_time=desk.ward.clock.now))
+    for path in paths:
+        reply = desk.client.ask(path, headers=known)
+        assert (reply.status, reply.response.headers["ETag"]) == (200, 'W/"3"')
+        assert "Corrected" in base64.b64decode(reply.json["presentedForm"][1]["data"]).decode()
+    editing.open_report(*desk.ward.trio, RADIOLOGIST, desk.report.id, expected_version=3)
+    assert desk.client.ask(desk.path, headers={"If-None-Match": 'W/"4"'}).status == 304
 
 
 def test_head_is_get_without_its_body(desk: Desk) -> None:

@@ -74,7 +74,7 @@ def audit_event(event: AuditEvent) -> Json:
         resourceType="AuditEvent",
         id=event.id,
         meta=filled(versionId="1", lastUpdated=instant(event.at)),
-        type_=coding(_TYPES, "rest", "Restful Operation"),
+        type_=coding(_TYPES, "rest", "RESTful Operation"),
         subtype=[each for each in (restful, coding(TAG_SYSTEM, str(event.tag))) if each],
         action=action,
         recorded=instant(event.at),

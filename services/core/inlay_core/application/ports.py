@@ -525,6 +525,16 @@ class ReportRow:
     report: Report
     order: Order
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether order and patient have not changed since this version was made.
+
+        They are shown with the report and have versions of their own. While they are as they were then, whoever has
+        seen this version has seen them as they are; later its number alone proves nothing.
+        """
+        moments = (self.order.updated_at, self.order.patient.updated_at)
+        return all(moment is not None and moment <= self.report.updated_at for moment in moments)
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
