@@ -59,7 +59,7 @@ def test_a_client_with_another_version_gets_the_report(desk: Desk, stated: str) 
 
 
 def test_a_corrected_patient_is_not_hidden_behind_a_version(desk: Desk) -> None:
-    """Once patient or order changed after the version, its number is no proof: 200 with the new name, read and vread."""
+    """Once patient or order changed after the version, its number proves nothing: 200, read and vread."""
     known = {"If-None-Match": 'W/"3"'}
     paths = (desk.path, f"{desk.path}/_history/3")
     assert [desk.client.ask(path, headers=known).status for path in paths] == [304, 304]
