@@ -21,6 +21,8 @@ from inlay_model.errors import (
 )
 from inlay_model.provenance import RunRecord
 from inlay_model.request import (
+    Alternative,
+    Choice,
     Dispute,
     DraftRequest,
     Filled,
@@ -41,11 +43,13 @@ if TYPE_CHECKING:
     from inlay_model.engine import Engine
 
 __all__ = [
+    "Alternative",
     "BadImage",
     "BadRequest",
     "Cancelled",
     "CanvasOverflow",
     "CheckpointProblem",
+    "Choice",
     "Dispute",
     "DraftRequest",
     "Engine",

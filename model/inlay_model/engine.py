@@ -22,6 +22,7 @@ from inlay_model.prefix import Prefixes
 from inlay_model.prompt import instruction
 from inlay_model.provenance import RunRecord, digest_of_ids, digest_of_request, digest_of_text
 from inlay_model.request import (
+    Choice,
     Dispute,
     DraftRequest,
     Filled,
@@ -233,7 +234,12 @@ class Engine:
         lengths = tuple(end - begin for begin, end in best.layout.spans)
         record = self._record(call, study, filled, best.steps, tally, lengths)
         notes = () if best.whole else ("unfinished-sentence",)
-        return Filled(filled, record, notes, self._disputes(call, readings), self._confidence(call, readings))
+        places = [(hole.section, hole.item) for hole in frame.blocks.holes]
+        choices = tuple(
+            Choice(call.sections[section].name, item, texts)
+            for (section, item), texts in zip(places, best.alternatives, strict=bool(best.alternatives))
+        )
+        return Filled(filled, record, notes, self._disputes(call, readings), self._confidence(call, readings), choices)
 
     def _reread(self, call: Call, filled: Sequence[FilledSection]) -> Passes[list[Reading]]:
         looks_for_disputes = call.settings.disputes and self._threshold is not None

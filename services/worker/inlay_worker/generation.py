@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from inlay_core.application.ports import Claimed, Generated
 from inlay_core.domain.errors import Forbidden, Invalid
 from inlay_core.domain.fragment import SECTION_NAMES
-from inlay_core.domain.infill import Dispute, Fill, KeptText, OpenGap, ResolvedSection
+from inlay_core.domain.infill import Choice, Dispute, Fill, KeptText, OpenGap, ResolvedSection
 from inlay_core.domain.job import Job, JobKind
 from inlay_model import (
     DraftRequest,
@@ -173,7 +173,10 @@ def _generated(claimed: Claimed, filled: Filled) -> Generated:
     if claimed.job.kind is JobKind.DRAFT:
         return Generated(run_record(filled), texts=tuple((s.name, storable(s.text)) for s in filled.sections))
     return Generated(
-        run_record(filled), fills=fills_of(claimed.sections, filled), disputes=disputes_of(claimed.sections, filled)
+        run_record(filled),
+        fills=fills_of(claimed.sections, filled),
+        disputes=disputes_of(claimed.sections, filled),
+        alternatives=choices_of(filled),
     )
 
 
@@ -186,7 +189,8 @@ def settings_of(job: Job, steps: int) -> GenerationSettings:
     seed = job.request.get("seed")
     if seed is None:
         seed = int.from_bytes(hashlib.sha256(job.id.encode()).digest()[:8]) >> 1
-    return GenerationSettings(steps=job.request.get("steps") or steps, seed=seed)
+    alternatives = job.request.get("alternatives") or 1
+    return GenerationSettings(steps=job.request.get("steps") or steps, seed=seed, alternatives=alternatives)
 
 
 def sections_of(resolved: Sequence[ResolvedSection]) -> tuple[Section, ...]:
@@ -230,6 +234,14 @@ def disputes_of(resolved: Sequence[ResolvedSection], filled: Filled) -> tuple[Di
             message += f" and would say “{storable(one.instead)}”." if one.instead else "."
             disputes.append(Dispute(one.section, one.item, one.start, one.end, DISPUTED, message))
     return tuple(disputes)
+
+
+def choices_of(filled: Filled) -> tuple[Choice, ...]:
+    """The texts that each gap might hold, where more than one was asked for."""
+    return tuple(
+        Choice(one.section, one.item, tuple((storable(text.text), text.score) for text in one.texts))
+        for one in filled.alternatives
+    )
 
 
 def _percent(probability: float) -> str:

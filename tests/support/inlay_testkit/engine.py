@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from inlay_model import (
+    Alternative,
     Cancelled,
+    Choice,
     Dispute,
     DraftRequest,
     Filled,
@@ -113,7 +115,10 @@ class FakeModel:
         self.asked.append({"images": images, "sections": tuple(sections), **options})
         self._denoise(**options)
         record = run_record("infill", seed=_seed(options))
-        return Filled(tuple(_filled(section) for section in sections), record, disputes=self.disputes)
+        wanted = options["settings"].alternatives if options.get("settings") else 1
+        choices = _choices(sections, wanted) if wanted > 1 else ()
+        filled = tuple(_filled(section) for section in sections)
+        return Filled(filled, record, disputes=self.disputes, alternatives=choices)
 
     @property
     def styles(self) -> tuple[str, ...]:
@@ -144,6 +149,19 @@ def _filled(section: Section) -> FilledSection:
         for number, item in enumerate(section.items)
     ]
     return FilledSection(section.name, tuple(pieces))
+
+
+def _choices(sections: Sequence[Section], wanted: int) -> tuple[Choice, ...]:
+    return tuple(
+        Choice(
+            section.name,
+            number,
+            tuple(Alternative(f"{_written(item).strip()}{n or ''}", -float(n)) for n in range(wanted)),
+        )
+        for section in sections
+        for number, item in enumerate(section.items)
+        if isinstance(item, Gap)
+    )
 
 
 def _written(gap: Gap) -> str:

@@ -275,6 +275,24 @@ def test_disputed_words_of_a_lock_become_warnings_of_its_fragment() -> None:
     assert "2 %" in warning.message
 
 
+def test_alternatives_of_each_gap_are_kept_with_the_job() -> None:
+    """Three texts asked for: the job's result has them with their scores, the report only the first one."""
+    hospital = Hospital()
+    report = hospital.order()
+    hospital.worker.work_off()
+    hospital.infill(hospital.ward.report(report.id), alternatives=3)
+    hospital.worker.work_off()
+    job = hospital.jobs(report)[-1]
+    texts = [
+        {"text": "No effusion.", "score": 0.0},
+        {"text": "No effusion.1", "score": -1.0},
+        {"text": "No effusion.2", "score": -2.0},
+    ]
+    assert job.alternatives == ({"section": "findings", "item": 1, "texts": texts},)
+    assert hospital.ward.report(report.id).sections[0].text == "The findings are normal. No effusion. "
+    assert "alternatives" not in (job.run_record or {})
+
+
 def test_infill_without_images_uses_the_text_alone() -> None:
     """A model for real studies fills gaps from the text when the images have gone; the run record has no image."""
     hospital = Hospital()
