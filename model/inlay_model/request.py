@@ -13,9 +13,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """Text that comes back byte for byte, whatever the model thinks of it."""
+    """Text that comes back byte for byte, whatever the model thinks of it. It must have a form in UTF-8."""
 
     text: str
+
+    def __post_init__(self) -> None:
+        if any("\ud800" <= character <= "\udfff" for character in self.text):
+            raise BadRequest("A lock holds half of a character (a lone surrogate): send the text as UTF-8.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ class Piece:
     @property
     def sha256(self) -> str:
         """Digest of the text, for the caller to compare with what it sent."""
-        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+        return hashlib.sha256(self.text.encode("utf-8")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
