@@ -21,6 +21,9 @@ from inlay_model.errors import (
 )
 from inlay_model.provenance import RunRecord
 from inlay_model.request import (
+    Alternative,
+    Choice,
+    Dispute,
     DraftRequest,
     Filled,
     FilledSection,
@@ -33,17 +36,21 @@ from inlay_model.request import (
     ReportText,
     Section,
     StepEvent,
+    Word,
 )
 
 if TYPE_CHECKING:
     from inlay_model.engine import Engine
 
 __all__ = [
+    "Alternative",
     "BadImage",
     "BadRequest",
     "Cancelled",
     "CanvasOverflow",
     "CheckpointProblem",
+    "Choice",
+    "Dispute",
     "DraftRequest",
     "Engine",
     "Filled",
@@ -64,6 +71,7 @@ __all__ = [
     "Section",
     "StepEvent",
     "UnpinnedRevision",
+    "Word",
 ]
 
 

@@ -22,6 +22,8 @@ from inlay_model.prefix import Prefixes
 from inlay_model.prompt import instruction
 from inlay_model.provenance import RunRecord, digest_of_ids, digest_of_request, digest_of_text
 from inlay_model.request import (
+    Choice,
+    Dispute,
     DraftRequest,
     Filled,
     FilledSection,
@@ -31,7 +33,9 @@ from inlay_model.request import (
     PromptContext,
     Section,
     StepEvent,
+    Word,
 )
+from inlay_model.rereading import Reading, Spot, disputes_of, reread, words_of
 from inlay_model.together import Readers, Tally, together
 from inlay_model.transcript import decode, parse_draft, until_end_of_turn
 
@@ -226,9 +230,36 @@ class Engine:
         study = self._study(request.images or (), call)
         best = yield from on([study.prefix], Filling(call, self._policy, self._banned_V).fill(frame))
         filled = spliced(call.sections, best.texts)
+        readings = yield from on([study.prefix], self._reread(call, filled))
         lengths = tuple(end - begin for begin, end in best.layout.spans)
         record = self._record(call, study, filled, best.steps, tally, lengths)
-        return Filled(filled, record, () if best.whole else ("unfinished-sentence",))
+        notes = () if best.whole else ("unfinished-sentence",)
+        places = [(hole.section, hole.item) for hole in frame.blocks.holes]
+        choices = tuple(
+            Choice(call.sections[section].name, item, texts)
+            for (section, item), texts in zip(places, best.alternatives, strict=bool(best.alternatives))
+        )
+        return Filled(filled, record, notes, self._disputes(call, readings), self._confidence(call, readings), choices)
+
+    def _reread(self, call: Call, filled: Sequence[FilledSection]) -> Passes[list[Reading]]:
+        looks_for_disputes = call.settings.disputes and self._threshold is not None
+
+        def wanted(spot: Spot) -> bool:
+            return looks_for_disputes if spot.locked else call.settings.confidence
+
+        return (yield from reread(self._checkpoint, filled, wanted))
+
+    def _disputes(self, call: Call, readings: Sequence[Reading]) -> tuple[Dispute, ...] | None:
+        if not call.settings.disputes or self._threshold is None:
+            return None
+        return disputes_of(readings, self._threshold, self._checkpoint.tokenizer, self._checkpoint.control)
+
+    def _confidence(self, call: Call, readings: Sequence[Reading]) -> tuple[Word, ...] | None:
+        return words_of(readings) if call.settings.confidence else None
+
+    @property
+    def _threshold(self) -> float | None:
+        return self._checkpoint.about.dispute_threshold
 
     def _study(self, images: Sequence[RadiographLike], call: Call) -> Study:
         text = instruction([section.name for section in call.sections], call.context.style)

@@ -1,6 +1,6 @@
 """Filling gaps in reading order: what was written before is locked, what comes after is open; the end like a draft."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,10 +10,10 @@ from inlay_model.answer import open_ended
 from inlay_model.call import Call
 from inlay_model.canvas import Frame, Hole, Layout, encode_fragment, header, sentences
 from inlay_model.errors import CanvasOverflow
-from inlay_model.gaps import Policy, Search
+from inlay_model.gaps import Policy, Scored, Search, mean_log_probability, watched
 from inlay_model.loading import Checkpoint
 from inlay_model.passes import Passes
-from inlay_model.request import Gap, Lock
+from inlay_model.request import Alternative, Gap, Lock
 from inlay_model.transcript import (
     decode,
     ends_sentence,
@@ -23,13 +23,18 @@ from inlay_model.transcript import (
     whole_sentences,
 )
 
+# How often the lengths are gone through for different texts: most of what there is to find comes in the first round.
+_ROUNDS = 2
 # The least that can follow the last lock of a request: a header, a word, the end of turn.
 _TAIL = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One way of filling gaps: its layout, the tokens, the text of every gap, and how sure the model was of them."""
+    """One way of filling gaps: its layout, the tokens, the text of every gap, and how sure the model was of them.
+
+    `alternatives` has for every gap the texts that it might hold, best first; empty where one only was asked for.
+    """
 
     layout: Layout
     ids: tuple[int, ...]
@@ -37,6 +42,7 @@ class Attempt:
     whole: bool
     score: float
     steps: int
+    alternatives: tuple[tuple[Alternative, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ class Filling:
         doubled = {hole for hole in range(1, len(holes)) if _side_by_side(holes[hole - 1], holes[hole])}
         for hole, place in enumerate(holes[: len(holes) - trailing]):
             if hole in doubled:
-                attempts.append(replace(attempts[-1], texts=("",), steps=0))
+                attempts.append(replace(attempts[-1], texts=("",), steps=0, alternatives=((),)))
                 written.append([])
                 continue
             settled = dict.fromkeys(doubled, ()) | dict(enumerate(written))
@@ -92,18 +98,37 @@ class Filling:
             device=self._checkpoint.model.device,
         )
         self.call.check_cancelled()
+        wanted = self.call.settings.alternatives
         ranking = yield from Search(frame, self.policy, noise_L).first()
         attempts: list[Attempt] = []
-        for candidate, others in ranking[: self.call.settings.fill_attempts]:
+        good: dict[str, Attempt] = {}
+        for candidate, others in _tries(ranking, self.call.settings.fill_attempts, wanted):
             self.call.check_cancelled()
             attempts.append((yield from self._attempt(frame, [candidate.length, *others], open_ended=open_ended)))
             if attempts[-1].whole and not _repeats(attempts[-1], said):
+                good.setdefault(attempts[-1].texts[0], attempts[-1])
+            if len(good) == wanted:
                 break
         best = max(attempts, key=lambda attempt: (attempt.whole, not _repeats(attempt, said), attempt.score))
-        if open_ended or frame.blocks.holes[0].gap.min_tokens or not _repeats(best, said):
-            return best
-        # Nobody writes a sentence twice: what is left of the text without it is what the gap was for.
-        return replace(best, texts=(" ".join(one for one in sentences(best.texts[0]) if one not in said),))
+        if not open_ended and not frame.blocks.holes[0].gap.min_tokens and _repeats(best, said):
+            # Nobody writes a sentence twice: what is left of the text without it is what the gap was for.
+            best = replace(best, texts=(" ".join(one for one in sentences(best.texts[0]) if one not in said),))
+        return best if wanted == 1 else (yield from self._chosen(list(good.values()) or [best]))
+
+    def _chosen(self, found: Sequence[Attempt]) -> Passes[Attempt]:
+        """The best of these ways to fill one gap, all of them as its alternatives.
+
+        The score is the mean log-probability of the text and of the locked text after it, in one pass over the finished
+        canvases.
+        """
+        device = self._checkpoint.model.device
+        canvas_BL = torch.tensor([attempt.ids for attempt in found], device=device)
+        spans = [range(*attempt.layout.spans[0]) for attempt in found]
+        places = [[*span, *watched(attempt.layout, 0, self.policy)] for span, attempt in zip(spans, found, strict=True)]
+        scores = yield from mean_log_probability(canvas_BL, places)
+        order = sorted(range(len(found)), key=lambda at: -scores[at])
+        alternatives = tuple(Alternative(found[at].texts[0], scores[at]) for at in order)
+        return replace(found[order[0]], alternatives=(alternatives,))
 
     def _attempt(self, frame: Frame, lengths: Sequence[int], *, open_ended: bool) -> Passes[Attempt]:
         layout = frame.layout(lengths)
@@ -128,9 +153,11 @@ class Filling:
         layout = Layout((*head, *[checkpoint.control.eos] * size), (*[False] * len(head), *[True] * size), (span,))
         open_holes = holes[len(attempts) :]
         names = [section.name for section in self.call.sections[open_holes[0].section :]]
-        steps = 0
+        steps, wanted = 0, self.call.settings.alternatives
+        good: dict[tuple[str, ...], tuple[int, ...]] = {}
         # The generator has gone on, so another attempt is another text.
-        for _ in range(self.call.settings.fill_attempts):
+        for _ in range(self.call.settings.fill_attempts if wanted == 1 else _ROUNDS * wanted):
+            self.call.check_cancelled()
             done = yield from self.call.denoised(layout)
             steps += done.steps
             written_ids = until_end_of_turn(done.ids_BL[0].tolist(), checkpoint.control)[len(head) :]
@@ -139,16 +166,36 @@ class Filling:
             # Of several gaps side by side the first holds the text.
             filled = tuple(found.pop(hole.section, "") for hole in open_holes)
             whole = complete and all(ends_sentence(text) for text in filled if text)
+            ids = tuple(done.ids_BL[0].tolist())
             if whole:
+                good.setdefault(filled, ids)
+            if len(good) == wanted:
                 break
+        ranked = [(filled, 0.0)]
+        if wanted > 1:
+            ranked = yield from self._ranked_ends(good or {filled: ids}, len(head))
+            filled = ranked[0][0]
+            ids, whole = good.get(filled, ids), bool(good)
         return Attempt(
             layout=layout,
-            ids=tuple(done.ids_BL[0].tolist()),
+            ids=ids,
             texts=(*_texts(attempts), *filled),
             whole=whole and all(attempt.whole for attempt in attempts),
             score=min((attempt.score for attempt in attempts), default=0.0),
             steps=steps + sum(attempt.steps for attempt in attempts),
+            alternatives=(*_alternatives(attempts), *_of_each(ranked)) if wanted > 1 else (),
         )
+
+    def _ranked_ends(
+        self, found: Mapping[tuple[str, ...], tuple[int, ...]], begin: int
+    ) -> Passes[list[tuple[tuple[str, ...], float]]]:
+        """Texts of the trailing gaps with their scores, best first: mean log-probabilities of all that was written."""
+        canvas_BL = torch.tensor(list(found.values()), device=self._checkpoint.model.device)
+        ends = [len(until_end_of_turn(ids[begin:], self._checkpoint.control)) + begin for ids in found.values()]
+        last = self._checkpoint.canvas_length - 1
+        places = [range(begin, min(end, last) + 1) for end in ends]
+        scores = yield from mean_log_probability(canvas_BL, places)
+        return sorted(zip(found, scores, strict=True), key=lambda pair: -pair[1])
 
     def _as_written(self, attempt: Attempt, gap: Gap) -> list[int]:
         """Token ids of a filled gap as later gaps see it: the returned text, or the raw tokens where bounds count."""
@@ -172,6 +219,13 @@ def banned_in_gaps(checkpoint: Checkpoint) -> torch.Tensor:
     return banned_V.to(checkpoint.model.device)
 
 
+def _tries(
+    ranking: Sequence[tuple[Scored, list[int]]], attempts: int, wanted: int
+) -> Sequence[tuple[Scored, list[int]]]:
+    """The lengths to be written out at most: the best ones, and for several texts again and again, as noise differs."""
+    return ranking[:attempts] if wanted == 1 else [*ranking[: max(attempts, wanted)]] * _ROUNDS
+
+
 def _side_by_side(one: Hole, other: Hole) -> bool:
     free = not _is_bounded(one.gap) and not _is_bounded(other.gap)
     return free and one.section == other.section and one.item + 1 == other.item
@@ -179,6 +233,19 @@ def _side_by_side(one: Hole, other: Hole) -> bool:
 
 def _texts(attempts: Sequence[Attempt]) -> tuple[str, ...]:
     return tuple(text for attempt in attempts for text in attempt.texts)
+
+
+def _alternatives(attempts: Sequence[Attempt]) -> tuple[tuple[Alternative, ...], ...]:
+    return tuple(texts for attempt in attempts for texts in attempt.alternatives)
+
+
+def _of_each(ranked: Sequence[tuple[tuple[str, ...], float]]) -> tuple[tuple[Alternative, ...], ...]:
+    """Per gap its different texts in the order of their reports; a text has the score of its best report."""
+    gaps: list[dict[str, float]] = [{} for _ in ranked[0][0]]
+    for texts, score in ranked:
+        for gap, text in zip(gaps, texts, strict=True):
+            gap.setdefault(text, score)
+    return tuple(tuple(Alternative(text, score) for text, score in gap.items()) for gap in gaps)
 
 
 def _repeats(attempt: Attempt, said: frozenset[str]) -> bool:
@@ -202,4 +269,5 @@ def _joint(frame: Frame, attempts: Sequence[Attempt], written: Sequence[Sequence
         whole=all(attempt.whole for attempt in attempts),
         score=min((attempt.score for attempt in attempts), default=0.0),
         steps=sum(attempt.steps for attempt in attempts),
+        alternatives=_alternatives(attempts),
     )

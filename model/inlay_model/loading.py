@@ -32,6 +32,8 @@ class About:
     `kind` is `diffusion` or `autoregressive`. `locked_in_prompt`: locked fragments are listed in the prompt too.
     `foretells_length`: it was trained on misplaced text and says at every position what belongs there, so that few
     lengths of a gap need to be tried.
+    `dispute_threshold`: it was trained on locks that contradict the image, and a word that it holds to be wrong with a
+    greater probability than this is disputed; None where it was not.
     """
 
     name: str
@@ -39,6 +41,7 @@ class About:
     demonstration: bool = False
     locked_in_prompt: bool = True
     foretells_length: bool = False
+    dispute_threshold: float | None = None
     styles: tuple[str, ...] = ()
 
 
@@ -211,8 +214,15 @@ def read_about(folder: Path, name: str) -> About:
         demonstration=bool(said.get("demonstration", False)),
         locked_in_prompt=bool(said.get("locked_in_prompt", True)),
         foretells_length=bool(said.get("foretells_length", False)),
+        dispute_threshold=_share(said.get("dispute_threshold"), file),
         styles=tuple(said.get("styles", ())),
     )
+
+
+def _share(said: Any, file: Path) -> float | None:
+    if said is not None and not (isinstance(said, int | float) and not isinstance(said, bool) and 0 <= said <= 1):
+        raise CheckpointProblem(f"{file}: dispute_threshold is a number from 0 to 1.")
+    return None if said is None else float(said)
 
 
 def sampler_defaults(model: Any) -> Mapping[str, Any]:

@@ -13,17 +13,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """Text that comes back byte for byte, whatever the model thinks of it."""
+    """Text that comes back byte for byte, whatever the model thinks of it. It must have a form in UTF-8."""
 
     text: str
+
+    def __post_init__(self) -> None:
+        if any("\ud800" <= character <= "\udfff" for character in self.text):
+            raise BadRequest("A lock holds half of a character (a lone surrogate): send the text as UTF-8.")
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
     """A place to be filled. Bounds are in tokens of the model; zero as the minimum allows that nothing is written.
 
-    Without a maximum the search considers lengths up to its own limit. The hint is kept for models that are told
-    about gaps in their prompt; the demonstration model is not.
+    Without a maximum the search considers lengths up to its own limit. The hint is for models that are told
+    about gaps in their prompt; no model is so far, and it counts in the digest of the request alone.
     """
 
     min_tokens: int = 0
@@ -62,6 +66,9 @@ class GenerationSettings:
     follows its first uncertain token.
     `lock_first_header` holds the first section's header in a draft (the model writes the others itself).
     `fill_attempts` is how many gap lengths are written out at most before the best is returned.
+    `alternatives` is how many different texts are looked for in every gap of an infill; fewer may be found.
+    `disputes` reads a filled report once more and says which locked words the model disputes, where the checkpoint was
+    trained for that; `confidence` reads it likewise and says how probable each written word is. Both share one pass.
     """
 
     steps: int = 16
@@ -75,10 +82,13 @@ class GenerationSettings:
     begin_again: bool = True
     lock_first_header: bool = True
     fill_attempts: int = 3
+    alternatives: int = 1
+    disputes: bool = True
+    confidence: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.fill_attempts < 1:
-            raise BadRequest("steps and fill_attempts must be at least 1.")
+        if self.steps < 1 or self.fill_attempts < 1 or self.alternatives < 1:
+            raise BadRequest("steps, fill_attempts and alternatives must be at least 1.")
         if not 0 <= self.seed < 2**63:
             raise BadRequest("The seed must be a non-negative 63-bit number.")
 
@@ -94,7 +104,7 @@ class Piece:
     @property
     def sha256(self) -> str:
         """Digest of the text, for the caller to compare with what it sent."""
-        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+        return hashlib.sha256(self.text.encode("utf-8")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +121,64 @@ class FilledSection:
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """How probable the model finds characters [start, end) of the fill that is item `item` of a section."""
+
+    section: str
+    item: int
+    start: int
+    end: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """Characters [start, end) of the lock that is item `item` of a section, which the model holds to be wrong.
+
+    `probability` is what it gives to the least probable word of them; `instead` is what it would say, where that has
+    as many words and tokens.
+    """
+
+    section: str
+    item: int
+    start: int
+    end: int
+    probability: float
+    instead: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A text for a gap, without the blanks around it; the score is a mean log-probability (nats; larger is better)."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What might stand in the gap that is item `item` of a section, best first; the first one does."""
+
+    section: str
+    item: int
+    texts: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Filled:
-    """The answer to a draft or an infill. `notes` has codes of what a reader should know, such as `headers-missing`."""
+    """The answer to a draft or an infill. `notes` has codes of what a reader should know, such as `headers-missing`.
+
+    `disputes` are the locked words that the model disputes, `confidence` has the words that it wrote; None where the
+    report was not read once more for them (`GenerationSettings`). `alternatives` has an entry for every gap of an
+    infill that asked for more than one text.
+    """
 
     sections: tuple[FilledSection, ...]
     run: "RunRecord"
     notes: tuple[str, ...] = ()
+    disputes: tuple[Dispute, ...] | None = None
+    confidence: tuple[Word, ...] | None = None
+    alternatives: tuple[Choice, ...] = ()
 
     @property
     def text(self) -> str:

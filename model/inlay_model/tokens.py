@@ -80,6 +80,12 @@ def encode_plain(tokenizer: Tokenizer, text: str) -> list[int]:
     return _encode(tokenizer, text, plain=True)
 
 
+def encode_plain_with_spans(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """As `encode_plain`, with the characters [start, end) of the text that each token is made of."""
+    encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+    return [int(token) for token in encoded["input_ids"]], [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
+
+
 def _encode(tokenizer: Tokenizer, text: str, *, plain: bool) -> list[int]:
     encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=plain)
     return [int(token) for token in encoded["input_ids"]]

@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 
 from inlay_api.schemas import SCHEMAS
 from inlay_core.application.ports import Generated
+from inlay_core.domain.infill import Choice
 from inlay_testkit.web import ROLES, Web
 
 # Composed and decomposed, combining marks, emoji with joiners, right to left, CRLF, tabs, trailing and strange blanks.
@@ -206,6 +207,20 @@ def test_a_second_infill_takes_the_place_of_the_first(web: Web) -> None:
     web.fill("Other words.")
     assert web.get(f"/jobs/{first['id']}").get_json()["state"] == "superseded"
     assert web.get(f"/jobs/{second['id']}").get_json()["result_version"] == 4
+
+
+def test_texts_that_a_gap_might_hold_are_part_of_the_result(web: Web) -> None:
+    """Two texts asked for: the job has both, best first, and the report the first one; six are refused."""
+    report = web.drafted()
+    path = f"/reports/{report['id']}/infill"
+    body = {"sections": [{"name": "impression", "items": [{"gap": {}}]}], "alternatives": 2}
+    job = web.call("POST", path, body=body, match='"3"').get_json()
+    assert fits(web.get(f"/jobs/{job['id']}"), "JobDetail")["alternatives"] == []
+    web.fill("Normal.", choices=(Choice("impression", 0, (("Normal.", -0.1), ("No change.", -0.7))),))
+    done = fits(web.get(f"/jobs/{job['id']}"), "JobDetail")
+    texts = [{"text": "Normal.", "score": -0.1}, {"text": "No change.", "score": -0.7}]
+    assert done["alternatives"] == [{"section": "impression", "item": 0, "texts": texts}]
+    assert web.call("POST", path, body=body | {"alternatives": 6}, match='"4"').status_code == 400
 
 
 def test_locked_text_cannot_be_lost(web: Web) -> None:

@@ -141,7 +141,7 @@ def _disputed(
     engine: Backend, shown: Phantom, report: PhantomReport, settings: GenerationSettings, answered: Filled
 ) -> tuple[bool | None, bool | None, str | None]:
     """Whether a false lock is disputed, whether a true one is, and what is wrong with the false one."""
-    if not hasattr(answered, "disputes"):
+    if getattr(answered, "disputes", None) is None:
         return None, None, None
     # A generator of its own, so that the other verdicts do not depend on whether this was tried.
     rng = np.random.default_rng([shown.seed, 4])

@@ -22,7 +22,7 @@ routes = Routes(Blueprint("jobs", __name__))
         "GET",
         "/jobs/{job_id}",
         "readJob",
-        "A job; once it is done with its run record and a digest per locked span.",
+        "A job; once it is done with its run record, alternatives per gap (best first) and a digest per locked span.",
         (200, "JobDetail"),
         Permission.READ_JOBS,
         tagged=True,

@@ -150,6 +150,7 @@ def job_detail(job: Job, versions: Sequence[Report]) -> Body:
         **job_body(job),
         "run_record": dict(job.run_record) if job.run_record is not None else None,
         "result_version": made.version if made else None,
+        "alternatives": [dict(choice) for choice in job.alternatives],
         "locks": [
             {"section": one.section, "item": one.item, "fragment_id": one.fragment_id, "sha256": one.sha256}
             for one in digests

@@ -275,6 +275,15 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             **_JOB,
             "run_record": _maybe({"type": "object"}),
             "result_version": _maybe({"type": "integer", "minimum": 1}),
+            "alternatives": _list(
+                _object(
+                    {
+                        "section": _NAME,
+                        "item": _COUNT,
+                        "texts": _list(_object({"text": {"type": "string"}, "score": {"type": "number"}})),
+                    }
+                )
+            ),
             "locks": _list(
                 _object(
                     {

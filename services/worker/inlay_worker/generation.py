@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from inlay_core.application.ports import Claimed, Generated
 from inlay_core.domain.errors import Forbidden, Invalid
 from inlay_core.domain.fragment import SECTION_NAMES
-from inlay_core.domain.infill import Fill, KeptText, OpenGap, ResolvedSection
+from inlay_core.domain.infill import Choice, Dispute, Fill, KeptText, OpenGap, ResolvedSection
 from inlay_core.domain.job import Job, JobKind
 from inlay_model import (
     DraftRequest,
@@ -28,6 +28,8 @@ from inlay_model import (
 from inlay_worker.images import Study
 
 DRAFTED_SECTIONS: Final = ("findings", "impression")
+# The code of a warning at a locked word that the model holds to be wrong.
+DISPUTED: Final = "disputed"
 OnStep = Callable[[StepEvent], None]
 Cancelled = Callable[[], bool]
 
@@ -170,7 +172,12 @@ class Generation:
 def _generated(claimed: Claimed, filled: Filled) -> Generated:
     if claimed.job.kind is JobKind.DRAFT:
         return Generated(run_record(filled), texts=tuple((s.name, storable(s.text)) for s in filled.sections))
-    return Generated(run_record(filled), fills=fills_of(claimed.sections, filled))
+    return Generated(
+        run_record(filled),
+        fills=fills_of(claimed.sections, filled),
+        disputes=disputes_of(claimed.sections, filled),
+        alternatives=choices_of(filled),
+    )
 
 
 def settings_of(job: Job, steps: int) -> GenerationSettings:
@@ -182,7 +189,8 @@ def settings_of(job: Job, steps: int) -> GenerationSettings:
     seed = job.request.get("seed")
     if seed is None:
         seed = int.from_bytes(hashlib.sha256(job.id.encode()).digest()[:8]) >> 1
-    return GenerationSettings(steps=job.request.get("steps") or steps, seed=seed)
+    alternatives = job.request.get("alternatives") or 1
+    return GenerationSettings(steps=job.request.get("steps") or steps, seed=seed, alternatives=alternatives)
 
 
 def sections_of(resolved: Sequence[ResolvedSection]) -> tuple[Section, ...]:
@@ -212,6 +220,32 @@ def fills_of(resolved: Sequence[ResolvedSection], filled: Filled) -> tuple[Fill,
         for number, item in enumerate(part.items)
         if isinstance(item, OpenGap)
     )
+
+
+def disputes_of(resolved: Sequence[ResolvedSection], filled: Filled) -> tuple[Dispute, ...]:
+    """What the model disputes of the locks that the request names; text shown for context is not the request's."""
+    named = {part.name: part.items for part in resolved if not part.context}
+    disputes: list[Dispute] = []
+    for one in filled.disputes or ():
+        item = named.get(one.section, ())[one.item : one.item + 1]
+        if item and isinstance(item[0], KeptText):
+            words = item[0].text[one.start : one.end]
+            message = f"The model holds “{words}” to be wrong: it gives it a probability of {_percent(one.probability)}"
+            message += f" and would say “{storable(one.instead)}”." if one.instead else "."
+            disputes.append(Dispute(one.section, one.item, one.start, one.end, DISPUTED, message))
+    return tuple(disputes)
+
+
+def choices_of(filled: Filled) -> tuple[Choice, ...]:
+    """The texts that each gap might hold, where more than one was asked for."""
+    return tuple(
+        Choice(one.section, one.item, tuple((storable(text.text), text.score) for text in one.texts))
+        for one in filled.alternatives
+    )
+
+
+def _percent(probability: float) -> str:
+    return "less than 1 %" if probability < 0.01 else f"{probability:.0%}".replace("%", " %")
 
 
 def storable(text: str) -> str:

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from inlay_model import (
+    Alternative,
     Cancelled,
+    Choice,
+    Dispute,
     DraftRequest,
     Filled,
     FilledSection,
@@ -71,6 +74,7 @@ class FakeModel:
         self.is_demonstration = demonstration
         self.steps = steps
         self.before_step = before_step or (lambda _: None)
+        self.disputes: tuple[Dispute, ...] | None = None
         self.asked: list[dict[str, Any]] = []
         self.batches: list[int] = []
         self.adapted: list[str | None] = []
@@ -110,7 +114,11 @@ class FakeModel:
         """The same sentence in every gap; locks as they came."""
         self.asked.append({"images": images, "sections": tuple(sections), **options})
         self._denoise(**options)
-        return Filled(tuple(_filled(section) for section in sections), run_record("infill", seed=_seed(options)))
+        record = run_record("infill", seed=_seed(options))
+        wanted = options["settings"].alternatives if options.get("settings") else 1
+        choices = _choices(sections, wanted) if wanted > 1 else ()
+        filled = tuple(_filled(section) for section in sections)
+        return Filled(filled, record, disputes=self.disputes, alternatives=choices)
 
     @property
     def styles(self) -> tuple[str, ...]:
@@ -141,6 +149,19 @@ def _filled(section: Section) -> FilledSection:
         for number, item in enumerate(section.items)
     ]
     return FilledSection(section.name, tuple(pieces))
+
+
+def _choices(sections: Sequence[Section], wanted: int) -> tuple[Choice, ...]:
+    return tuple(
+        Choice(
+            section.name,
+            number,
+            tuple(Alternative(f"{_written(item).strip()}{n or ''}", -float(n)) for n in range(wanted)),
+        )
+        for section in sections
+        for number, item in enumerate(section.items)
+        if isinstance(item, Gap)
+    )
 
 
 def _written(gap: Gap) -> str:

@@ -276,6 +276,7 @@ class UnitOfWorkContract:
             request={"sections": [{"text": DIFFICULT}]},
             reason=Reason("code", "text"),
             run_record={"seed": 2**53, "loss": 0.1, "nested": [None, True]},
+            alternatives=({"section": "findings", "item": 1, "texts": [{"text": "é", "score": -0.5}]},),
             lease_until=EVERY_MOMENT,
             not_before=EVERY_MOMENT,
             woken_at=EVERY_MOMENT,

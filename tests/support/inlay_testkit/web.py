@@ -10,6 +10,7 @@ from werkzeug.test import TestResponse
 from inlay_api.app import create_app
 from inlay_api.auth import mint
 from inlay_core.application.ports import Generated
+from inlay_core.domain.infill import Choice
 from inlay_core.domain.job import Job, JobState
 from inlay_testkit.core import DRAFT
 from inlay_testkit.installation import Installation
@@ -71,7 +72,7 @@ class Web:
         body: dict[str, Any] = answer.get_json()
         return body
 
-    def fill(self, *texts: str) -> Job:
+    def fill(self, *texts: str, choices: tuple[Choice, ...] = ()) -> Job:
         """Have the worker take the next infill to its end, with one text per gap in order."""
         from inlay_core.application import drafting
         from inlay_core.domain.infill import Fill, OpenGap
@@ -90,7 +91,11 @@ class Web:
         fence = claimed.job.fence
         drafting.start_generation(*ward.trio, WORKER, claimed.job.id, fence=fence)
         applied = drafting.apply_result(
-            *ward.trio, WORKER, claimed.job.id, fence=fence, generated=Generated({"seed": 7}, fills=fills)
+            *ward.trio,
+            WORKER,
+            claimed.job.id,
+            fence=fence,
+            generated=Generated({"seed": 7}, fills=fills, alternatives=choices),
         )
         assert applied.job.state is JobState.SUCCEEDED
         return applied.job

@@ -244,7 +244,7 @@ BODY: dict[str, Any] = {
 
 def test_the_request_survives_rest() -> None:
     """What the API sends is what the worker resolves."""
-    request = InfillRequest.from_json(BODY | {"seed": 7, "steps": 16})
+    request = InfillRequest.from_json(BODY | {"seed": 7, "steps": 16, "alternatives": 5})
     assert request.sections[0].items == (LockRef("a"), LockText("t"), FreeText("u"), Gap())
     assert InfillRequest.from_json(json.loads(json.dumps(request.to_json()))) == request
 
@@ -274,7 +274,8 @@ def _with_item(item: Any) -> dict[str, Any]:
         (_with_item({"gap": {"min_tokens": 9, "max_tokens": 3}}), "sections[0].items[0].gap"),
         (_with_item({"gap": {"hint": "x" * 201}}), "sections[0].items[0].gap.hint"),
         (BODY | {"steps": 0}, "steps"),
-        (BODY | {"alternatives": 2}, "alternatives"),
+        (BODY | {"alternatives": 6}, "alternatives"),
+        (BODY | {"alternatives": 0}, "alternatives"),
         (BODY | {"seed": "7"}, "seed"),
     ],
 )

@@ -197,7 +197,9 @@ def test_arrays_that_are_no_radiograph_are_refused(engine: Any, bad: np.ndarray)
 
 
 def test_requests_that_make_no_sense_are_refused(engine: Any) -> None:
-    """No sections, a section twice, an unknown style, bounds that cross: each a BadRequest."""
+    """No sections, a section twice, an unknown style, bounds that cross, half a character: each a BadRequest."""
+    with pytest.raises(BadRequest):
+        Lock("a \ud800 b")
     with pytest.raises(BadRequest):
         engine.infill(None, ())
     with pytest.raises(BadRequest):

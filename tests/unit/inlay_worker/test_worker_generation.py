@@ -10,10 +10,10 @@ from inlay_core.domain.errors import Conflict, DomainError, Fault, Forbidden, In
 from inlay_core.domain.infill import KeptText, OpenGap, ResolvedSection
 from inlay_core.domain.job import Job, JobKind
 from inlay_core.domain.order import Priority
-from inlay_model import BadImage, CanvasOverflow, Gap, Lock, NotANumber, PromptTooLong
-from inlay_testkit.engine import FakeModel
+from inlay_model import BadImage, CanvasOverflow, Dispute, Filled, Gap, Lock, NotANumber, PromptTooLong
+from inlay_testkit.engine import FakeModel, run_record
 from inlay_worker.failures import is_unexpected, reason_of
-from inlay_worker.generation import Generation, fills_of, sections_of, settings_of
+from inlay_worker.generation import Generation, disputes_of, fills_of, sections_of, settings_of
 
 ITEMS = st.lists(
     st.one_of(
@@ -56,6 +56,26 @@ def test_text_that_is_free_becomes_a_gap() -> None:
     part = ResolvedSection("findings", (OpenGap(replaces="one two three four"), OpenGap(3, 9, "pleura"), OpenGap()))
     (section,) = sections_of((part,))
     assert section.items == (Gap(), Gap(3, 9, "pleura"), Gap())
+
+
+def test_disputes_name_the_word_and_how_probable_it_is() -> None:
+    """A disputed word becomes a warning with its span; what stands in a gap or in text for context does not."""
+    found = (
+        Dispute("findings", 1, 3, 7, 0.034, "right"),
+        Dispute("findings", 1, 8, 16, 0.0001),
+        Dispute("findings", 0, 0, 2, 0.1),
+        Dispute("technique", 0, 0, 2, 0.1),
+        Dispute("impression", 0, 0, 2, 0.1),
+    )
+    resolved = (
+        ResolvedSection("findings", (OpenGap(), KeptText("No left effusion. "))),
+        ResolvedSection("technique", (KeptText("PA view."),), context=True),
+    )
+    left, effusion = disputes_of(resolved, Filled((), run_record(), disputes=found))
+    assert (left.section, left.item, left.start, left.end, left.code) == ("findings", 1, 3, 7, "disputed")
+    assert left.message == "The model holds “left” to be wrong: it gives it a probability of 3 % and would say “right”."
+    assert effusion.message == "The model holds “effusion” to be wrong: it gives it a probability of less than 1 %."
+    assert disputes_of(resolved, Filled((), run_record())) == ()
 
 
 def job(**request: object) -> Job:

@@ -12,6 +12,7 @@ from inlay_core.application.ports import GenerationPolicy, ImageRef, Site
 from inlay_core.domain.errors import Unavailable
 from inlay_core.domain.job import JobState
 from inlay_core.domain.lifecycle import Status
+from inlay_model import Dispute
 from inlay_testkit.core import ADMIN, RADIOLOGIST, WORKER
 from inlay_testkit.dicom import radiograph
 from inlay_testkit.engine import FakeModel
@@ -255,6 +256,41 @@ def test_infill_keeps_locks_and_fills_gaps() -> None:
     assert (asked["settings"].seed, asked["settings"].steps) == (5, 4)
     gap = asked["sections"][0].items[1]
     assert (gap.max_tokens, gap.hint) == (20, "pleura")
+
+
+def test_disputed_words_of_a_lock_become_warnings_of_its_fragment() -> None:
+    """What the model disputes stands as a warning at the locked fragment, which keeps its text."""
+    hospital = Hospital()
+    report = hospital.order()
+    hospital.worker.work_off()
+    before = hospital.ward.report(report.id)
+    hospital.model.disputes = (Dispute("findings", 0, 4, 12, 0.02, "lungs"),)
+    hospital.infill(before)
+    hospital.worker.work_off()
+    fragment = hospital.ward.report(report.id).sections[0].fragments[0]
+    assert fragment.text == before.sections[0].fragments[0].text
+    (warning,) = fragment.warnings
+    assert (warning.code, warning.start, warning.end) == ("disputed", 4, 12)
+    assert "“findings”" in warning.message
+    assert "2 %" in warning.message
+
+
+def test_alternatives_of_each_gap_are_kept_with_the_job() -> None:
+    """Three texts asked for: the job's result has them with their scores, the report only the first one."""
+    hospital = Hospital()
+    report = hospital.order()
+    hospital.worker.work_off()
+    hospital.infill(hospital.ward.report(report.id), alternatives=3)
+    hospital.worker.work_off()
+    job = hospital.jobs(report)[-1]
+    texts = [
+        {"text": "No effusion.", "score": 0.0},
+        {"text": "No effusion.1", "score": -1.0},
+        {"text": "No effusion.2", "score": -2.0},
+    ]
+    assert job.alternatives == ({"section": "findings", "item": 1, "texts": texts},)
+    assert hospital.ward.report(report.id).sections[0].text == "The findings are normal. No effusion. "
+    assert "alternatives" not in (job.run_record or {})
 
 
 def test_infill_without_images_uses_the_text_alone() -> None:

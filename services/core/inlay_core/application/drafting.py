@@ -162,7 +162,11 @@ def apply_result(
         uow.reports.save(after)
         tag = Tag.WORKER_REPORT_DRAFTED if job.kind is JobKind.DRAFT else Tag.WORKER_REPORT_INFILLED
         act.record(tag, after, detail={"job": job.id, "locks": len(digests)})
-        done = replace(job.finish(JobState.SUCCEEDED, act.now), run_record=dict(generated.run_record))
+        done = replace(
+            job.finish(JobState.SUCCEEDED, act.now),
+            run_record=dict(generated.run_record),
+            alternatives=tuple(choice.to_json() for choice in generated.alternatives),
+        )
         _save(act, done, Tag.WORKER_JOB_SUCCEEDED)
         publish_report(act, after)
         uow.commit()

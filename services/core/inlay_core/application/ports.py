@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Protocol, Self
 
 from inlay_core.domain.audit import AuditEvent, Link, Verification
 from inlay_core.domain.errors import DomainError
-from inlay_core.domain.infill import Dispute, Fill, LockDigest, ResolvedSection
+from inlay_core.domain.infill import Choice, Dispute, Fill, LockDigest, ResolvedSection
 from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order, OrderStatus, Priority
@@ -334,12 +334,13 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """What the model made. Drafts have `texts` (section, text); infills have `fills` and `disputes`."""
+    """What the model made. Drafts have `texts` (section, text); infills have `fills`, `disputes` and `alternatives`."""
 
     run_record: Mapping[str, Any]
     texts: tuple[tuple[str, str], ...] = ()
     fills: tuple[Fill, ...] = ()
     disputes: tuple[Dispute, ...] = ()
+    alternatives: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

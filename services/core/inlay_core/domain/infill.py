@@ -26,8 +26,8 @@ from inlay_core.domain.text import refuse_unstorable, split_sentences
 MAX_GAP_TOKENS: Final = 256
 # Far more than a radiologist types as a hint; it keeps the prompt bounded.
 MAX_HINT_LENGTH: Final = 200
-# One text per gap: more would be dropped silently, so more are refused.
-MAX_ALTERNATIVES: Final = 1
+# More than a screen shows beside a gap, and each costs the worker another filling.
+MAX_ALTERNATIVES: Final = 5
 # Bounds the work of one request; a report has some tens of sentences.
 MAX_ITEMS: Final = 200
 
@@ -142,6 +142,23 @@ class Fill:
     section: str
     item: int
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What might stand in the gap that is item number `item` of the section: (text, score) pairs, best first.
+
+    The first text is the one that was filled in, without the blanks around it. Scores are mean log-probabilities.
+    """
+
+    section: str
+    item: int
+    texts: tuple[tuple[str, float], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The choice at rest, and for the API."""
+        texts = [{"text": text, "score": score} for text, score in self.texts]
+        return {"section": self.section, "item": self.item, "texts": texts}
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ class Job:
 
     `request` is JSON-able (for infill see `domain.infill`). `fence` rises by one per claim. `base_version` is the
     version of the report that the result applies to. `run_record` is what the model used, as JSON.
+    `alternatives` are the texts that each gap might hold, as JSON, where an infill asked for more than one.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Job:
     woken_at: datetime | None = None
     reason: Reason | None = None
     run_record: Mapping[str, Any] | None = None
+    alternatives: tuple[Mapping[str, Any], ...] = ()
     cancel_requested: bool = False
     requested_by: str | None = None
     started_at: datetime | None = None

@@ -163,6 +163,7 @@ JOBS: Final = Table(
     Column("reason_code", Text),
     Column("reason_text", Text),
     Column("run_record", JsonText),
+    Column("alternatives", JsonText),
     Column("cancel_requested", Boolean, nullable=False),
     Column("requested_by", Text),
     Column("created_at", Moment, nullable=False),
