@@ -1,17 +1,20 @@
 """MLLP on loopback for tests: a server in a thread, raw sockets that read frames, and a listener that can be killed.
 
 Run as a program (`python -m inlay_testkit.mllp HOME POINT`) it is that listener: it prints its port, and kills itself
-with SIGKILL at POINT of its first message: `before-commit`, `after-commit` or `never`.
+with SIGKILL at POINT of its first message: `before-commit`, `after-commit` or `never`. At `group-before-commit` and
+`group-after-commit` the first message is answered when GROUP others wait, and the kill meets these.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,6 +36,7 @@ from inlay_hl7.senders import Senders
 from inlay_hl7.server import Limits, MllpServer
 
 SECONDS = 10.0
+GROUP = 4
 
 
 def order_message(number: str, control_id: str | None = None, **changes: str) -> bytes:
@@ -149,16 +153,36 @@ class _Dying:
 
 
 async def _listen(services: Services, point: str) -> None:
-    def uow() -> UnitOfWork:
-        return _Dying(services) if point == "before-commit" else services.uow()  # type: ignore[return-value]
+    opened = itertools.count(1)
+    commits = itertools.count(1)
+    # The transaction that is killed.
+    at = 2 if point.startswith("group") else 1
 
-    committed = _die if point == "after-commit" else lambda: None
+    def uow() -> UnitOfWork:
+        dying = point.endswith("before-commit") and next(opened) >= at
+        return _Dying(services) if dying else services.uow()  # type: ignore[return-value]
+
+    def committed() -> None:
+        if next(commits) < at:
+            _until_busy(server, GROUP + 1)
+        elif point.endswith("after-commit"):
+            _die()
+
     reception = Reception(uow, services.clock, services.new_id, Senders(), services.site, committed)
     with ThreadPoolExecutor(1) as pool:
         server = listener(reception, pool, Limits())
         await server.start("127.0.0.1", 0)
         print(server.port, flush=True)
         await asyncio.Event().wait()
+
+
+def _until_busy(server: MllpServer, connections: int) -> None:
+    """Wait until the messages of that many connections are here."""
+    deadline = time.monotonic() + SECONDS
+    while sum(each.busy for each in list(server._connections)) < connections:
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.01)
 
 
 if __name__ == "__main__":
