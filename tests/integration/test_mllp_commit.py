@@ -45,6 +45,11 @@ class Child:
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
 
+    def wait_until_begun(self) -> None:
+        """The first message is being stored: later ones are not in its group."""
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "begun\n"
+
     def kill(self) -> int:
         """SIGKILL, unless it did that itself; the exit status."""
         self._process.kill()
@@ -97,6 +102,7 @@ def test_a_group_is_killed_around_its_commit(home: Path, point: str, rows: int) 
     with child(home, point) as dying, ExitStack() as open_wires:
         first, *others = [open_wires.enter_context(Wire(dying.port)) for _ in range(GROUP + 1)]
         first.send(encode(order_message("0")))
+        dying.wait_until_begun()
         for wire, number in zip(others, together, strict=True):
             wire.send(encode(order_message(number)))
         for wire in others:

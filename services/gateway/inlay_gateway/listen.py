@@ -7,6 +7,7 @@ together; DICOM has threads of its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import ssl
 import time
@@ -35,6 +36,8 @@ LOG: Final = get_logger(__name__)
 _THREADS: Final = 1
 # Two second tries of a group this long still end before a sender loses patience.
 _GROUP: Final = 32
+# Seconds, less than storing a group takes: what it costs an answer is won back by the group that it fills.
+_MOMENT: Final = 0.005
 # How long begun messages may take after SIGTERM, below the ten seconds that supervisors give.
 _GRACE_SECONDS: Final = 8.0
 
@@ -125,13 +128,16 @@ class Takes(Protocol):
 class Desk:
     """Where messages wait while others are stored: all that came meanwhile are the next group.
 
-    A lone message waits for nobody. A connection has one message here at a time, so its order is kept.
+    A lone message waits for nobody; after a group, those who got its answers have a moment to be in the next one. A
+    connection has one message here at a time, so its order is kept.
     """
 
     def __init__(self, reception: Takes, pool: ThreadPoolExecutor) -> None:
         self._reception = reception
         self._pool = pool
         self._waiting: deque[tuple[tuple[bytes, str], asyncio.Future[Answered]]] = deque()
+        self._expected = 0
+        self._are_back = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
 
     async def take(self, payload: bytes, peer: str) -> Answered:
@@ -139,6 +145,8 @@ class Desk:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answered] = loop.create_future()
         self._waiting.append(((payload, peer), answer))
+        if len(self._waiting) >= self._expected:
+            self._are_back.set()
         if self._worker is None or self._worker.done():
             self._worker = loop.create_task(self._work())
         return await answer
@@ -158,8 +166,19 @@ class Desk:
             for answer, each in zip(answers, answered, strict=True):
                 if not answer.done():  # Its connection may be gone.
                     answer.set_result(each)
-            # Whoever got an answer may have sent the next message: it is to be in the next group.
-            await asyncio.sleep(0)
+            await self._gather(len(group))
+
+    async def _gather(self, answered: int) -> None:
+        """Wait until as many messages came as were answered, but only a moment: under load they come at once.
+
+        Without it the fastest sender's message would be a group of its own each time.
+        """
+        if answered > 1:
+            self._expected = len(self._waiting) + answered
+            self._are_back.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_MOMENT):
+                    await self._are_back.wait()
 
 
 def _log_answer(answered: Answered, size: int, peer: str, seconds: float) -> None:

@@ -2,7 +2,8 @@
 
 Run as a program (`python -m inlay_testkit.mllp HOME POINT`) it is that listener: it prints its port, and kills itself
 with SIGKILL at POINT of its first message: `before-commit`, `after-commit` or `never`. At `group-before-commit` and
-`group-after-commit` the first message is answered when GROUP others wait, and the kill meets these.
+`group-after-commit` the first message is answered when GROUP others wait, and the kill meets these; it prints `begun`
+when the first message is being stored.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Self
 
 from inlay_core.application.ports import UnitOfWork
 from inlay_core.bootstrap import Services, bootstrap
+from inlay_core.logs import configure_logs
 from inlay_core.settings import Settings
 from inlay_gateway.listen import listener
 from inlay_gateway.reception import Reception
@@ -159,7 +161,10 @@ async def _listen(services: Services, point: str) -> None:
     at = 2 if point.startswith("group") else 1
 
     def uow() -> UnitOfWork:
-        dying = point.endswith("before-commit") and next(opened) >= at
+        number = next(opened)
+        if number < at:
+            print("begun", flush=True)
+        dying = point.endswith("before-commit") and number >= at
         return _Dying(services) if dying else services.uow()  # type: ignore[return-value]
 
     def committed() -> None:
@@ -186,4 +191,7 @@ def _until_busy(server: MllpServer, connections: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_listen(bootstrap(Settings(home=Path(sys.argv[1]))), sys.argv[2]))
+    _settings = Settings(home=Path(sys.argv[1]))
+    # What it prints is for its parent alone.
+    configure_logs("listen", level="error", log_format=_settings.log_format)
+    asyncio.run(_listen(bootstrap(_settings), sys.argv[2]))
