@@ -34,7 +34,7 @@ LOG: Final = get_logger(__name__)
 
 # One group is stored at a time, by one thread: several would only divide the messages that wait.
 _THREADS: Final = 1
-# Two second tries of a group this long still end before a sender loses patience.
+# So many are stored well within a second, also where each has to be taken alone.
 _GROUP: Final = 32
 # Seconds, less than storing a group takes: what it costs an answer is won back by the group that it fills.
 _MOMENT: Final = 0.005

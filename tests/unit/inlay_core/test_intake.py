@@ -10,6 +10,7 @@ import pytest
 from inlay_core.application import drafting, editing, intake, signing
 from inlay_core.application.ports import (
     DELETE,
+    NO_DATABASE,
     Action,
     Arrival,
     Command,
@@ -482,6 +483,20 @@ def test_a_bad_message_is_no_trouble_of_those_beside_it(ward: Ward, memory: Memo
         assert (found.accepted, kept) == (False, [outcome])
     else:
         assert (found.code, kept) == (outcome, [])
+
+
+def test_without_a_database_nobody_is_tried_alone(memory: Memory) -> None:
+    """A database that does not answer is waited for once per group, not once per message."""
+
+    class Away(Counting):
+        def commit(self) -> None:
+            super().commit()
+            raise Unavailable(NO_DATABASE, "The database does not answer.")
+
+    uow = Away(memory)
+    received = receive_all(Ward(uow), arrival("M1", order_command("1")), arrival("M2", order_command("2")))
+    assert [isinstance(each, Unavailable) and each.code for each in received] == [NO_DATABASE] * 2
+    assert uow.commits == 1
 
 
 def test_an_order_and_its_change_may_come_together(ward: Ward, memory: Memory) -> None:

@@ -6,7 +6,6 @@ kept with their refusal.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -15,6 +14,7 @@ from typing import Final
 from inlay_core.application.patients import OUTDATED, merge_patients, patient_after, update_patient, value
 from inlay_core.application.ports import (
     DEFAULT_SITE,
+    NO_DATABASE,
     Acknowledge,
     Action,
     Arrival,
@@ -84,9 +84,11 @@ def receive_messages(
     Unavailable or Fault, with nothing stored, stand for an answer where the sender must be told to send again.
     """
     if len(arrivals) > 1:
-        # Which of them it was, and what is to be said of it, shows when each is taken alone.
-        with contextlib.suppress(Exception):
+        try:
             return [*_receive(uow, clock, new_id, arrivals, site)]
+        except Exception as error:  # noqa: BLE001 (which of them it was shows when each is taken alone)
+            if isinstance(error, Unavailable) and error.code == NO_DATABASE:
+                return [error] * len(arrivals)
     return [_alone(uow, clock, new_id, arrival, site) for arrival in arrivals]
 
 

@@ -910,6 +910,10 @@ class Sought:
     patients: Sequence[tuple[str, str]] = ()
 
 
+NO_DATABASE: Final = "database-unavailable"
+"""Code of the Unavailable that no other message or request would fare better against."""
+
+
 class UnitOfWork(Protocol):
     """One transaction: `with uow: ...; uow.commit()`. Leaving without a commit leaves no trace.
 

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
+from inlay_core.application.ports import NO_DATABASE
 from inlay_core.domain.errors import DomainError, Fault, Race, Unavailable
 from inlay_core.persistence.tables import METADATA
 
@@ -206,4 +207,4 @@ def _meaning(error: BaseException | None) -> DomainError:
 
 
 def _unavailable() -> Unavailable:
-    return Unavailable("database-unavailable", "The database does not answer or is locked.")
+    return Unavailable(NO_DATABASE, "The database does not answer or is locked.")
