@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,8 @@ import pytest
 from inlay_core.bootstrap import Services, bootstrap, upgrade_database
 from inlay_core.settings import Settings
 from inlay_hl7.ack import read_acknowledgement
-from inlay_testkit.mllp import Wire, order_message
+from inlay_hl7.framing import encode
+from inlay_testkit.mllp import GROUP, Wire, order_message
 
 
 @pytest.fixture
@@ -43,6 +44,11 @@ class Child:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
+
+    def wait_until_begun(self) -> None:
+        """The first message is being stored: later ones are not in its group."""
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "begun\n"
 
     def kill(self) -> int:
         """SIGKILL, unless it did that itself; the exit status."""
@@ -87,6 +93,27 @@ def test_killed_around_the_commit(home: Path, point: str, rows: int) -> None:
     with child(home) as living, Wire(living.port) as wire:
         assert code_of(wire.ask(order_message("1"))) == "AA"
     assert stored(home, "1") == 1
+
+
+@pytest.mark.parametrize(("point", "rows"), [("group-before-commit", 0), ("group-after-commit", 1)])
+def test_a_group_is_killed_around_its_commit(home: Path, point: str, rows: int) -> None:
+    """Of messages that are stored together all or none are on disk, and none is acknowledged before; again is once."""
+    together = [str(number) for number in range(1, GROUP + 1)]
+    with child(home, point) as dying, ExitStack() as open_wires:
+        first, *others = [open_wires.enter_context(Wire(dying.port)) for _ in range(GROUP + 1)]
+        first.send(encode(order_message("0")))
+        dying.wait_until_begun()
+        for wire, number in zip(others, together, strict=True):
+            wire.send(encode(order_message(number)))
+        for wire in others:
+            with pytest.raises((EOFError, ConnectionError)):
+                wire.answer()
+        assert dying.kill() == -signal.SIGKILL
+    assert stored(home, "0") == 1
+    assert [stored(home, number) for number in together] == [rows] * GROUP
+    with child(home) as living, Wire(living.port) as wire:
+        assert {code_of(wire.ask(order_message(number))) for number in together} == {"AA"}
+    assert [stored(home, number) for number in together] == [1] * GROUP
 
 
 def test_killed_at_any_moment_under_load(home: Path) -> None:

@@ -1,18 +1,21 @@
 """`inlay listen`: the MLLP listener and the DICOM Storage SCP.
 
-HL7 messages are taken in threads, because storing them waits for the disk; DICOM has threads of its own.
+HL7 messages are taken in a thread, because storing them waits for the disk, and those that wait meanwhile are taken
+together; DICOM has threads of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import ssl
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from inlay_core.bootstrap import Services, bootstrap
 from inlay_core.domain.errors import Invalid
@@ -29,10 +32,12 @@ from inlay_hl7.server import Limits, MllpServer
 
 LOG: Final = get_logger(__name__)
 
-# SQLite has one writer at a time: more threads would only poll for its lock.
-_SQLITE_THREADS: Final = 1
-# Each thread holds one connection of the pool (ten) while it stores a message.
-_THREADS: Final = 8
+# One group is stored at a time, by one thread: several would only divide the messages that wait.
+_THREADS: Final = 1
+# So many are stored well within a second, also where each has to be taken alone.
+_GROUP: Final = 32
+# Seconds, less than storing a group takes: what it costs an answer is won back by the group that it fills.
+_MOMENT: Final = 0.005
 # How long begun messages may take after SIGTERM, below the ten seconds that supervisors give.
 _GRACE_SECONDS: Final = 8.0
 
@@ -74,11 +79,10 @@ def senders_of(settings: Settings) -> Senders:
 async def _serve(services: Services, senders: Senders, tls: ssl.SSLContext | None, scp: StorageScp) -> None:
     settings = services.settings
     reception = Reception(services.uow, services.clock, services.new_id, senders, services.site)
-    threads = _SQLITE_THREADS if settings.database.startswith("sqlite") else _THREADS
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    with ThreadPoolExecutor(threads, thread_name_prefix="intake") as pool:
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="intake") as pool:
         server = listener(reception, pool, limits_of(settings))
         await server.start(settings.mllp_host, settings.mllp_port, tls)
         LOG.info("listener.ready", listener="mllp", host=settings.mllp_host, port=server.port)
@@ -101,15 +105,80 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def listener(reception: Reception, pool: ThreadPoolExecutor, limits: Limits) -> MllpServer:
-    """A server that hands each message to the reception, in a thread of `pool`, and sends what it answers."""
+    """A server that hands messages to the reception, in a thread of `pool`, and sends what it answers."""
+    desk = Desk(reception, pool)
 
     async def handle(payload: bytes, peer: str) -> bytes:
         begun = time.monotonic()
-        answered = await asyncio.get_running_loop().run_in_executor(pool, reception.take, payload, peer)
+        answered = await desk.take(payload, peer)
         _log_answer(answered, len(payload), peer, time.monotonic() - begun)
         return answered.payload
 
     return MllpServer(handle, limits=limits, observe=_log_connection)
+
+
+class Takes(Protocol):
+    """Answers messages (payload, address of the peer) that came together, in their order."""
+
+    def take_all(self, messages: Sequence[tuple[bytes, str]]) -> list[Answered]:
+        """The answers."""
+        ...
+
+
+class Desk:
+    """Where messages wait while others are stored: all that came meanwhile are the next group.
+
+    A lone message waits for nobody; after a group, those who got its answers have a moment to be in the next one. A
+    connection has one message here at a time, so its order is kept.
+    """
+
+    def __init__(self, reception: Takes, pool: ThreadPoolExecutor) -> None:
+        self._reception = reception
+        self._pool = pool
+        self._waiting: deque[tuple[tuple[bytes, str], asyncio.Future[Answered]]] = deque()
+        self._expected = 0
+        self._are_back = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def take(self, payload: bytes, peer: str) -> Answered:
+        """The answer to a message."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answered] = loop.create_future()
+        self._waiting.append(((payload, peer), answer))
+        if len(self._waiting) >= self._expected:
+            self._are_back.set()
+        if self._worker is None or self._worker.done():
+            self._worker = loop.create_task(self._work())
+        return await answer
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _GROUP))]
+            messages, answers = zip(*group, strict=True)
+            try:
+                answered = await loop.run_in_executor(self._pool, self._reception.take_all, messages)
+            except Exception as error:  # noqa: BLE001 (each connection is told, and cut off: no answer is a false one)
+                for answer in answers:
+                    if not answer.done():
+                        answer.set_exception(error)
+                continue
+            for answer, each in zip(answers, answered, strict=True):
+                if not answer.done():  # Its connection may be gone.
+                    answer.set_result(each)
+            await self._gather(len(group))
+
+    async def _gather(self, answered: int) -> None:
+        """Wait until as many messages came as were answered, but only a moment: under load they come at once.
+
+        Without it the fastest sender's message would be a group of its own each time.
+        """
+        if answered > 1:
+            self._expected = len(self._waiting) + answered
+            self._are_back.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_MOMENT):
+                    await self._are_back.wait()
 
 
 def _log_answer(answered: Answered, size: int, peer: str, seconds: float) -> None:

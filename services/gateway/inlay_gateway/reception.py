@@ -10,8 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from inlay_core.application.intake import receive_message
-from inlay_core.application.ports import DEFAULT_SITE, Command, Envelope, NewUnitOfWork, Site, Verdict
+from inlay_core.application.intake import receive_messages
+from inlay_core.application.ports import (
+    DEFAULT_SITE,
+    Arrival,
+    Command,
+    Envelope,
+    NewUnitOfWork,
+    Received,
+    Site,
+    Verdict,
+)
 from inlay_core.domain.errors import DomainError, Fault
 from inlay_core.domain.ids import Clock, NewId
 from inlay_hl7.ack import Mode, Outcome, acknowledge, answer_codes
@@ -43,9 +52,19 @@ class Answered:
     notices: tuple[str, ...] = ()
 
 
+@dataclass(slots=True)
+class _Incoming:
+    """A message as far as it could be read. `error` is why it was refused, known when its answer is built."""
+
+    arrival: Arrival
+    header: Header
+    message: Message | None
+    error: DomainError | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Reception:
-    """Takes messages, each in one transaction; may be called from several threads."""
+    """Takes messages, those that came together in one transaction; may be called from several threads."""
 
     new_uow: NewUnitOfWork
     clock: Clock
@@ -57,13 +76,14 @@ class Reception:
 
     def take(self, payload: bytes, peer: str) -> Answered:
         """The answer to a message. Never raises: what goes wrong here is answered as unavailable."""
-        header = read_header(payload)
-        try:
-            return self._take(payload, header, peer)
-        except DomainError as error:
-            return self._unstored(header, error)
-        except Exception as error:  # noqa: BLE001 (a defect of ours must not look like a fault of the sender)
-            return self._unstored(header, Fault("defect", type(error).__name__))
+        return self.take_all([(payload, peer)])[0]
+
+    def take_all(self, messages: Sequence[tuple[bytes, str]]) -> list[Answered]:
+        """The answers to messages (payload, address of the peer) that are stored together, in their order."""
+        incoming = [self._opened(payload, peer) for payload, peer in messages]
+        arrivals = [each.arrival for each in incoming if isinstance(each, _Incoming)]
+        received = iter(self._received(arrivals))
+        return [each if isinstance(each, Answered) else self._answered(each, next(received)) for each in incoming]
 
     def interpret(self, envelope: Envelope) -> Sequence[Command]:
         """What a stored message asks for by the rules of today. Raises Malformed."""
@@ -76,26 +96,39 @@ class Reception:
         header = read_header(envelope.raw)
         return self._answer(header, verdict.error, verdict.message_id, self.senders.of(header).mode)
 
-    def _take(self, payload: bytes, header: Header, peer: str) -> Answered:
-        sender = self.senders.of(header)
-        message, refusal = opened(payload, header, sender)
-        verdicts: list[Verdict] = []
+    def _opened(self, payload: bytes, peer: str) -> _Incoming | Answered:
+        header = read_header(payload)
+        try:
+            sender = self.senders.of(header)
+            message, refusal = opened(payload, header, sender)
+            arrival = Arrival(
+                _envelope(payload, header, message, sender, peer),
+                partial(interpreted, message, refusal, sender),
+                lambda verdict: self._verdict(incoming, sender, verdict),
+            )
+            incoming = _Incoming(arrival, header, message)
+        except Exception as error:  # noqa: BLE001 (a defect of ours must not look like a fault of the sender)
+            return self._unstored(header, Fault("defect", type(error).__name__))
+        return incoming
 
-        def acknowledgement(verdict: Verdict) -> bytes:
-            verdicts.append(verdict)
-            return self._answer(header, verdict.error, verdict.message_id, sender.mode)
+    def _received(self, arrivals: Sequence[Arrival]) -> Sequence[Received | DomainError]:
+        try:
+            received = receive_messages(self.new_uow(), self.clock, self.new_id, arrivals, site=self.site)
+            self.committed()
+        except DomainError as error:
+            return [error] * len(arrivals)
+        except Exception as error:  # noqa: BLE001 (as in `_opened`)
+            return [Fault("defect", type(error).__name__)] * len(arrivals)
+        return received
 
-        received = receive_message(
-            self.new_uow(),
-            self.clock,
-            self.new_id,
-            _envelope(payload, header, message, sender, peer),
-            partial(interpreted, message, refusal, sender),
-            acknowledge=acknowledgement,
-            site=self.site,
-        )
-        self.committed()
-        error = verdicts[-1].error if verdicts and not received.repeated else None
+    def _verdict(self, incoming: _Incoming, sender: Sender, verdict: Verdict) -> bytes:
+        incoming.error = verdict.error
+        return self._answer(incoming.header, verdict.error, verdict.message_id, sender.mode)
+
+    def _answered(self, incoming: _Incoming, received: Received | DomainError) -> Answered:
+        if isinstance(received, DomainError):
+            return self._unstored(incoming.header, received)
+        error = None if received.repeated else incoming.error
         outcome = Outcome.ACCEPTED if received.accepted else answer_of(error)[0] if error else Outcome.CONTENT_ERROR
         return Answered(
             received.ack,
@@ -105,7 +138,7 @@ class Reception:
             received.repeated,
             len(received.order_ids),
             error.place if error else None,
-            tuple(map(str, message.notices)) if message else (),
+            tuple(map(str, incoming.message.notices)) if incoming.message else (),
         )
 
     def _answer(self, header: Header, error: DomainError | None, message_id: str, mode: Mode = Mode.HEADER) -> bytes:

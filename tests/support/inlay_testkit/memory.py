@@ -20,6 +20,7 @@ from inlay_core.application.ports import (
     ReportRow,
     ReportSearch,
     Sort,
+    Sought,
     StepProgress,
     StoredMessage,
     Switch,
@@ -716,6 +717,9 @@ class MemoryUnitOfWork:
     ) -> None:
         self._open = False
         self.memory.lock.release()
+
+    def foresee(self, sought: Sought) -> None:
+        """See the port; nothing here is far away."""
 
     def commit(self) -> None:
         """See the port."""

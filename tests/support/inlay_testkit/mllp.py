@@ -1,17 +1,21 @@
 """MLLP on loopback for tests: a server in a thread, raw sockets that read frames, and a listener that can be killed.
 
 Run as a program (`python -m inlay_testkit.mllp HOME POINT`) it is that listener: it prints its port, and kills itself
-with SIGKILL at POINT of its first message: `before-commit`, `after-commit` or `never`.
+with SIGKILL at POINT of its first message: `before-commit`, `after-commit` or `never`. At `group-before-commit` and
+`group-after-commit` the first message is answered when GROUP others wait, and the kill meets these; it prints `begun`
+when the first message is being stored.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +27,7 @@ from typing import Self
 
 from inlay_core.application.ports import UnitOfWork
 from inlay_core.bootstrap import Services, bootstrap
+from inlay_core.logs import configure_logs
 from inlay_core.settings import Settings
 from inlay_gateway.listen import listener
 from inlay_gateway.reception import Reception
@@ -33,6 +38,7 @@ from inlay_hl7.senders import Senders
 from inlay_hl7.server import Limits, MllpServer
 
 SECONDS = 10.0
+GROUP = 4
 
 
 def order_message(number: str, control_id: str | None = None, **changes: str) -> bytes:
@@ -149,10 +155,24 @@ class _Dying:
 
 
 async def _listen(services: Services, point: str) -> None:
-    def uow() -> UnitOfWork:
-        return _Dying(services) if point == "before-commit" else services.uow()  # type: ignore[return-value]
+    opened = itertools.count(1)
+    commits = itertools.count(1)
+    # The transaction that is killed.
+    at = 2 if point.startswith("group") else 1
 
-    committed = _die if point == "after-commit" else lambda: None
+    def uow() -> UnitOfWork:
+        number = next(opened)
+        if number < at:
+            print("begun", flush=True)
+        dying = point.endswith("before-commit") and number >= at
+        return _Dying(services) if dying else services.uow()  # type: ignore[return-value]
+
+    def committed() -> None:
+        if next(commits) < at:
+            _until_busy(server, GROUP + 1)
+        elif point.endswith("after-commit"):
+            _die()
+
     reception = Reception(uow, services.clock, services.new_id, Senders(), services.site, committed)
     with ThreadPoolExecutor(1) as pool:
         server = listener(reception, pool, Limits())
@@ -161,5 +181,17 @@ async def _listen(services: Services, point: str) -> None:
         await asyncio.Event().wait()
 
 
+def _until_busy(server: MllpServer, connections: int) -> None:
+    """Wait until the messages of that many connections are here."""
+    deadline = time.monotonic() + SECONDS
+    while sum(each.busy for each in list(server._connections)) < connections:
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.01)
+
+
 if __name__ == "__main__":
-    asyncio.run(_listen(bootstrap(Settings(home=Path(sys.argv[1]))), sys.argv[2]))
+    _settings = Settings(home=Path(sys.argv[1]))
+    # What it prints is for its parent alone.
+    configure_logs("listen", level="error", log_format=_settings.log_format)
+    asyncio.run(_listen(bootstrap(_settings), sys.argv[2]))

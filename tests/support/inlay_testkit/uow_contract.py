@@ -26,6 +26,7 @@ from inlay_core.application import (
     trail,
 )
 from inlay_core.application.ports import (
+    Arrival,
     Delivery,
     Destination,
     Envelope,
@@ -35,9 +36,11 @@ from inlay_core.application.ports import (
     OrderCondition,
     OutboxItem,
     Placed,
+    Received,
     ReportSearch,
     Site,
     Sort,
+    Sought,
     StepProgress,
     StoredMessage,
     Switch,
@@ -200,8 +203,9 @@ class UnitOfWorkContract:
             assert uow.priors.find("RIS", "F8") is None
             assert [each.id for each in uow.priors.of_patients(["pat"])] == ["new", "pri"]
             assert not uow.priors.of_patients(["other"])
-        with pytest.raises(Race), new_uow() as uow:
+        with pytest.raises(Race), new_uow() as uow:  # noqa: PT012 (the block is what is tested)
             uow.priors.add(replace(prior, id="third"))
+            uow.commit()
         with new_uow() as uow:
             uow.priors.save(replace(prior, status=PriorStatus.WITHDRAWN, version=2))
             _record(uow, (Kind.PRIOR, "pri"))
@@ -349,16 +353,70 @@ class UnitOfWorkContract:
             uow.messages.add(_message())
             _record(uow, (Kind.MESSAGE, "msg"))
             uow.commit()
-        with pytest.raises(Race), new_uow() as uow:
+        with pytest.raises(Race), new_uow() as uow:  # noqa: PT012 (the block is what is tested)
             uow.patients.add(replace(_patient(), id="pat2"))
-        with pytest.raises(Race), new_uow() as uow:
+            uow.commit()
+        with pytest.raises(Race), new_uow() as uow:  # noqa: PT012 (the block is what is tested)
             uow.orders.add(replace(_order("ord2"), placer_number="P"))
-        with pytest.raises(Race), new_uow() as uow:
+            uow.commit()
+        with pytest.raises(Race), new_uow() as uow:  # noqa: PT012 (the block is what is tested)
             uow.orders.add(replace(_order("ord2"), accession_number="A"))
-        with pytest.raises(Race), new_uow() as uow:
+            uow.commit()
+        with pytest.raises(Race), new_uow() as uow:  # noqa: PT012 (the block is what is tested)
             uow.reports.add(replace(_report(), id="rep2"))
-        with pytest.raises(Race), new_uow() as uow:
+            uow.commit()
+        with pytest.raises(Race), new_uow() as uow:  # noqa: PT012 (the block is what is tested)
             uow.messages.add(replace(_message(), id="msg2"))
+            uow.commit()
+
+    def test_what_was_foreseen_is_answered_as_if_it_were_not(self, new_uow: NewUnitOfWork) -> None:
+        """Rows that are there, that are not, that were added or changed since: foreseeing changes no answer."""
+        _store(new_uow)
+        order, new = _order(), replace(_order("ord2"), placer_number="P2", accession_number="A2")
+        sought = Sought(
+            messages=[("a", "f", "c")],
+            placers=[(order.assigner, "P"), (order.assigner, "P2"), (order.assigner, "P3")],
+            accessions=[(order.accession_assigner, "A"), (order.accession_assigner, "A2")],
+            patients=[(order.patient.assigner, order.patient.identifier), ("nobody", "x")],
+        )
+        with new_uow() as uow:
+            uow.foresee(sought)
+            assert uow.orders.by_placer(order.assigner, "P") == order
+            assert uow.orders.by_placer(order.assigner, "P2") is None
+            uow.orders.add(new)
+            assert uow.orders.by_placer(order.assigner, "P3") is None
+            assert uow.orders.by_placer(order.assigner, "P2") == new
+            assert uow.orders.by_accession(order.accession_assigner, "A2") == [new]
+            changed = replace(order, reason="another", version=order.version + 1)
+            uow.orders.save(changed)
+            assert uow.orders.by_placer(order.assigner, "P") == changed
+            assert uow.patients.find(order.patient.assigner, order.patient.identifier) == [order.patient]
+            assert not uow.patients.find("nobody", "x")
+            assert not uow.messages.digests("a", "f", "c")
+
+    def test_several_messages_are_stored_together(self, new_uow: NewUnitOfWork) -> None:
+        """Orders of one new patient, a repetition and a refusal in one group: each is stored once, with its answer."""
+        ward = Ward(new_uow())
+        patient = order_command("1").patient
+        arrivals = [
+            Arrival(envelope("M1"), lambda: (order_command("1"),), ack),
+            Arrival(envelope("M2"), lambda: (order_command("2", patient=patient),), ack),
+            Arrival(envelope("M1"), lambda: (order_command("1"),), ack),
+        ]
+        received = intake.receive_messages(*ward.trio, arrivals)
+        assert [isinstance(each, Received) and (each.accepted, each.repeated) for each in received] == [
+            (True, False),
+            (True, False),
+            (True, True),
+        ]
+        with new_uow() as uow:
+            orders = [uow.orders.by_placer("RIS", number) for number in ("P1", "P2")]
+            assert len({order.patient.id for order in orders if order is not None}) == 1
+            assert None not in orders
+            recorded = [event.tag for event in uow.audit.unsealed()]
+            assert recorded.count(Tag.INTAKE_PATIENT_CREATED) == 1
+            assert recorded.count(Tag.INTAKE_MESSAGE_ACCEPTED) == 2
+            assert recorded.count(Tag.INTAKE_JOB_QUEUED) == 2
 
     def test_orders_without_numbers_do_not_collide(self, new_uow: NewUnitOfWork) -> None:
         """A missing placer or accession number is no identity."""

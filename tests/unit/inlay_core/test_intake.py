@@ -10,12 +10,16 @@ import pytest
 from inlay_core.application import drafting, editing, intake, signing
 from inlay_core.application.ports import (
     DELETE,
+    NO_DATABASE,
     Action,
+    Arrival,
+    Command,
     Destination,
     Generated,
     MessageOutcome,
     OrderCommand,
     PatientFields,
+    Received,
     Site,
     Verdict,
 )
@@ -408,3 +412,95 @@ def test_the_verdict_reaches_the_builder_of_the_answer(ward: Ward) -> None:
     intake.receive_message(*ward.trio, envelope(), lambda: [change()], acknowledge=build)
     assert seen[0].error is not None
     assert (seen[0].error.code, seen[0].error.place, seen[0].accepted) == ("unknown-order", "ORC", False)
+
+
+# ---------------------------------------------------------------------------------------------- several messages
+
+
+def arrival(control_id: str, *commands: Command, error: Exception | None = None) -> Arrival:
+    """A message with these orders, or one that cannot be read."""
+
+    def interpret() -> Sequence[Command]:
+        if error is not None:
+            raise error
+        return commands
+
+    return Arrival(envelope(control_id), interpret, ack)
+
+
+def receive_all(ward: Ward, *arrivals: Arrival) -> list[Received | DomainError]:
+    """Have several messages come in together."""
+    return intake.receive_messages(*ward.trio, arrivals, site=ward.site)
+
+
+class Counting(MemoryUnitOfWork):
+    """Counts its commits."""
+
+    commits = 0
+
+    def commit(self) -> None:
+        """One more."""
+        self.commits += 1
+        super().commit()
+
+
+def test_messages_that_come_together_are_one_transaction(memory: Memory) -> None:
+    """Good ones, one that cannot be read and a repeated one are stored with one commit, each with its own answer."""
+    uow = Counting(memory)
+    unreadable = arrival("M2", error=Invalid("required-missing", "A required field is missing.", "PID-3"))
+    first = arrival("M1", order_command("1"))
+    received = receive_all(Ward(uow), first, unreadable, first, arrival("M3", order_command("3")))
+    answers = [each for each in received if isinstance(each, Received)]
+    assert [(each.accepted, each.repeated) for each in answers] == [
+        (True, False),
+        (False, False),
+        (True, True),
+        (True, False),
+    ]
+    assert answers[2].ack == answers[0].ack
+    assert uow.commits == 1
+    assert sorted(order.placer_number or "" for order in memory.world.orders.values()) == ["P1", "P3"]
+    assert len(memory.world.messages) == 3
+
+
+@pytest.mark.parametrize(
+    ("bad", "outcome"),
+    [
+        (arrival("BAD", change(placer_number="P9")), "unknown-order"),
+        (arrival("BAD", error=Unavailable("queue-full", "Later.")), "queue-full"),
+        (arrival("BAD", error=RuntimeError("a defect")), "defect"),
+    ],
+)
+def test_a_bad_message_is_no_trouble_of_those_beside_it(ward: Ward, memory: Memory, bad: Arrival, outcome: str) -> None:
+    """Refused, not storable or met by a defect: the messages before and behind it are accepted all the same."""
+    before, found, behind = receive_all(ward, arrival("M1", order_command("1")), bad, arrival("M2", order_command("2")))
+    for good in (before, behind):
+        assert isinstance(good, Received)
+        assert good.accepted
+    assert len(memory.world.orders) == 2
+    kept = [message.error_code for message in memory.world.messages.values() if message.envelope.control_id == "BAD"]
+    if isinstance(found, Received):
+        assert (found.accepted, kept) == (False, [outcome])
+    else:
+        assert (found.code, kept) == (outcome, [])
+
+
+def test_without_a_database_nobody_is_tried_alone(memory: Memory) -> None:
+    """A database that does not answer is waited for once per group, not once per message."""
+
+    class Away(Counting):
+        def commit(self) -> None:
+            super().commit()
+            raise Unavailable(NO_DATABASE, "The database does not answer.")
+
+    uow = Away(memory)
+    received = receive_all(Ward(uow), arrival("M1", order_command("1")), arrival("M2", order_command("2")))
+    assert [isinstance(each, Unavailable) and each.code for each in received] == [NO_DATABASE] * 2
+    assert uow.commits == 1
+
+
+def test_an_order_and_its_change_may_come_together(ward: Ward, memory: Memory) -> None:
+    """A later message sees what an earlier one of its group did."""
+    receive_all(ward, arrival("M1", order_command("1")), arrival("M2", change(reason="cough")))
+    (order,) = memory.world.orders.values()
+    assert order.reason == "cough"

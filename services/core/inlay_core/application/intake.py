@@ -14,8 +14,10 @@ from typing import Final
 from inlay_core.application.patients import OUTDATED, merge_patients, patient_after, update_patient, value
 from inlay_core.application.ports import (
     DEFAULT_SITE,
+    NO_DATABASE,
     Acknowledge,
     Action,
+    Arrival,
     Command,
     Envelope,
     Interpret,
@@ -28,6 +30,7 @@ from inlay_core.application.ports import (
     PriorCommand,
     Received,
     Site,
+    Sought,
     StoredMessage,
     UnitOfWork,
     Verdict,
@@ -36,7 +39,17 @@ from inlay_core.application.priors import store_prior
 from inlay_core.application.publishing import publish_report, wake_workers
 from inlay_core.application.transaction import Act, load_order, retried
 from inlay_core.domain.audit import Detail, Kind, Tag
-from inlay_core.domain.errors import Ambiguous, Category, Conflict, DomainError, Invalid, NotFound, Race, Unavailable
+from inlay_core.domain.errors import (
+    Ambiguous,
+    Category,
+    Conflict,
+    DomainError,
+    Fault,
+    Invalid,
+    NotFound,
+    Race,
+    Unavailable,
+)
 from inlay_core.domain.identity import Actor, ActorKind, Permission, Role, require
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.job import OPEN_STATES, Job, JobKind, JobState, Reason
@@ -61,6 +74,24 @@ _CLOSINGS: Final = {
 }
 
 
+def receive_messages(
+    uow: UnitOfWork, clock: Clock, new_id: NewId, arrivals: Sequence[Arrival], *, site: Site = DEFAULT_SITE
+) -> list[Received | DomainError]:
+    """Store messages and do what they order; the bytes of the answers come back only after the commit.
+
+    All of them are one transaction, because most of what a transaction costs is the wait for its commit. Where that
+    cannot be, each has its own, in their order: a message that is refused or cannot be stored is no other's trouble.
+    Unavailable or Fault, with nothing stored, stand for an answer where the sender must be told to send again.
+    """
+    if len(arrivals) > 1:
+        try:
+            return [*_receive(uow, clock, new_id, arrivals, site)]
+        except Exception as error:  # noqa: BLE001 (which of them it was shows when each is taken alone)
+            if isinstance(error, Unavailable) and error.code == NO_DATABASE:
+                return [error] * len(arrivals)
+    return [_alone(uow, clock, new_id, arrival, site) for arrival in arrivals]
+
+
 def receive_message(
     uow: UnitOfWork,
     clock: Clock,
@@ -70,18 +101,12 @@ def receive_message(
     *,
     acknowledge: Acknowledge,
     site: Site = DEFAULT_SITE,
-    actor: Actor | None = None,
 ) -> Received:
-    """Store a message and do what it orders; the bytes of the answer come back only after the commit.
-
-    `interpret` parses (before the transaction), `acknowledge` builds the answer, which is stored with the message.
-    Raises Unavailable or Fault, with nothing stored, when the sender must be told to send again.
-    """
-    try:
-        by = actor or sender(envelope)
-        return _receive(uow, clock, new_id, envelope, interpret, acknowledge=acknowledge, site=site, actor=by)
-    except Race as race:
-        raise Unavailable("busy", "Too many changes of the same records at once.") from race
+    """One message; raises Unavailable or Fault, with nothing stored, when the sender must be told to send again."""
+    (received,) = receive_messages(uow, clock, new_id, [Arrival(envelope, interpret, acknowledge)], site=site)
+    if isinstance(received, DomainError):
+        raise received
+    return received
 
 
 @retried
@@ -166,79 +191,98 @@ def sender(envelope: Envelope) -> Actor:
     return Actor(f"hl7:{name}", name, frozenset({Role.RIS}), ActorKind.SYSTEM)
 
 
-@retried
-def _receive(
-    uow: UnitOfWork,
-    clock: Clock,
-    new_id: NewId,
-    envelope: Envelope,
-    interpret: Interpret,
-    *,
-    acknowledge: Acknowledge,
-    site: Site,
-    actor: Actor,
-) -> Received:
-    error: DomainError | None = None
+def _alone(uow: UnitOfWork, clock: Clock, new_id: NewId, arrival: Arrival, site: Site) -> Received | DomainError:
     try:
-        commands = interpret()
-        return _accept(Act(uow, clock(), new_id, actor, site), envelope, commands, acknowledge)
+        return retried(_receive)(uow, clock, new_id, [arrival], site)[0]
     except Race:
-        raise
+        return Unavailable("busy", "Too many changes of the same records at once.")
+    except DomainError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 (a defect of ours must not look like a fault of the sender)
+        return Fault("defect", type(error).__name__)
+
+
+def _receive(
+    uow: UnitOfWork, clock: Clock, new_id: NewId, arrivals: Sequence[Arrival], site: Site
+) -> Sequence[Received]:
+    """Take messages in one transaction. Raises DomainError where one of several is refused or none can be stored."""
+    asked = [_asked(arrival) for arrival in arrivals]
+    acts = [Act(uow, clock(), new_id, sender(arrival.envelope), site) for arrival in arrivals]
+    try:
+        return _store(uow, acts, arrivals, asked)
+    except DomainError as refusal:
+        if len(arrivals) > 1 or isinstance(refusal, Race) or refusal.category in _NOT_KEPT:
+            raise
+        refused = refusal
+    return _store(uow, acts, arrivals, [refused])
+
+
+def _asked(arrival: Arrival) -> Sequence[Command] | DomainError:
+    """What the message asks for, or why it cannot be read."""
+    try:
+        return arrival.interpret()
     except DomainError as refusal:
         if refusal.category in _NOT_KEPT:
             raise
-        error = refusal
-    return _refuse(Act(uow, clock(), new_id, actor, site), envelope, error, acknowledge)
+        return refusal
 
 
-def _accept(act: Act, envelope: Envelope, commands: Sequence[Command], acknowledge: Acknowledge) -> Received:
-    with act.uow as uow:
-        known, flags = _stored(uow, envelope)
-        if known is not None and _stands(known):
-            return _repeated(known)
-        order_ids, said = apply_all(act, commands)
-        flags += said
-        message_id = known.id if known else act.new_id()
-        message = StoredMessage(
-            id=message_id,
-            received_at=act.now,
-            envelope=envelope,
-            sha256=digest(envelope),
-            outcome=MessageOutcome.ACCEPTED,
-            ack=acknowledge(Verdict(message_id, None, flags)),
-            flags=flags,
-            order_ids=order_ids,
-        )
-        _keep(uow, message, known)
-        detail: dict[str, Detail] = {"type": envelope.message_type, "orders": len(order_ids), "flags": " ".join(flags)}
+def _store(
+    uow: UnitOfWork, acts: Sequence[Act], arrivals: Sequence[Arrival], asked: Sequence[Sequence[Command] | DomainError]
+) -> Sequence[Received]:
+    with uow:
+        uow.foresee(_sought(arrivals, asked))
+        received = [_take(*each) for each in zip(acts, arrivals, asked, strict=True)]
+        if not all(each.repeated for each in received):
+            uow.commit()
+        return received
+
+
+def _sought(arrivals: Sequence[Arrival], asked: Sequence[Sequence[Command] | DomainError]) -> Sought:
+    commands = [each for one in asked if not isinstance(one, DomainError) for each in one]
+    orders = [each for each in commands if isinstance(each, OrderCommand)]
+    patients = [each.patient for each in orders if each.patient]
+    accessions = [(each.accession_assigner, each.accession_number) for each in orders]
+    return Sought(
+        messages=[_message_key(arrival.envelope) for arrival in arrivals],
+        placers=[(each.assigner, each.placer_number) for each in orders if each.placer_number],
+        accessions=[(assigner, number) for assigner, number in accessions if isinstance(number, str)],
+        patients=[(each.assigner, each.identifier) for each in patients],
+    )
+
+
+def _take(act: Act, arrival: Arrival, asked: Sequence[Command] | DomainError) -> Received:
+    """Do what a message asks for, or note why it is refused, and keep it with its answer."""
+    uow, envelope = act.uow, arrival.envelope
+    known, flags = _stored(uow, envelope)
+    if known is not None and _stands(known):
+        return _repeated(known)
+    error = asked if isinstance(asked, DomainError) else None
+    order_ids, said = ((), ()) if isinstance(asked, DomainError) else apply_all(act, asked)
+    flags += said
+    message_id = known.id if known else act.new_id()
+    message = StoredMessage(
+        id=message_id,
+        received_at=act.now,
+        envelope=envelope,
+        sha256=digest(envelope),
+        outcome=MessageOutcome.REFUSED if error else MessageOutcome.ACCEPTED,
+        ack=arrival.acknowledge(Verdict(message_id, error, flags)),
+        error_category=error.category if error else None,
+        error_code=error.code if error else None,
+        error_place=error.place if error else None,
+        flags=flags,
+        order_ids=order_ids,
+    )
+    _keep(uow, message, known)
+    detail: dict[str, Detail] = {"type": envelope.message_type}
+    if error is None:
+        detail |= {"orders": len(order_ids), "flags": " ".join(flags)}
         act.record(Tag.INTAKE_MESSAGE_ACCEPTED, (Kind.MESSAGE, message_id), detail=detail)
-        uow.commit()
-        return Received(message.ack, accepted=True, repeated=False, message_id=message_id, order_ids=order_ids)
-
-
-def _refuse(act: Act, envelope: Envelope, error: DomainError, acknowledge: Acknowledge) -> Received:
-    with act.uow as uow:
-        known, flags = _stored(uow, envelope)
-        if known is not None and _stands(known):
-            return _repeated(known)
-        message_id = known.id if known else act.new_id()
-        message = StoredMessage(
-            id=message_id,
-            received_at=act.now,
-            envelope=envelope,
-            sha256=digest(envelope),
-            outcome=MessageOutcome.REFUSED,
-            ack=acknowledge(Verdict(message_id, error, flags)),
-            error_category=error.category,
-            error_code=error.code,
-            error_place=error.place,
-            flags=flags,
-        )
-        _keep(uow, message, known)
-        detail: dict[str, Detail] = {"type": envelope.message_type, "code": error.code, "place": error.place}
+    else:
+        detail |= {"code": error.code, "place": error.place}
         act.record(Tag.INTAKE_MESSAGE_REFUSED, (Kind.MESSAGE, message_id), detail=detail)
-        uow.commit()
-        return Received(message.ack, accepted=False, repeated=False, message_id=message_id)
+    return Received(message.ack, error is None, repeated=False, message_id=message_id, order_ids=order_ids)
 
 
 def digest(envelope: Envelope) -> str:
@@ -246,9 +290,13 @@ def digest(envelope: Envelope) -> str:
     return hashlib.sha256(envelope.raw).hexdigest()
 
 
+def _message_key(envelope: Envelope) -> tuple[str, str, str]:
+    return envelope.sending_application, envelope.sending_facility, envelope.control_id
+
+
 def _stored(uow: UnitOfWork, envelope: Envelope) -> tuple[StoredMessage | None, tuple[str, ...]]:
     """The message as it is stored already; else the flag that its control id was used before for other bytes."""
-    key = (envelope.sending_application, envelope.sending_facility, envelope.control_id)
+    key = _message_key(envelope)
     digests, own = uow.messages.digests(*key), digest(envelope)
     if own in digests:
         return uow.messages.find(*key, own), ()

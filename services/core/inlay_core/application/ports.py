@@ -297,6 +297,15 @@ class StoredMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message that came in, what reads it before the transaction, and what builds its answer."""
+
+    envelope: Envelope
+    interpret: Interpret
+    acknowledge: Acknowledge
+
+
+@dataclass(frozen=True, slots=True)
 class Received:
     """The answer to a message: bytes that may be sent, because the transaction is committed."""
 
@@ -901,10 +910,26 @@ class Switches(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """What a use case is about to look up, as the arguments of its look-ups."""
+
+    # Of `Messages.digests`, `Orders.by_placer`, `Orders.by_accession`, `Patients.find`.
+    messages: Sequence[tuple[str, str, str]] = ()
+    placers: Sequence[tuple[str, str]] = ()
+    accessions: Sequence[tuple[str, str]] = ()
+    patients: Sequence[tuple[str, str]] = ()
+
+
+NO_DATABASE: Final = "database-unavailable"
+"""Code of the Unavailable that no other message or request would fare better against."""
+
+
 class UnitOfWork(Protocol):
     """One transaction: `with uow: ...; uow.commit()`. Leaving without a commit leaves no trace.
 
-    It can be entered again.
+    It can be entered again. What is added may reach the database late: the Race of a taken key is raised by `add`, by
+    a look-up after it or by `commit`.
 
     `commit` raises Fault when a changed aggregate has no audit event that names it.
     """
@@ -967,6 +992,10 @@ class UnitOfWork(Protocol):
     @property
     def assertions(self) -> Assertions:
         """Redeemed assertions."""
+        ...
+
+    def foresee(self, sought: Sought) -> None:
+        """Be told what will be looked up, to fetch it together. It changes no answer."""
         ...
 
     def __enter__(self) -> Self: ...

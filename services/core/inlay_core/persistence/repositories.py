@@ -15,7 +15,6 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
-    bindparam,
     case,
     delete,
     func,
@@ -47,7 +46,7 @@ from inlay_core.domain.report import Report
 from inlay_core.domain.subscription import Subscription, SubscriptionState
 from inlay_core.persistence import mapping
 from inlay_core.persistence.columns import Moment
-from inlay_core.persistence.statements import Statements
+from inlay_core.persistence.statements import LookUp, Statements
 from inlay_core.persistence.tables import (
     ASSERTIONS,
     JOBS,
@@ -61,6 +60,17 @@ from inlay_core.persistence.tables import (
     SUBSCRIPTIONS,
     SWITCHES,
 )
+
+# Public ones are those that intake foresees.
+BY_PATIENT: Final = LookUp(PATIENTS, ("assigner", "identifier"))
+_BY_IDENTIFIER: Final = LookUp(PATIENTS, ("identifier",))
+_OLDEST_FIRST: Final = ("created_at", "id")
+BY_PLACER: Final = LookUp(ORDERS, ("assigner", "placer_number"), _OLDEST_FIRST)
+_BY_FILLER: Final = LookUp(ORDERS, ("assigner", "filler_number"), _OLDEST_FIRST)
+BY_ACCESSION: Final = LookUp(ORDERS, ("accession_assigner", "accession_number"), _OLDEST_FIRST)
+_BY_ACCESSION_OF_ANY: Final = LookUp(ORDERS, ("accession_number",), _OLDEST_FIRST)
+# Without the raw bytes: a sender that numbers every message 1 has many of them.
+DIGESTS: Final = LookUp(MESSAGES, ("sending_application", "sending_facility", "control_id"), columns=("sha256",))
 
 
 def _save_next_version(statements: Statements, table: Table, values: mapping.Values) -> None:
@@ -89,8 +99,10 @@ class SqlPatients:
         return mapping.patient_of(row) if row else None
 
     def find(self, assigner: str | None, identifier: str) -> Sequence[Patient]:
-        of_one = {} if assigner is None else {"assigner": assigner}
-        rows = self._statements.matching(PATIENTS, ("id",), identifier=identifier, **of_one)
+        if assigner is None:
+            rows = self._statements.matching(_BY_IDENTIFIER, identifier)
+        else:
+            rows = self._statements.matching(BY_PATIENT, assigner, identifier)
         return [mapping.patient_of(row) for row in rows]
 
     def merged_into(self, patient_id: str) -> Sequence[Patient]:
@@ -122,14 +134,15 @@ class SqlOrders:
         return self._first(ORDERS.c.id == order_id)
 
     def by_placer(self, assigner: str, placer_number: str) -> Order | None:
-        return next(iter(self._matching(assigner=assigner, placer_number=placer_number)), None)
+        return next(iter(self._matching(BY_PLACER, assigner, placer_number)), None)
 
     def by_filler(self, assigner: str, filler_number: str) -> Order | None:
-        return next(iter(self._matching(assigner=assigner, filler_number=filler_number)), None)
+        return next(iter(self._matching(_BY_FILLER, assigner, filler_number)), None)
 
     def by_accession(self, assigner: str | None, accession_number: str) -> Sequence[Order]:
-        of_one = {} if assigner is None else {"accession_assigner": assigner}
-        return self._matching(accession_number=accession_number, **of_one)
+        if assigner is None:
+            return self._matching(_BY_ACCESSION_OF_ANY, accession_number)
+        return self._matching(BY_ACCESSION, assigner, accession_number)
 
     def by_study(self, study_instance_uid: str) -> Sequence[Order]:
         return self._all(ORDERS.c.study_instance_uid == study_instance_uid)
@@ -152,8 +165,8 @@ class SqlOrders:
     def _first(self, where: ColumnElement[bool]) -> Order | None:
         return next(iter(self._all(where)), None)
 
-    def _matching(self, **values: str) -> list[Order]:
-        return self._with_patients(self._statements.matching(ORDERS, ("created_at", "id"), **values))
+    def _matching(self, look_up: LookUp, *values: str) -> list[Order]:
+        return self._with_patients(self._statements.matching(look_up, *values))
 
     def _all(self, where: ColumnElement[bool]) -> list[Order]:
         query = select(ORDERS).where(where).order_by(ORDERS.c.created_at, ORDERS.c.id)
@@ -486,8 +499,7 @@ class SqlMessages:
         return mapping.message_of(row) if row else None
 
     def digests(self, application: str, facility: str, control_id: str) -> Sequence[str]:
-        sender = {"sending_application": application, "sending_facility": facility, "control_id": control_id}
-        return [row.sha256 for row in self._statements.run(_DIGESTS, sender)]
+        return [row.sha256 for row in self._statements.matching(DIGESTS, application, facility, control_id)]
 
     def get(self, message_id: str) -> StoredMessage | None:
         row = self._statements.one(select(MESSAGES).where(MESSAGES.c.id == message_id))
@@ -512,14 +524,6 @@ class SqlMessages:
         if after is not None:
             query = query.where(tuple_(MESSAGES.c.received_at, MESSAGES.c.id) > tuple_(*after))
         return [mapping.message_of(row) for row in self._statements.all(query)]
-
-
-# Built once: it runs for every message.
-_DIGESTS: Final = select(MESSAGES.c.sha256).where(
-    MESSAGES.c.sending_application == bindparam("sending_application"),
-    MESSAGES.c.sending_facility == bindparam("sending_facility"),
-    MESSAGES.c.control_id == bindparam("control_id"),
-)
 
 
 def _of_sender(application: str, facility: str, control_id: str) -> ColumnElement[bool]:

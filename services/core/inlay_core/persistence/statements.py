@@ -2,23 +2,66 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, CursorResult, Executable, Insert, Row, Select, Table, bindparam, func, insert, select
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Executable,
+    Insert,
+    Row,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    func,
+    insert,
+    select,
+    tuple_,
+)
+from sqlalchemy.exc import DBAPIError
 
+from inlay_core.application.ports import NO_DATABASE
 from inlay_core.domain.errors import DomainError, Fault, Race, Unavailable
+from inlay_core.persistence.tables import METADATA
 
 # PostgreSQL: unique_violation, serialization_failure, deadlock_detected. Whoever gets one may simply run again.
 _RACES: Final = frozenset({"23505", "40001", "40P01"})
 
+# Tables in the order of their foreign keys.
+_POSITIONS: Final = {table: position for position, table in enumerate(METADATA.sorted_tables)}
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """The rows of a table whose `keys` have given values. Its statements are built once: that costs more than a run."""
+
+    table: Table
+    keys: tuple[str, ...]
+    order: tuple[str, ...] = ("id",)
+    # Empty: all columns.
+    columns: tuple[str, ...] = ()
+
+    def where(self, condition: ColumnElement[bool]) -> Select[Any]:
+        """The statement for a condition on the keys."""
+        wanted = [self.table.c[name] for name in (*self.keys, *self.columns)] if self.columns else [self.table]
+        return select(*wanted).where(condition).order_by(*(self.table.c[name] for name in self.order))
+
 
 @functools.cache
-def _lookup(table: Table, columns: tuple[str, ...], order: tuple[str, ...]) -> Select[Any]:
-    wanted = [table.c[name] == bindparam(name) for name in columns]
-    return select(table).where(*wanted).order_by(*(table.c[name] for name in order))
+def _of_one(look_up: LookUp) -> Select[Any]:
+    return look_up.where(and_(*(look_up.table.c[name] == bindparam(name) for name in look_up.keys)))
+
+
+@functools.cache
+def _of_several(look_up: LookUp) -> Select[Any]:
+    columns = tuple_(*(look_up.table.c[name] for name in look_up.keys))
+    return look_up.where(columns.in_(bindparam("sought", expanding=True)))
 
 
 @functools.cache
@@ -28,14 +71,19 @@ def _insert(table: Table) -> Insert:
 
 
 class Statements:
-    """Statements of one transaction, and the audit duty: which aggregates it changed and which it recorded."""
+    """Statements of one transaction, and the audit duty: which aggregates it changed and which it recorded.
+
+    New rows wait until a statement could meet them, and go to the database together: what a transaction costs is
+    how often it waits for the database, not how much it says.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.changed: set[tuple[str, str]] = set()
         self.recorded: set[tuple[str, str]] = set()
-        # Rows that nothing in this transaction reads: they go to the database together, before its commit.
-        self._deferred: dict[Table, list[dict[str, Any]]] = {}
+        self._waiting: dict[Table, list[dict[str, Any]]] = {}
+        # What `foresee` fetched: rows by the values of their keys, also where there are none.
+        self._foreseen: dict[LookUp, dict[tuple[str, ...], list[Row[Any]]]] = {}
 
     @property
     def is_postgresql(self) -> bool:
@@ -44,34 +92,51 @@ class Statements:
 
     def run(self, statement: Executable, parameters: dict[str, Any] | None = None) -> CursorResult[Any]:
         """Execute; raise Race, Unavailable or Fault."""
+        self.flush()
+        # It may change rows that were fetched before.
+        if not isinstance(statement, Select):
+            self._foreseen.clear()
+        return self._execute(statement, parameters)
+
+    def insert(self, table: Table, values: dict[str, Any]) -> None:
+        """Insert a row; it is in the database, or raises there, when the next statement could meet it."""
+        self._waiting.setdefault(table, []).append(values)
+
+    def flush(self) -> None:
+        """Insert what waits, in its order, referred rows first; raise like `run`."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, {}
+        for look_up, found in self._foreseen.items():
+            for row in waiting.get(look_up.table, ()):
+                found.pop(tuple(row[key] for key in look_up.keys), None)
+        with self._sending():
+            for table in sorted(waiting, key=_POSITIONS.__getitem__):
+                self._execute(_insert(table), waiting[table])
+
+    @contextlib.contextmanager
+    def _sending(self) -> Iterator[None]:
+        """Statements inside give no rows; on PostgreSQL they are sent together and answered together."""
+        if not self.is_postgresql:
+            yield
+            return
+        driver: Any = self._connection.connection.driver_connection
+        try:
+            with driver.pipeline():
+                yield
+        except self._connection.dialect.loaded_dbapi.Error as error:
+            raise _meaning(error) from None
+
+    def _execute(self, statement: Executable, parameters: Any) -> CursorResult[Any]:
         try:
             return self._connection.execute(statement, parameters)
         except DBAPIError as error:
             raise translated(error) from None
 
-    def insert(self, table: Table, values: dict[str, Any]) -> None:
-        """Insert a row. The statement is built once per table: building it costs more than sending it."""
-        try:
-            self._connection.execute(_insert(table), values)
-        except DBAPIError as error:
-            raise translated(error) from None
-
-    def defer(self, table: Table, values: dict[str, Any]) -> None:
-        """Insert a row together with others of its table, in this order, before the commit."""
-        self._deferred.setdefault(table, []).append(values)
-
-    def flush(self) -> None:
-        """Insert what was deferred; raise like `run`."""
-        deferred, self._deferred = self._deferred, {}
-        for table, rows in deferred.items():
-            try:
-                self._connection.execute(_insert(table), rows)
-            except DBAPIError as error:
-                raise translated(error) from None
-
     def forget(self) -> None:
-        """Nothing is deferred, changed or recorded any more."""
-        self._deferred.clear()
+        """Nothing waits, is foreseen, changed or recorded any more."""
+        self._waiting.clear()
+        self._foreseen.clear()
         self.changed.clear()
         self.recorded.clear()
 
@@ -83,9 +148,30 @@ class Statements:
         """All rows."""
         return self.run(statement).all()
 
-    def matching(self, table: Table, order: tuple[str, ...] = ("id",), **values: Any) -> Sequence[Row[Any]]:
-        """The rows whose columns have these values, in that order. The statement is built once per set of columns."""
-        return self.run(_lookup(table, tuple(values), order), values).all()
+    def matching(self, look_up: LookUp, *values: str) -> Sequence[Row[Any]]:
+        """The rows whose keys have these values; what was foreseen is not asked again."""
+        if self._awaits(look_up, values):
+            self.flush()
+        foreseen = self._foreseen.get(look_up, {})
+        if values in foreseen:
+            return foreseen[values]
+        return self._execute(_of_one(look_up), dict(zip(look_up.keys, values, strict=True))).all()
+
+    def foresee(self, look_up: LookUp, sought: Iterable[tuple[str, ...]]) -> None:
+        """Fetch the rows of several look-ups at once. The transaction sees one state, so nobody else changes them."""
+        wanted = sorted(set(sought))
+        if not wanted:
+            return
+        self.flush()
+        found: dict[tuple[str, ...], list[Row[Any]]] = {values: [] for values in wanted}
+        for row in self._execute(_of_several(look_up), {"sought": wanted}):
+            found[tuple(getattr(row, name) for name in look_up.keys)].append(row)
+        self._foreseen[look_up] = found
+
+    def _awaits(self, look_up: LookUp, values: tuple[str, ...]) -> bool:
+        """Whether a row that waits has these values."""
+        wanted = list(zip(look_up.keys, values, strict=True))
+        return any(all(row[key] == value for key, value in wanted) for row in self._waiting.get(look_up.table, ()))
 
     def is_alone(self, name: int) -> bool:
         """Whether this transaction is the only one of this name; it remains so until its end.
@@ -105,9 +191,20 @@ class Statements:
 
 def translated(error: DBAPIError) -> DomainError:
     """Our error for the driver's. The driver's text quotes rows, so nothing of it is kept."""
-    state = getattr(error.orig, "sqlstate", None)
-    if state in _RACES or (isinstance(error, IntegrityError) and "UNIQUE constraint" in str(error.orig)):
+    if error.connection_invalidated:
+        return _unavailable()
+    return _meaning(error.orig)
+
+
+def _meaning(error: BaseException | None) -> DomainError:
+    """Our error for one of sqlite3 or psycopg, which both name their classes as PEP 249 does."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if getattr(error, "sqlstate", None) in _RACES or ("IntegrityError" in kinds and "UNIQUE constraint" in str(error)):
         return Race("lost-race", "Another transaction was first.")
-    if isinstance(error, OperationalError) or error.connection_invalidated:
-        return Unavailable("database-unavailable", "The database does not answer or is locked.")
-    return Fault("database-refused", f"The database refused a statement ({type(error.orig).__name__}).")
+    if "OperationalError" in kinds:
+        return _unavailable()
+    return Fault("database-refused", f"The database refused a statement ({type(error).__name__}).")
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable(NO_DATABASE, "The database does not answer or is locked.")

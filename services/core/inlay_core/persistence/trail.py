@@ -29,13 +29,12 @@ class SqlAuditTrail:
 
     def record(self, event: AuditEvent) -> None:
         self._statements.recorded.add((event.subject_kind, event.subject_id))
-        self._statements.defer(
+        self._statements.insert(
             AUDIT_EVENTS,
             {"id": event.id, "tag": event.tag.value, "report_id": event.report_id, "body": event.canonical()},
         )
 
     def of_report(self, report_id: str, offset: int = 0, limit: int = 1000) -> Sequence[AuditEvent]:
-        self._statements.flush()
         query = (
             select(AUDIT_EVENTS.c.body)
             .where(AUDIT_EVENTS.c.report_id == report_id)
@@ -46,12 +45,10 @@ class SqlAuditTrail:
         return [AuditEvent.from_canonical(row.body) for row in self._statements.all(query)]
 
     def get(self, event_id: str) -> AuditEvent | None:
-        self._statements.flush()
         row = self._statements.one(select(AUDIT_EVENTS.c.body).where(AUDIT_EVENTS.c.id == event_id))
         return AuditEvent.from_canonical(row.body) if row else None
 
     def seal(self, limit: int = 1000) -> int:
-        self._statements.flush()
         # Should two sealers read the same head after all, the primary key on the position lets one of them commit.
         if not self._statements.is_alone(_SEALER):
             return 0
@@ -82,13 +79,11 @@ class SqlAuditTrail:
         return len(links)
 
     def verify(self) -> Verification:
-        self._statements.flush()
         sealed, head, broken = first_break(self.links())
         unsealed = self._statements.run(select(func.count()).select_from(AUDIT_EVENTS).where(_unlinked())).scalar_one()
         return Verification(sealed, unsealed, head, broken)
 
     def links(self) -> Iterator[tuple[Link, str | None]]:
-        self._statements.flush()
         position = 0
         while True:
             query = (
@@ -106,7 +101,6 @@ class SqlAuditTrail:
             position = rows[-1].position
 
     def unsealed(self) -> Iterator[AuditEvent]:
-        self._statements.flush()
         seq = 0
         while True:
             query = select(AUDIT_EVENTS.c.seq, AUDIT_EVENTS.c.body).where(_unlinked(), AUDIT_EVENTS.c.seq > seq)

@@ -8,10 +8,15 @@ from typing import Self
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from inlay_core.application.ports import Sought
 from inlay_core.domain.errors import Fault
 from inlay_core.persistence.engine import READ_ONLY
 from inlay_core.persistence.outbox import SqlOutbox
 from inlay_core.persistence.repositories import (
+    BY_ACCESSION,
+    BY_PATIENT,
+    BY_PLACER,
+    DIGESTS,
     SqlAssertions,
     SqlJobs,
     SqlMessages,
@@ -85,17 +90,24 @@ class SqlUnitOfWork:
         if connection is not None:
             connection.close()
 
+    def foresee(self, sought: Sought) -> None:
+        """Be told what will be looked up, to fetch it together."""
+        self._statements.foresee(DIGESTS, sought.messages)
+        self._statements.foresee(BY_PLACER, sought.placers)
+        self._statements.foresee(BY_ACCESSION, sought.accessions)
+        self._statements.foresee(BY_PATIENT, sought.patients)
+
     def commit(self) -> None:
         """Make everything permanent; Fault for a change without its audit event, Race when another was first."""
         if self._connection is None:
             raise Fault("no-transaction", "There is no open transaction.")
+        self._statements.flush()
         unrecorded = self._statements.changed - self._statements.recorded
         if unrecorded:
             kinds = ", ".join(sorted({kind for kind, _ in unrecorded}))
             raise Fault("audit-event-missing", f"A change of {kinds} has no audit event.")
         if self._read_only and self._statements.changed:
             raise Fault("read-only", "This unit of work only reads.")
-        self._statements.flush()
         try:
             self._connection.commit()
         except DBAPIError as error:
