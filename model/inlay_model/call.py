@@ -1,18 +1,30 @@
 """One request under way: settings resolved, its generator, whom to tell of each step, how a canvas is denoised."""
 
+import importlib.metadata
+import platform
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
 
 import torch
 
 from inlay_model.canvas import Layout
+from inlay_model.encoding import Study
 from inlay_model.errors import BadRequest, Cancelled
 from inlay_model.gaps import as_fixed
 from inlay_model.generate import Denoised, denoising
 from inlay_model.loading import Checkpoint, make_sampler, sampler_defaults
 from inlay_model.passes import Passes
-from inlay_model.request import GenerationSettings, PromptContext, Section, Shown, StepEvent, check_sections
+from inlay_model.provenance import RunRecord, digest_of_ids, digest_of_request, digest_of_text
+from inlay_model.request import (
+    FilledSection,
+    GenerationSettings,
+    PromptContext,
+    Section,
+    Shown,
+    StepEvent,
+    check_sections,
+)
 from inlay_model.schedule import BEGIN_AGAIN, Sampler
 from inlay_model.step import Step
 from inlay_model.transcript import spans_of, until_end_of_turn
@@ -27,18 +39,68 @@ class Ears:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """What every part of one request needs."""
+class Begun:
+    """What every part of one request needs, whichever kind of model answers it."""
 
     kind: str
     sections: tuple[Section, ...]
     settings: GenerationSettings
     context: PromptContext
     checkpoint: Checkpoint
-    sampler: Sampler
     generator: torch.Generator
     ears: Ears
     began: float
+
+    def check_cancelled(self) -> None:
+        """Raise `Cancelled` once the caller says so: for work between two canvases."""
+        if self.ears.cancelled is not None and self.ears.cancelled():
+            raise Cancelled("The request was cancelled.")
+
+    def record(
+        self,
+        study: Study,
+        filled: Sequence[FilledSection],
+        *,
+        steps: int,
+        passes: int,
+        gap_lengths: tuple[int, ...],
+        canvas_length: int,
+        batch: int = 1,
+    ) -> RunRecord:
+        """What this request used, and digests of what it was asked and answered."""
+        checkpoint = self.checkpoint
+        return RunRecord(
+            kind=self.kind,
+            model=checkpoint.about.name,
+            model_digest=checkpoint.digest,
+            revision=checkpoint.revision,
+            adapter_digest=checkpoint.adapter_digest,
+            demonstration=checkpoint.about.demonstration,
+            seed=self.settings.seed,
+            settings=asdict(self.settings),
+            context=asdict(self.context),
+            steps_taken=steps,
+            forward_passes=passes,
+            gap_lengths=gap_lengths,
+            prompt_digest=digest_of_ids(study.prompt.ids),
+            image_digests=study.image_digests,
+            request_digest=digest_of_request(self.sections),
+            text_digest=digest_of_text(filled),
+            canvas_length=canvas_length,
+            batch=batch,
+            device=_device_name(checkpoint.model.device),
+            dtype=str(checkpoint.model.dtype).removeprefix("torch."),
+            threads=torch.get_num_threads(),
+            versions=_versions(),
+            seconds=round(time.perf_counter() - self.began, 4),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Begun):
+    """A request that is denoised."""
+
+    sampler: Sampler
 
     def denoised(self, layout: Layout, banned_V: torch.Tensor | None = None) -> Passes[Denoised]:
         """Denoise one canvas of this layout; `banned_V` is true for tokens that must not be written."""
@@ -53,11 +115,6 @@ class Call:
             on_step=self._teller(layout),
             cancelled=self.ears.cancelled,
         )
-
-    def check_cancelled(self) -> None:
-        """Raise `Cancelled` once the caller says so: for work between two canvases."""
-        if self.ears.cancelled is not None and self.ears.cancelled():
-            raise Cancelled("The request was cancelled.")
 
     def _teller(self, layout: Layout) -> Callable[[int, Step], None] | None:
         tell = self.ears.on_step
@@ -79,6 +136,25 @@ class Call:
         return told
 
 
+def begin_request(
+    checkpoint: Checkpoint,
+    kind: str,
+    sections: tuple[Section, ...],
+    settings: GenerationSettings | None,
+    context: PromptContext | None,
+    ears: Ears,
+) -> Begun:
+    """A request, begun; raises `BadRequest` for sections or a style that make no sense."""
+    check_sections(sections)
+    chosen, said = settings or GenerationSettings(), context or PromptContext()
+    styles = checkpoint.about.styles
+    if said.style is not None and said.style not in styles:
+        raise BadRequest(f"This checkpoint knows the styles: {', '.join(styles) or 'none'}.")
+    generator = torch.Generator(checkpoint.model.device)
+    generator.manual_seed(chosen.seed)
+    return Begun(kind, sections, chosen, said, checkpoint, generator, ears, time.perf_counter())
+
+
 def make_call(
     checkpoint: Checkpoint,
     kind: str,
@@ -87,12 +163,9 @@ def make_call(
     context: PromptContext | None,
     ears: Ears,
 ) -> Call:
-    """A request's call; raises `BadRequest` for sections or a style that make no sense."""
-    check_sections(sections)
-    chosen, said = settings or GenerationSettings(), context or PromptContext()
-    styles = checkpoint.about.styles
-    if said.style is not None and said.style not in styles:
-        raise BadRequest(f"This checkpoint knows the styles: {', '.join(styles) or 'none'}.")
+    """A request's call; raises as `begin_request` does."""
+    begun = begin_request(checkpoint, kind, sections, settings, context, ears)
+    chosen = begun.settings
     sampler = make_sampler(
         sampler_defaults(checkpoint.model),
         steps=chosen.steps,
@@ -105,6 +178,18 @@ def make_call(
         stability_threshold=chosen.stability_threshold,
         confidence_threshold=chosen.confidence_threshold,
     )
-    generator = torch.Generator(checkpoint.model.device)
-    generator.manual_seed(chosen.seed)
-    return Call(kind, sections, chosen, said, checkpoint, sampler, generator, ears, time.perf_counter())
+    return Call(**{field.name: getattr(begun, field.name) for field in fields(begun)}, sampler=sampler)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what the numerics depend on."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "transformers": importlib.metadata.version("transformers"),
+        "tokenizers": importlib.metadata.version("tokenizers"),
+    }

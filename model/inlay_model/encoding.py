@@ -3,8 +3,9 @@
 An encoding is kept and found again by everything it depends on: checkpoint, adapter, prompt and pixels.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from inlay_model.prompt import Prompt, build_prompt
 from inlay_model.provenance import digest_of_ids, sha256_of
 
 RadiographLike = Image.Image | np.ndarray
+# How a kind of model reads the beginning of a prompt: see `prefix.encode`.
+Read = Callable[[Any, tuple[int, ...], tuple[int, ...], dict[str, torch.Tensor] | None], Prefix]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +30,18 @@ class Study:
     prefix: Prefix
     image_digests: tuple[str, ...]
 
+    @property
+    def rest(self) -> tuple[int, ...]:
+        """Tokens of the prompt that are not encoded yet."""
+        return self.prompt.ids[self.prefix.length :]
+
 
 class Encoder:
     """Encodes prompts with one checkpoint; what several requests share is kept under a byte budget."""
 
-    def __init__(self, checkpoint: Checkpoint, budget_bytes: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, budget_bytes: int, read: Read = encode) -> None:
         self._checkpoint = checkpoint
+        self._read = read
         self.kept = Prefixes(budget_bytes)
 
     def study(self, images: Sequence[RadiographLike], instruction: str, locked: Sequence[str] = ()) -> Study:
@@ -40,23 +49,33 @@ class Encoder:
 
         Raises `BadImage` and `PromptTooLong`.
         """
+        # Checkpoints that are told about locks share the encoding up to there; the others share all of it.
+        told = self._checkpoint.about.locked_in_prompt
+        study = self.shared(images, instruction, locked if told else (), whole=not told)
+        if not study.rest:
+            return study
+        types = study.prompt.mm_token_type_ids[study.prefix.length :]
+        return replace(study, prefix=encode(self._checkpoint.model, study.rest, types, None, after=study.prefix))
+
+    def shared(
+        self, images: Sequence[RadiographLike], instruction: str, listed: Sequence[str] = (), *, whole: bool = False
+    ) -> Study:
+        """Encode the part of a prompt that does not depend on what is locked, or the `whole` of it.
+
+        Raises as `study` does.
+        """
         checkpoint = self._checkpoint
         pictures = [as_picture(image) for image in images]
         digests = tuple(image_digest(picture) for picture in pictures)
         counts = [soft_tokens(checkpoint.image_processor, *picture.size) for picture in pictures]
-        listed = locked if checkpoint.about.locked_in_prompt else ()
         prompt = build_prompt(checkpoint.tokenizer, counts, instruction, listed)
-        # Checkpoints that are told about locks share the encoding up to there; the others share all of it.
-        shared = prompt.shared if checkpoint.about.locked_in_prompt else len(prompt.ids)
-        key = self._key(prompt.ids[:shared], digests)
+        length = len(prompt.ids) if whole else prompt.shared
+        key = self._key(prompt.ids[:length], digests)
         prefix = self.kept.get(key)
         if prefix is None:
             pixels = self._pixels(pictures) if pictures else None
-            prefix = encode(checkpoint.model, prompt.ids[:shared], prompt.mm_token_type_ids[:shared], pixels)
+            prefix = self._read(checkpoint.model, prompt.ids[:length], prompt.mm_token_type_ids[:length], pixels)
             self.kept.put(key, prefix)
-        if shared < len(prompt.ids):
-            rest, types = prompt.ids[shared:], prompt.mm_token_type_ids[shared:]
-            prefix = encode(checkpoint.model, rest, types, None, after=prefix)
         return Study(prompt, prefix, digests)
 
     def _key(self, ids: Sequence[int], image_digests: Sequence[str]) -> str:

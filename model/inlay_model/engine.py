@@ -1,10 +1,6 @@
 """The engine: a loaded checkpoint that drafts reports and fills the gaps between locked text."""
 
-import importlib.metadata
-import platform
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -20,7 +16,7 @@ from inlay_model.loading import Checkpoint, load
 from inlay_model.passes import Passes, on
 from inlay_model.prefix import Prefixes
 from inlay_model.prompt import instruction
-from inlay_model.provenance import RunRecord, digest_of_ids, digest_of_request, digest_of_text
+from inlay_model.provenance import RunRecord, digest_of_request
 from inlay_model.request import (
     Choice,
     Dispute,
@@ -218,7 +214,7 @@ class Engine:
         text = (header(0, head) if head else "") + decode(tokenizer, free[start:])
         texts, complete = parse_draft(text, request.sections)
         filled = spliced(asked, texts)
-        record = self._record(call, study, filled, done.steps, tally, gap_lengths=())
+        record = call.record(study, filled, steps=done.steps, gap_lengths=(), **self._page(tally))
         return Filled(filled, record, () if complete else ("headers-missing",))
 
     def _infilling(self, request: InfillRequest, tally: Tally) -> Passes[Filled]:
@@ -232,7 +228,7 @@ class Engine:
         filled = spliced(call.sections, best.texts)
         readings = yield from on([study.prefix], self._reread(call, filled))
         lengths = tuple(end - begin for begin, end in best.layout.spans)
-        record = self._record(call, study, filled, best.steps, tally, lengths)
+        record = call.record(study, filled, steps=best.steps, gap_lengths=lengths, **self._page(tally))
         notes = () if best.whole else ("unfinished-sentence",)
         places = [(hole.section, hole.item) for hole in frame.blocks.holes]
         choices = tuple(
@@ -266,51 +262,9 @@ class Engine:
         locked = locked_texts(call.sections) if call.kind == "infill" else ()
         return self._encoder.study(images, text, locked)
 
-    def _record(
-        self,
-        call: Call,
-        study: Study,
-        filled: Sequence[FilledSection],
-        steps: int,
-        tally: Tally,
-        gap_lengths: tuple[int, ...],
-    ) -> RunRecord:
-        checkpoint = self._checkpoint
-        return RunRecord(
-            kind=call.kind,
-            model=checkpoint.about.name,
-            model_digest=checkpoint.digest,
-            revision=checkpoint.revision,
-            adapter_digest=checkpoint.adapter_digest,
-            demonstration=checkpoint.about.demonstration,
-            seed=call.settings.seed,
-            settings=asdict(call.settings),
-            context=asdict(call.context),
-            steps_taken=steps,
-            forward_passes=tally.passes,
-            gap_lengths=gap_lengths,
-            prompt_digest=digest_of_ids(study.prompt.ids),
-            image_digests=study.image_digests,
-            request_digest=digest_of_request(call.sections),
-            text_digest=digest_of_text(filled),
-            canvas_length=checkpoint.canvas_length,
-            batch=tally.shared,
-            device=_device_name(checkpoint.model.device),
-            dtype=str(checkpoint.model.dtype).removeprefix("torch."),
-            threads=torch.get_num_threads(),
-            versions=_versions(),
-            seconds=round(time.perf_counter() - call.began, 4),
-        )
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "transformers": importlib.metadata.version("transformers"),
-        "tokenizers": importlib.metadata.version("tokenizers"),
-    }
+    def _page(self, tally: Tally) -> dict[str, int]:
+        return {
+            "passes": tally.passes,
+            "batch": tally.shared,
+            "canvas_length": self._checkpoint.canvas_length,
+        }

@@ -4,12 +4,7 @@ It writes from left to right, so a draft goes on from its beginning, and a gap i
 both sides (arXiv 2607.01436). Encoded studies are kept as the engine keeps them; a token costs one pass.
 """
 
-import copy
-import importlib.metadata
-import platform
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +14,15 @@ from transformers.cache_utils import DynamicCache
 from inlay_model.answer import draft_request, open_ended, spliced
 from inlay_model.autoregression import Limits, Written, write
 from inlay_model.backend import Asked, Tell
+from inlay_model.call import Begun, Ears, begin_request
 from inlay_model.canvas import encode_fragment, encode_header, header
-from inlay_model.engine import RadiographLike, as_picture, image_digest
+from inlay_model.encoding import Encoder, RadiographLike, Study
 from inlay_model.errors import BadRequest, PromptTooLong
 from inlay_model.gap_prompt import gap_question
-from inlay_model.loading import Checkpoint, default_checkpoint, load, soft_tokens
+from inlay_model.loading import Checkpoint, default_checkpoint, load
 from inlay_model.prefix import Prefix, Prefixes
-from inlay_model.prompt import Prompt, build_prompt, instruction
-from inlay_model.provenance import (
-    RunRecord,
-    digest_of_ids,
-    digest_of_request,
-    digest_of_text,
-    sha256_of,
-)
+from inlay_model.prompt import instruction
+from inlay_model.provenance import RunRecord
 from inlay_model.request import (
     Filled,
     FilledSection,
@@ -41,42 +31,14 @@ from inlay_model.request import (
     PromptContext,
     Section,
     StepEvent,
-    check_sections,
 )
+from inlay_model.rows import own_copy
 from inlay_model.tokens import encode_plain
 from inlay_model.transcript import decode, ends_sentence, fill_text, parse_draft, whole_sentences
 
 # Where neither caller nor checkpoint says how much may be written: what one canvas of the 26B diffusion model holds.
 MOST_TOKENS = 256
 _PREFIX_BUDGET = 512 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One request: its settings, its generator, whom to tell of each token and whom to ask whether to go on."""
-
-    kind: str
-    sections: tuple[Section, ...]
-    settings: GenerationSettings
-    context: PromptContext
-    generator: torch.Generator
-    on_step: Tell | None
-    cancelled: Asked | None
-    began: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Study:
-    """A prompt with its images: encoded as far as it does not depend on what is locked, and what comes after that."""
-
-    prefix: Prefix
-    prompt: Prompt
-    image_digests: tuple[str, ...]
-
-    @property
-    def closing(self) -> tuple[int, ...]:
-        """Tokens between the shared part and the model's turn."""
-        return self.prompt.ids[self.prompt.shared :]
 
 
 class Sibling:
@@ -89,7 +51,7 @@ class Sibling:
     def __init__(self, checkpoint: Checkpoint, most_tokens: int | None = None) -> None:
         self._checkpoint = checkpoint
         self._most = most_tokens or checkpoint.model.generation_config.max_new_tokens or MOST_TOKENS
-        self._prefixes = Prefixes(_PREFIX_BUDGET)
+        self._encoder = Encoder(checkpoint, _PREFIX_BUDGET, _encoded)
         self._ends = _ends_of_turn(checkpoint)
         self._banned_V = _outside_text(checkpoint, self._ends, lines=False)
         self._banned_in_gap_V = _outside_text(checkpoint, self._ends, lines=True)
@@ -135,7 +97,7 @@ class Sibling:
     @property
     def prefixes(self) -> Prefixes:
         """The encoded studies that are kept."""
-        return self._prefixes
+        return self._encoder.kept
 
     def draft(
         self,
@@ -156,17 +118,17 @@ class Sibling:
         if not images:
             raise BadRequest("A draft needs an image.")
         asked = draft_request(sections, begin)
-        call = self._call("draft", asked, settings, context, on_step, cancelled)
+        call = begin_request(self._checkpoint, "draft", asked, settings, context, Ears(on_step, cancelled))
         tokenizer = self._checkpoint.tokenizer
         head = encode_header(tokenizer, 0, sections[0]) if begin or call.settings.lock_first_header else []
         with torch.inference_mode():
-            study = self._study(images, instruction(sections, call.context.style))
-            forced = [*study.closing, *head, *encode_fragment(tokenizer, begin)]
+            study = self._encoder.shared(images, instruction(sections, call.context.style))
+            forced = [*study.rest, *head, *encode_fragment(tokenizer, begin)]
             written = self._write(study.prefix, forced, call, banned_V=self._banned_V)
         text = (header(0, sections[0]) if head else "") + decode(tokenizer, written.ids)
         texts, complete = parse_draft(text, sections)
         filled = spliced(asked, texts)
-        record = self._record(call, study, filled, [written], gap_lengths=())
+        record = self._record(call, study, filled, [written])
         found = {"headers-missing": not complete, "unfinished": not written.ended}
         return Filled(filled, record, tuple(note for note, holds in found.items() if holds))
 
@@ -185,94 +147,41 @@ class Sibling:
         Locks come back byte for byte because the answer is spliced from them, not because the model keeps them. The
         note `unfinished-sentence` says that a gap does not end with a sentence.
         """
-        call = self._call("infill", tuple(sections), settings, context, on_step, cancelled)
+        call = begin_request(self._checkpoint, "infill", tuple(sections), settings, context, Ears(on_step, cancelled))
         done: list[Written] = []
         texts: list[str] = []
         whole = True
         with torch.inference_mode():
             names = [section.name for section in call.sections]
-            study = self._study(images or (), instruction(names, call.context.style))
+            study = self._encoder.shared(images or (), instruction(names, call.context.style))
             for (hole, gap), runs_on in zip(_gaps(call.sections), open_ended(call.sections), strict=True):
                 question = gap_question(call.sections, hole, texts)
-                forced = [*encode_plain(self._checkpoint.tokenizer, question), *study.closing]
+                forced = [*encode_plain(self._checkpoint.tokenizer, question), *study.rest]
                 done.append(self._write(study.prefix, forced, call, banned_V=self._banned_in_gap_V, gap=gap))
                 raw = fill_text(self._checkpoint.tokenizer, done[-1].ids)
                 texts.append(raw if runs_on else (whole_sentences(raw) or raw))
                 whole = whole and (runs_on or ends_sentence(texts[-1]))
         filled = spliced(call.sections, texts)
-        lengths = tuple(len(written.ids) for written in done)
-        record = self._record(call, study, filled, done, gap_lengths=lengths)
+        record = self._record(call, study, filled, done)
         return Filled(filled, record, () if whole else ("unfinished-sentence",))
 
     def answer(
         self, images: Sequence[RadiographLike], question: str, *, settings: GenerationSettings | None = None
     ) -> str:
         """The answer to a question about these images."""
-        call = self._call("answer", draft_request(["answer"], ""), settings, None, None, None)
+        call = begin_request(self._checkpoint, "answer", draft_request(["answer"], ""), settings, None, Ears())
         with torch.inference_mode():
-            study = self._study(images, question)
-            written = self._write(study.prefix, study.closing, call, banned_V=self._banned_V)
+            study = self._encoder.shared(images, question)
+            written = self._write(study.prefix, study.rest, call, banned_V=self._banned_V)
         return fill_text(self._checkpoint.tokenizer, written.ids)
 
     # ── one request ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _call(
-        self,
-        kind: str,
-        sections: tuple[Section, ...],
-        settings: GenerationSettings | None,
-        context: PromptContext | None,
-        on_step: Tell | None,
-        cancelled: Asked | None,
-    ) -> _Call:
-        check_sections(sections)
-        chosen, said = settings or GenerationSettings(), context or PromptContext()
-        if said.style is not None and said.style not in self.styles:
-            raise BadRequest(f"This checkpoint knows the styles: {', '.join(self.styles) or 'none'}.")
-        generator = torch.Generator(self._checkpoint.model.device)
-        generator.manual_seed(chosen.seed)
-        return _Call(kind, sections, chosen, said, generator, on_step, cancelled, time.perf_counter())
-
-    def _study(self, images: Sequence[RadiographLike], text: str) -> _Study:
-        checkpoint = self._checkpoint
-        pictures = [as_picture(image) for image in images]
-        digests = tuple(image_digest(picture) for picture in pictures)
-        counts = [soft_tokens(checkpoint.image_processor, *picture.size) for picture in pictures]
-        prompt = build_prompt(checkpoint.tokenizer, counts, text)
-        shared = prompt.ids[: prompt.shared]
-        adapter = (checkpoint.adapter_digest or "").encode()
-        key = sha256_of(adapter, digest_of_ids(shared).encode(), *(digest.encode() for digest in digests))
-        prefix = self._prefixes.get(key)
-        if prefix is None:
-            pixels: dict[str, torch.Tensor] = {}
-            if pictures:
-                batch = checkpoint.image_processor(images=pictures, return_tensors="pt")
-                model = checkpoint.model
-                pixels = {
-                    "pixel_values": batch["pixel_values"].to(model.device, model.dtype),
-                    "image_position_ids": batch["image_position_ids"].to(model.device),
-                }
-            prefix = self._encoded(shared, prompt.mm_token_type_ids[: prompt.shared], pixels)
-            self._prefixes.put(key, prefix)
-        return _Study(prefix, prompt, digests)
-
-    def _encoded(self, ids: Sequence[int], types: Sequence[int], pixels: dict[str, torch.Tensor]) -> Prefix:
-        model = self._checkpoint.model
-        cache = DynamicCache(config=model.config.get_text_config())
-        model.model(
-            input_ids=torch.tensor([list(ids)], device=model.device),
-            mm_token_type_ids=torch.tensor([list(types)], device=model.device),
-            past_key_values=cache,
-            use_cache=True,
-            **pixels,
-        )
-        return Prefix(cache, len(ids))
 
     def _write(
         self,
         prefix: Prefix,
         forced: Sequence[int],
-        call: _Call,
+        call: Begun,
         *,
         banned_V: torch.Tensor,
         gap: Gap | None = None,
@@ -280,7 +189,7 @@ class Sibling:
         least = gap.min_tokens if gap else 0
         most = self._most if gap is None or gap.max_tokens is None else min(self._most, gap.max_tokens)
         self._check_room(prefix.length + len(forced) + most)
-        cache = _own_copy(prefix.cache)
+        cache = own_copy(prefix.cache)
 
         def read(ids: Sequence[int]) -> torch.Tensor:
             return self._read(ids, cache)
@@ -292,11 +201,11 @@ class Sibling:
             temperature=call.settings.t_max or 0.0,
             generator=call.generator,
             on_token=self._teller(call, most),
-            cancelled=call.cancelled,
+            cancelled=call.ears.cancelled,
         )
 
-    def _teller(self, call: _Call, most: int) -> Callable[[Sequence[int]], None] | None:
-        tell = call.on_step
+    def _teller(self, call: Begun, most: int) -> Callable[[Sequence[int]], None] | None:
+        tell = call.ears.on_step
         if tell is None:
             return None
 
@@ -323,39 +232,15 @@ class Sibling:
         logits_V: torch.Tensor = out.logits[0, -1].float()
         return logits_V
 
-    def _record(
-        self,
-        call: _Call,
-        study: _Study,
-        filled: Sequence[FilledSection],
-        done: Sequence[Written],
-        gap_lengths: tuple[int, ...],
-    ) -> RunRecord:
-        checkpoint = self._checkpoint
-        return RunRecord(
-            kind=call.kind,
-            model=checkpoint.about.name,
-            model_digest=checkpoint.digest,
-            revision=checkpoint.revision,
-            adapter_digest=checkpoint.adapter_digest,
-            demonstration=checkpoint.about.demonstration,
-            seed=call.settings.seed,
-            settings=asdict(call.settings),
-            context=asdict(call.context),
-            steps_taken=sum(len(written.ids) for written in done),
-            forward_passes=sum(written.passes for written in done),
-            gap_lengths=gap_lengths,
-            prompt_digest=digest_of_ids(study.prompt.ids),
-            image_digests=study.image_digests,
-            request_digest=digest_of_request(call.sections),
-            text_digest=digest_of_text(filled),
+    def _record(self, call: Begun, study: Study, filled: Sequence[FilledSection], done: Sequence[Written]) -> RunRecord:
+        lengths = tuple(len(written.ids) for written in done)
+        return call.record(
+            study,
+            filled,
+            steps=sum(lengths),
+            passes=sum(written.passes for written in done),
+            gap_lengths=lengths if call.kind == "infill" else (),
             canvas_length=self._most,
-            batch=1,
-            device=_device_name(checkpoint.model.device),
-            dtype=str(checkpoint.model.dtype).removeprefix("torch."),
-            threads=torch.get_num_threads(),
-            versions=_versions(),
-            seconds=round(time.perf_counter() - call.began, 4),
         )
 
 
@@ -365,26 +250,18 @@ def default_sibling() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _device_name(device: torch.device) -> str:
-    """The device as run records name it."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what the numerics depend on."""
-    return {
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "transformers": importlib.metadata.version("transformers"),
-        "tokenizers": importlib.metadata.version("tokenizers"),
-    }
-
-
-def _own_copy(cache: Any) -> Any:
-    # Layers replace their tensors when they grow, so copying the objects around the tensors is enough.
-    own = copy.copy(cache)
-    own.layers = [copy.copy(layer) for layer in cache.layers]
-    return own
+def _encoded(
+    model: Any, ids: tuple[int, ...], mm_token_type_ids: tuple[int, ...], pixels: dict[str, torch.Tensor] | None
+) -> Prefix:
+    cache = DynamicCache(config=model.config.get_text_config())
+    model.model(
+        input_ids=torch.tensor([ids], device=model.device),
+        mm_token_type_ids=torch.tensor([mm_token_type_ids], device=model.device),
+        past_key_values=cache,
+        use_cache=True,
+        **(pixels or {}),
+    )
+    return Prefix(cache, len(ids))
 
 
 def _gaps(sections: Sequence[Section]) -> list[tuple[tuple[int, int], Gap]]:

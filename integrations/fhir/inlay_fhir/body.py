@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn
 
 from inlay_fhir.elements import Json
 from inlay_fhir.http import FhirRequest
+from inlay_fhir.mapping.core import is_nested_deeper
 from inlay_fhir.outcome import Refusal
 
 _MEDIA: Final = frozenset({"application/fhir+json", "application/json", "text/json"})
@@ -37,9 +38,7 @@ def json_of(request: FhirRequest) -> Json:
     if len(request.body) > _LONGEST:
         raise Refusal(413, "too-long", f"A body has at most {_LONGEST} bytes.")
     try:
-        text = request.body.decode("utf-8")
-        _refuse_deep(text)
-        body = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+        body = _parsed(request.body.decode("utf-8"))
     except (ValueError, RecursionError):
         raise Refusal(400, "structure", "The body is not JSON in UTF-8 that can be read here.") from None
     if not isinstance(body, dict):
@@ -84,21 +83,10 @@ def objects_at(parent: Any, name: str, place: str, most: int = 100) -> list[Json
     return value
 
 
-def _refuse_deep(text: str) -> None:
-    """Count brackets outside of strings: a parser that recurses is not asked about a body that is too deep."""
-    depth, quoted, escaped = 0, False, False
-    for character in text:
-        if quoted:
-            quoted = escaped or character != '"'
-            escaped = character == "\\" and not escaped
-        elif character == '"':
-            quoted = True
-        elif character in "[{":
-            depth += 1
-            if depth > _DEEPEST:
-                raise ValueError("too deep")
-        elif character in "]}":
-            depth -= 1
+def _parsed(text: str) -> Any:
+    if is_nested_deeper(text, _DEEPEST):
+        raise ValueError("too deep")
+    return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

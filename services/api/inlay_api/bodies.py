@@ -15,7 +15,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from inlay_api.problems import Refused, bad_request
 from inlay_core.domain.edits import FragmentEdit, SectionEdit
 from inlay_core.domain.fragment import SECTION_NAMES
-from inlay_core.domain.text import refuse_unstorable
+from inlay_core.domain.text import is_nested_deeper, refuse_unstorable
 
 # A report has some ten kilobytes; this leaves room for escapes, and keeps a process' memory bounded.
 MAX_BODY: Final = 1_048_576
@@ -45,7 +45,8 @@ def parse_object(data: bytes) -> dict[str, Any]:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise bad_request(f"The body is not UTF-8 (offset {error.start}).", "body") from None
-    _refuse_deep(text)
+    if is_nested_deeper(text, MAX_DEPTH):
+        raise bad_request(f"The body is nested deeper than {MAX_DEPTH}.", "body")
     try:
         body = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
@@ -132,23 +133,6 @@ def _bounded(request: Request) -> bytes:
     if request.content_length is not None and request.content_length > MAX_BODY:
         raise RequestEntityTooLarge
     return request.get_data(cache=True)
-
-
-def _refuse_deep(text: str) -> None:
-    """Count brackets outside of strings: a parser that recurses is not asked about a body that is too deep."""
-    depth, quoted, escaped = 0, False, False
-    for character in text:
-        if quoted:
-            quoted = escaped or character != '"'
-            escaped = character == "\\" and not escaped
-        elif character == '"':
-            quoted = True
-        elif character in "[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise bad_request(f"The body is nested deeper than {MAX_DEPTH}.", "body")
-        elif character in "]}":
-            depth -= 1
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from inlay_core.domain.order import Order
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.report import Report
 from inlay_core.domain.subscription import Subscription, SubscriptionState
+from inlay_core.domain.text import is_nested_deeper
 
 __all__ = [
     "Actor",
@@ -50,4 +51,5 @@ __all__ = [
     "SubscriptionState",
     "Tag",
     "TimeBound",
+    "is_nested_deeper",
 ]

@@ -1,4 +1,4 @@
-"""Report text: what can be stored at all, digests, and the cut into sentences that loses no byte."""
+"""Text: what can be stored or parsed at all, digests, and the cut into sentences that loses no byte."""
 
 from __future__ import annotations
 
@@ -25,6 +25,24 @@ def refuse_unstorable(text: str, place: str) -> str:
         if "\ud800" <= character <= "\udfff":
             raise Invalid("lone-surrogate", f"Text must not contain a lone surrogate (offset {offset}).", place)
     return text
+
+
+def is_nested_deeper(text: str, most: int) -> bool:
+    """Whether brackets outside of strings nest deeper than `most`, asked before a JSON parser that recurses."""
+    depth, quoted, escaped = 0, False, False
+    for character in text:
+        if quoted:
+            quoted = escaped or character != '"'
+            escaped = character == "\\" and not escaped
+        elif character == '"':
+            quoted = True
+        elif character in "[{":
+            depth += 1
+            if depth > most:
+                return True
+        elif character in "]}":
+            depth -= 1
+    return False
 
 
 def sha256_of(text: str) -> str:
