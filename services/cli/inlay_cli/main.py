@@ -14,7 +14,7 @@ COMMANDS = {
     "demo": ("demo", "the whole flow on this machine: order, draft, locks, infill, sign-off, result"),
     "up": ("up", "run all processes on this machine, restarted when they die"),
     "serve": ("serve", "HTTP: FHIR, the workstation API and the page"),
-    "listen": ("listen", "receive HL7 v2 orders over MLLP"),
+    "listen": ("listen", "receive HL7 v2 orders over MLLP, and images over DICOM"),
     "work": ("work", "draft and infill reports with the model (one process per GPU)"),
     "relay": ("relay", "send what is waiting: wake-ups of workers, results to the RIS; sweep what was forgotten"),
     "db": ("db", "upgrade the database schema, or print its revision"),
