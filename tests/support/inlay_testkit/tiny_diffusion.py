@@ -1,6 +1,7 @@
 """A DiffusionGemma small enough for unit tests: the real transformers classes, random weights, a few words."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,34 @@ from transformers.models.diffusion_gemma.modeling_diffusion_gemma import Diffusi
 from inlay_model.loading import make_image_processor
 
 CANVAS = 64
+# The blocks that all tiny models of the tests have in common.
+TINY_TEXT: Mapping[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "global_head_dim": 16,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "sliding_window": 512,
+    "num_experts": 4,
+    "top_k_experts": 2,
+    "moe_intermediate_size": 24,
+    "use_bidirectional_attention": "vision",
+    "max_position_embeddings": 1024,
+}
+TINY_VISION: Mapping[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "patch_size": 16,
+    "pooling_kernel_size": 3,
+    "position_embedding_size": 64,
+}
 SPECIAL = [
     "<pad>",
     "<eos>",
@@ -68,37 +97,8 @@ def tiny_tokenizer() -> Any:
 def tiny_config(tokenizer: Any) -> DiffusionGemmaConfig:
     """Two layers (one sliding, one full), four experts of which two are used, hidden size 32."""
     return DiffusionGemmaConfig(
-        text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 16,
-            "global_head_dim": 16,
-            "num_global_key_value_heads": 1,
-            "layer_types": ["sliding_attention", "full_attention"],
-            "sliding_window": 512,
-            "num_experts": 4,
-            "top_k_experts": 2,
-            "moe_intermediate_size": 24,
-            "use_bidirectional_attention": "vision",
-            "max_position_embeddings": 1024,
-        },
-        vision_config={
-            "model_type": "gemma4_vision",
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 2,
-            "head_dim": 16,
-            "global_head_dim": 16,
-            "patch_size": 16,
-            "pooling_kernel_size": 3,
-            "position_embedding_size": 64,
-        },
+        text_config={**TINY_TEXT, "vocab_size": len(tokenizer)},
+        vision_config={**TINY_VISION, "model_type": "gemma4_vision", "global_head_dim": 16},
         image_token_id=tokenizer.convert_tokens_to_ids("<|image|>"),
         boi_token_id=tokenizer.convert_tokens_to_ids("<|image>"),
         eoi_token_id=tokenizer.convert_tokens_to_ids("<image|>"),

@@ -9,47 +9,22 @@ from transformers.models.gemma4.configuration_gemma4 import Gemma4Config
 from transformers.models.gemma4.modeling_gemma4 import Gemma4ForConditionalGeneration
 
 from inlay_model.loading import make_image_processor
-from inlay_testkit.tiny_diffusion import tiny_tokenizer
+from inlay_testkit.tiny_diffusion import TINY_TEXT, TINY_VISION, tiny_tokenizer
 
 
 def tiny_sibling_config(tokenizer: Any) -> Gemma4Config:
     """The text and vision blocks of the tiny diffusion model as a `gemma4`, without audio and per-layer inputs."""
     return Gemma4Config(
         text_config={
+            **TINY_TEXT,
             "vocab_size": len(tokenizer),
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 16,
-            "global_head_dim": 16,
             "num_global_key_value_heads": 1,
-            "layer_types": ["sliding_attention", "full_attention"],
-            "sliding_window": 512,
             "enable_moe_block": True,
-            "num_experts": 4,
-            "top_k_experts": 2,
-            "moe_intermediate_size": 24,
             "attention_k_eq_v": True,
             "hidden_size_per_layer_input": 0,
             "num_kv_shared_layers": 0,
-            "use_bidirectional_attention": "vision",
-            "max_position_embeddings": 1024,
         },
-        vision_config={
-            "model_type": "gemma4_vision",
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 2,
-            "head_dim": 16,
-            "global_head_dim": 16,
-            "patch_size": 16,
-            "pooling_kernel_size": 3,
-            "position_embedding_size": 64,
-        },
+        vision_config={**TINY_VISION, "model_type": "gemma4_vision", "global_head_dim": 16},
         audio_config=None,
         image_token_id=tokenizer.convert_tokens_to_ids("<|image|>"),
         boi_token_id=tokenizer.convert_tokens_to_ids("<|image>"),

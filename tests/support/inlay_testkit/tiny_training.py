@@ -1,7 +1,7 @@
 """Small enough for unit tests: recipes of both kinds, a sibling checkpoint, and reports as JSONL with pictures."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,37 +15,10 @@ from inlay_model.training import lora
 from inlay_model.training.architecture import new_model, save_checkpoint, tokenizer_of
 from inlay_model.training.phantoms import Drawing
 from inlay_model.training.recipe import Lora, Recipe
+from inlay_testkit.tiny_diffusion import TINY_TEXT, TINY_VISION
 
 CANVAS = 128
 SOFT_TOKENS = 64
-
-_TEXT: Mapping[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 16,
-    "global_head_dim": 16,
-    "num_experts": 4,
-    "top_k_experts": 2,
-    "moe_intermediate_size": 24,
-    "sliding_window": 512,
-    "max_position_embeddings": 1024,
-    "layer_types": ["sliding_attention", "full_attention"],
-    "use_bidirectional_attention": "vision",
-}
-_VISION: Mapping[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "patch_size": 16,
-    "pooling_kernel_size": 3,
-    "position_embedding_size": 64,
-}
 
 
 @cache
@@ -64,8 +37,8 @@ def tiny_recipe(kind: str = "diffusion", **training: Any) -> Recipe:
             "seed": 5,
             "vocabulary": {"size": 600, "reports": 50},
             "canvas": {"length": CANVAS},
-            "text": dict(_TEXT),
-            "vision": dict(_VISION),
+            "text": dict(TINY_TEXT),
+            "vision": dict(TINY_VISION),
             "image": {"max_soft_tokens": 70},
             "sight": {**phase, "steps": 1},
             "training": {**phase, "steps": 2, "auxiliary_weight": 0.2, "average_decay": 0.9, **training},
