@@ -246,6 +246,25 @@ AUDIT_LINKS: Final = Table(
     Column("hash", String(64), nullable=False),
 )
 
+# The chain's head at a moment, signed (JWS): what is exported to show later that nothing was cut off or rewritten.
+AUDIT_CHECKPOINTS: Final = Table(
+    "audit_checkpoints",
+    METADATA,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("is_cut", Boolean, primary_key=True),
+    Column("made_at", Moment, nullable=False),
+    Column("token", Text, nullable=False),
+)
+
+# How far each receiver of the trail has got along the chain.
+AUDIT_CURSORS: Final = Table(
+    "audit_cursors",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("lease_until", Moment),
+)
+
 PROGRESS: Final = Table(
     "progress",
     METADATA,
