@@ -108,6 +108,13 @@ class Settings:
     )
     jwt_issuer: str = _setting("inlay", "Issuer that tokens must name.")
     jwt_audience: str = _setting("inlay", "Audience that tokens must name.")
+    audit_checkpoint_seconds: float = _setting(
+        3600.0, "Pause between two signed checkpoints of the audit trail. 0: none are made."
+    )
+    audit_key_file: str = _setting(
+        "", "Private key (JWK, P-256) that signs checkpoints. Empty: one in INLAY_HOME, with SQLite only."
+    )
+    audit_trusted_keys: str = _setting("", "Public keys (JWKS) whose checkpoints are trusted besides: earlier ones.")
     lease_seconds: float = _setting(60.0, "A worker that is silent for so long has lost its job.")
     max_attempts: int = _setting(5, "Attempts of a job before it is parked with its reason.")
     max_open_jobs: int = _setting(0, "Open draft jobs per priority before orders are refused; 0 is no limit.")

@@ -18,6 +18,7 @@ from inlay_core.bootstrap import Services, bootstrap
 from inlay_core.domain.errors import Unavailable
 from inlay_core.logs import configure_logs, get_logger
 from inlay_core.messaging import CeleryWakeup, celery_app
+from inlay_core.notary import notary_of
 from inlay_core.settings import Settings
 from inlay_core.targets import ResultTarget, result_targets
 from inlay_dicom.archive import Archive
@@ -27,7 +28,7 @@ from inlay_gateway.dicom import archives, sender_of, site_of, store_of
 from inlay_gateway.documents import Documents, deliver_document
 from inlay_gateway.notifying import Notifier, deliver_notification, http_client
 from inlay_gateway.printing import printed_result
-from inlay_gateway.sweepers import compare, queue_arrived, reclaim, seal, wake
+from inlay_gateway.sweepers import checkpoint, compare, queue_arrived, reclaim, seal, wake
 from inlay_gateway.tls import client_context
 from inlay_gateway.writeback import deliver_report, target_of
 from inlay_hl7.client import MllpClient
@@ -83,6 +84,9 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
         Duty("forgotten", settings.sweep_seconds, lambda: _swept("forgotten", wake(books, settings.forgotten_seconds))),
         Duty("seal", settings.sweep_seconds, lambda: seal(books)),
     ]
+    notary = notary_of(settings) if settings.audit_checkpoint_seconds else None
+    if notary is not None:
+        all_of_them.append(Duty("checkpoint", settings.audit_checkpoint_seconds, lambda: checkpoint(books, notary)))
     neighbours = site_of(settings)
     keep_s = neighbours.listener.keep_days * _DAY_S
     store = store_of(settings, neighbours)

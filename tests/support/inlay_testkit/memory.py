@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import TracebackType
@@ -26,7 +26,17 @@ from inlay_core.application.ports import (
     Switch,
     TimeBound,
 )
-from inlay_core.domain.audit import GENESIS, AuditEvent, Kind, Link, Verification, first_break, seal
+from inlay_core.domain.audit import (
+    GENESIS,
+    AuditEvent,
+    Checkpoint,
+    Kind,
+    Link,
+    Verification,
+    first_break,
+    seal,
+    start_of,
+)
 from inlay_core.domain.errors import Fault, Race, Stale
 from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.domain.order import Order, Priority
@@ -51,6 +61,7 @@ class World:
     outbox: dict[str, OutboxItem] = field(default_factory=dict)
     events: dict[str, str] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
+    checkpoints: dict[tuple[int, bool], str] = field(default_factory=dict)
     progress: dict[str, StepProgress] = field(default_factory=dict)
     switches: dict[str, Switch] = field(default_factory=dict)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
@@ -588,18 +599,37 @@ class MemoryTrail(_Part):
         """See the port."""
         sealed = {link.event_id for link in self._world.links}
         pending = [(key, body) for key, body in self._world.events.items() if key not in sealed][:limit]
-        previous = self._world.links[-1].hash if self._world.links else GENESIS
-        self._world.links += seal(pending, len(self._world.links), previous)
+        head = self.head()
+        position, previous = (head.position, head.hash) if head else (0, GENESIS)
+        self._world.links += seal(pending, position, previous)
         return len(pending)
 
-    def verify(self) -> Verification:
+    def verify(self, checkpoints: Collection[Checkpoint] = ()) -> Verification:
         """See the port."""
-        walked, head, broken = first_break(self.links())
-        return Verification(walked, len(list(self.unsealed())), head, broken)
+        cut = start_of(checkpoints)
+        purged = cut.position if cut else 0
+        walked, head, broken = first_break(self.links(purged), checkpoints)
+        unsealed = len(list(self.unsealed()))
+        return Verification(walked - purged, unsealed, head, broken, purged, len(checkpoints))
 
-    def links(self) -> Iterator[tuple[Link, str | None]]:
+    def links(self, after: int = 0) -> Iterator[tuple[Link, str | None]]:
         """See the port."""
-        return ((link, self._world.events.get(link.event_id)) for link in self._world.links)
+        return ((link, self._world.events.get(link.event_id)) for link in self._world.links if link.position > after)
+
+    def head(self) -> Link | None:
+        """See the port."""
+        return self._world.links[-1] if self._world.links else None
+
+    def keep(self, checkpoint: Checkpoint, token: str) -> None:
+        """See the port."""
+        key = (checkpoint.position, checkpoint.is_cut)
+        if key in self._world.checkpoints:
+            raise Race("lost-race", "The key is taken.")
+        self._world.checkpoints[key] = token
+
+    def checkpoints(self) -> Sequence[str]:
+        """See the port."""
+        return [self._world.checkpoints[key] for key in sorted(self._world.checkpoints)]
 
     def unsealed(self) -> Iterator[AuditEvent]:
         """See the port."""

@@ -32,6 +32,7 @@ _VERBS: Final[Mapping[str, tuple[str | None, str]]] = MappingProxyType(
         "sent": (None, "E"),
         "exported": (None, "R"),
         "ended": ("delete", "D"),
+        "purged": (None, "D"),
     }
 )
 _RESOURCES: Final[Mapping[Kind, str]] = MappingProxyType(

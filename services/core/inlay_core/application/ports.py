@@ -5,14 +5,14 @@ Adapters live elsewhere (persistence, gateway, integrations); fakes for tests fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum, StrEnum
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Literal, Protocol, Self
 
-from inlay_core.domain.audit import AuditEvent, Link, Verification
+from inlay_core.domain.audit import AuditEvent, Checkpoint, Link, Verification
 from inlay_core.domain.errors import DomainError
 from inlay_core.domain.infill import Choice, Dispute, Fill, LockDigest, ResolvedSection
 from inlay_core.domain.job import Job, JobKind, JobState
@@ -823,16 +823,40 @@ class AuditTrail(Protocol):
         """Chain up to `limit` recorded events; return how many: 0 also while another sealer is at work."""
         ...
 
-    def verify(self) -> Verification:
-        """Walk the chain; the answer names the first break and counts the unsealed tail."""
+    def verify(self, checkpoints: Collection[Checkpoint] = ()) -> Verification:
+        """Walk the chain from its last cut; the answer names the first break and counts the unsealed tail."""
         ...
 
-    def links(self) -> Iterator[tuple[Link, str | None]]:
-        """Every link in order, with the canonical JSON of its event (None when it is gone)."""
+    def links(self, after: int = 0) -> Iterator[tuple[Link, str | None]]:
+        """Every link after that position, in order, with the canonical JSON of its event (None when it is gone)."""
+        ...
+
+    def head(self) -> Link | None:
+        """The last link."""
+        ...
+
+    def keep(self, checkpoint: Checkpoint, token: str) -> None:
+        """Store a checkpoint in its signed form; Race when its position has one."""
+        ...
+
+    def checkpoints(self) -> Sequence[str]:
+        """The stored checkpoints in their signed form, the oldest first."""
         ...
 
     def unsealed(self) -> Iterator[AuditEvent]:
         """Recorded events that are not chained yet."""
+        ...
+
+
+class Notary(Protocol):
+    """Signs checkpoints of the trail, and knows those that a trusted key signed."""
+
+    def sign(self, checkpoint: Checkpoint) -> str:
+        """The checkpoint in its signed form."""
+        ...
+
+    def read(self, token: str) -> Checkpoint:
+        """The checkpoint of a signed form; Invalid when no trusted key signed it."""
         ...
 
 

@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Row, exists, func, insert, select, update
 
-from inlay_core.domain.audit import GENESIS, AuditEvent, Link, Verification, first_break, seal
+from inlay_core.domain.audit import GENESIS, AuditEvent, Checkpoint, Link, Verification, first_break, seal, start_of
 from inlay_core.persistence.statements import Statements
-from inlay_core.persistence.tables import AUDIT_EVENTS, AUDIT_LINKS
+from inlay_core.persistence.tables import AUDIT_CHECKPOINTS, AUDIT_EVENTS, AUDIT_LINKS
 
 # A walk along a trail of years must not hold it in memory.
 _BATCH: Final = 1000
@@ -57,7 +57,7 @@ class SqlAuditTrail:
         rows = self._statements.all(pending)
         if not rows:
             return 0
-        head = self._statements.one(select(AUDIT_LINKS).order_by(AUDIT_LINKS.c.position.desc()).limit(1))
+        head = self.head()
         position, previous = (head.position, head.hash) if head else (0, GENESIS)
         links = seal(((row.id, row.body) for row in rows), position, previous)
         self._statements.run(
@@ -78,13 +78,34 @@ class SqlAuditTrail:
         )
         return len(links)
 
-    def verify(self) -> Verification:
-        sealed, head, broken = first_break(self.links())
-        unsealed = self._statements.run(select(func.count()).select_from(AUDIT_EVENTS).where(_unlinked())).scalar_one()
-        return Verification(sealed, unsealed, head, broken)
+    def head(self) -> Link | None:
+        row = self._statements.one(select(AUDIT_LINKS).order_by(AUDIT_LINKS.c.position.desc()).limit(1))
+        return Link(row.position, row.event_id, row.previous, row.hash) if row else None
 
-    def links(self) -> Iterator[tuple[Link, str | None]]:
-        position = 0
+    def verify(self, checkpoints: Collection[Checkpoint] = ()) -> Verification:
+        cut = start_of(checkpoints)
+        purged = cut.position if cut else 0
+        walked, head, broken = first_break(self.links(purged), checkpoints)
+        unsealed = self._statements.run(select(func.count()).select_from(AUDIT_EVENTS).where(_unlinked())).scalar_one()
+        return Verification(walked - purged, unsealed, head, broken, purged, len(checkpoints))
+
+    def keep(self, checkpoint: Checkpoint, token: str) -> None:
+        self._statements.insert(
+            AUDIT_CHECKPOINTS,
+            {
+                "position": checkpoint.position,
+                "is_cut": checkpoint.is_cut,
+                "made_at": checkpoint.at,
+                "token": token,
+            },
+        )
+
+    def checkpoints(self) -> Sequence[str]:
+        order = (AUDIT_CHECKPOINTS.c.position, AUDIT_CHECKPOINTS.c.is_cut)
+        return [row.token for row in self._statements.all(select(AUDIT_CHECKPOINTS.c.token).order_by(*order))]
+
+    def links(self, after: int = 0) -> Iterator[tuple[Link, str | None]]:
+        position = after
         while True:
             query = (
                 select(AUDIT_LINKS, AUDIT_EVENTS.c.body, AUDIT_EVENTS.c.tag, AUDIT_EVENTS.c.report_id)
