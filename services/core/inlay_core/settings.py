@@ -115,6 +115,13 @@ class Settings:
         "", "Private key (JWK, P-256) that signs checkpoints. Empty: one in INLAY_HOME, with SQLite only."
     )
     audit_trusted_keys: str = _setting("", "Public keys (JWKS) whose checkpoints are trusted besides: earlier ones.")
+    syslog_target: str = _setting(
+        "", "Syslog receiver of the audit trail: tls://host:6514 or, in one's own network, tcp://host:601. Empty: none."
+    )
+    syslog_tls_ca: str = _setting(
+        "", "PEM file: authorities that sign the receiver's certificate. Empty: the system's."
+    )
+    syslog_tls_certificate: str = _setting("", "PEM file: our certificate and key, where the receiver asks for one.")
     lease_seconds: float = _setting(60.0, "A worker that is silent for so long has lost its job.")
     max_attempts: int = _setting(5, "Attempts of a job before it is parked with its reason.")
     max_open_jobs: int = _setting(0, "Open draft jobs per priority before orders are refused; 0 is no limit.")
@@ -164,6 +171,17 @@ class Settings:
             raise Invalid("bad-setting", "Not a time zone of the tz database.", "INLAY_TIME_ZONE") from None
 
     @property
+    def syslog_address(self) -> tuple[str, str, int] | None:
+        """Transport (tls, tcp), host and port of the syslog receiver, if there is one."""
+        if not self.syslog_target:
+            return None
+        transport, separator, rest = self.syslog_target.partition("://")
+        host, _, port = rest.rpartition(":")
+        if transport not in ("tls", "tcp") or not separator or not host or not port.isdecimal() or int(port) > 65535:
+            raise Invalid("bad-setting", "Expected tls://host:port or tcp://host:port.", "INLAY_SYSLOG_TARGET")
+        return transport, host.strip("[]"), int(port)
+
+    @property
     def oru_address(self) -> tuple[str, int] | None:
         """Host and port of the ORU target, if there is one."""
         host, _, port = self.oru_target.rpartition(":")
@@ -197,7 +215,9 @@ def _checked(settings: Settings) -> Settings:
             raise Invalid("bad-setting", "Expected an https URL.", PREFIX + name.upper())
     if settings.fhir_client_id and not (settings.fhir_token_url and settings.fhir_client_key):
         raise Invalid("bad-setting", "A client needs its token endpoint and its key.", "INLAY_FHIR_CLIENT_ID")
-    _ = settings.zone  # Raises for one that does not exist.
+    # These raise for what does not exist.
+    _ = settings.zone
+    _ = settings.syslog_address
     if settings.jobs_together < 1:
         raise Invalid("bad-setting", "Expected at least 1.", "INLAY_JOBS_TOGETHER")
     return settings

@@ -29,6 +29,7 @@ from inlay_gateway.documents import Documents, deliver_document
 from inlay_gateway.notifying import Notifier, deliver_notification, http_client
 from inlay_gateway.printing import printed_result
 from inlay_gateway.sweepers import checkpoint, compare, queue_arrived, reclaim, seal, wake
+from inlay_gateway.syslog import export, receiver_of
 from inlay_gateway.tls import client_context
 from inlay_gateway.writeback import deliver_report, target_of
 from inlay_hl7.client import MllpClient
@@ -87,6 +88,9 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
     notary = notary_of(settings) if settings.audit_checkpoint_seconds else None
     if notary is not None:
         all_of_them.append(Duty("checkpoint", settings.audit_checkpoint_seconds, lambda: checkpoint(books, notary)))
+    receiver = receiver_of(settings)
+    if receiver is not None:
+        all_of_them.append(Duty("syslog", settings.sweep_seconds, lambda: export(books, receiver)))
     neighbours = site_of(settings)
     keep_s = neighbours.listener.keep_days * _DAY_S
     store = store_of(settings, neighbours)

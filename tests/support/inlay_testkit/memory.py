@@ -62,6 +62,7 @@ class World:
     events: dict[str, str] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
     checkpoints: dict[tuple[int, bool], str] = field(default_factory=dict)
+    cursors: dict[str, tuple[int, datetime | None]] = field(default_factory=dict)
     progress: dict[str, StepProgress] = field(default_factory=dict)
     switches: dict[str, Switch] = field(default_factory=dict)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
@@ -630,6 +631,20 @@ class MemoryTrail(_Part):
     def checkpoints(self) -> Sequence[str]:
         """See the port."""
         return [self._world.checkpoints[key] for key in sorted(self._world.checkpoints)]
+
+    def claim_cursor(self, name: str, now: datetime, lease_until: datetime) -> int | None:
+        """See the port."""
+        position, leased = self._world.cursors.get(name, (0, None))
+        if leased is not None and leased >= now:
+            return None
+        self._world.cursors[name] = position, lease_until
+        return position
+
+    def move_cursor(self, name: str, position: int, lease_until: datetime) -> None:
+        """See the port."""
+        if self._world.cursors.get(name, (0, None))[1] != lease_until:
+            raise Race("lost-race", "Another holds the cursor.")
+        self._world.cursors[name] = position, None
 
     def unsealed(self) -> Iterator[AuditEvent]:
         """See the port."""

@@ -843,6 +843,14 @@ class AuditTrail(Protocol):
         """The stored checkpoints in their signed form, the oldest first."""
         ...
 
+    def claim_cursor(self, name: str, now: datetime, lease_until: datetime) -> int | None:
+        """How far the receiver of that name has got, and the right to go on; None while another has it."""
+        ...
+
+    def move_cursor(self, name: str, position: int, lease_until: datetime) -> None:
+        """Say how far the receiver has got, and end the lease; Race when it is no longer that one."""
+        ...
+
     def unsealed(self) -> Iterator[AuditEvent]:
         """Recorded events that are not chained yet."""
         ...

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, exists, func, insert, select, update
+from sqlalchemy import Row, and_, exists, func, insert, or_, select, update
 
 from inlay_core.domain.audit import GENESIS, AuditEvent, Checkpoint, Link, Verification, first_break, seal, start_of
 from inlay_core.persistence.statements import Statements
-from inlay_core.persistence.tables import AUDIT_CHECKPOINTS, AUDIT_EVENTS, AUDIT_LINKS
+from inlay_core.persistence.tables import AUDIT_CHECKPOINTS, AUDIT_CURSORS, AUDIT_EVENTS, AUDIT_LINKS
 
 # A walk along a trail of years must not hold it in memory.
 _BATCH: Final = 1000
@@ -103,6 +104,20 @@ class SqlAuditTrail:
     def checkpoints(self) -> Sequence[str]:
         order = (AUDIT_CHECKPOINTS.c.position, AUDIT_CHECKPOINTS.c.is_cut)
         return [row.token for row in self._statements.all(select(AUDIT_CHECKPOINTS.c.token).order_by(*order))]
+
+    def claim_cursor(self, name: str, now: datetime, lease_until: datetime) -> int | None:
+        row = self._statements.one(select(AUDIT_CURSORS).where(AUDIT_CURSORS.c.name == name))
+        if row is None:
+            self._statements.insert(AUDIT_CURSORS, {"name": name, "position": 0, "lease_until": lease_until})
+            return 0
+        free = or_(AUDIT_CURSORS.c.lease_until.is_(None), AUDIT_CURSORS.c.lease_until < now)
+        claimed = update(AUDIT_CURSORS).where(AUDIT_CURSORS.c.name == name, free).values(lease_until=lease_until)
+        taken = self._statements.one(claimed.returning(AUDIT_CURSORS.c.position))
+        return int(taken.position) if taken else None
+
+    def move_cursor(self, name: str, position: int, lease_until: datetime) -> None:
+        held = and_(AUDIT_CURSORS.c.name == name, AUDIT_CURSORS.c.lease_until == lease_until)
+        self._statements.must_change_one(update(AUDIT_CURSORS).where(held).values(position=position, lease_until=None))
 
     def links(self, after: int = 0) -> Iterator[tuple[Link, str | None]]:
         position = after
