@@ -188,6 +188,8 @@ MESSAGES: Final = Table(
     Column("declared_charset", Text, nullable=False),
     Column("used_charset", Text, nullable=False),
     Column("raw", LargeBinary, nullable=False),
+    # The key that `raw` is encrypted with; NULL where it is not.
+    Column("raw_key", String(64)),
     Column("ack", LargeBinary, nullable=False),
     Column("outcome", String(16), nullable=False),
     Column("error_category", String(16)),
