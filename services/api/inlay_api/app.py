@@ -13,7 +13,7 @@ from typing import Final
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from inlay_api import deliveries, fhir_mount, health, jobs, openapi, pages, priors, problems, reports
+from inlay_api import deliveries, fhir_mount, health, jobs, limits, openapi, pages, priors, problems, reports
 from inlay_api.auth import Verifier, check_exposure, is_loopback
 from inlay_api.bodies import MAX_BODY
 from inlay_api.desk import NAME, Desk
@@ -66,6 +66,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     for blueprint in (fhir_mount.blueprint, health.blueprint, pages.blueprint):
         app.register_blueprint(blueprint)
     _guard(app, settings)
+    limits.limit(app, settings, fhir_mount.MOUNT)
     _answer_errors(app)
     return app
 

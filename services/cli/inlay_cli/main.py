@@ -22,7 +22,8 @@ COMMANDS = {
     "send": ("send", "send an HL7 v2 message over MLLP and print the acknowledgement"),
     "hl7": ("hl7", "explain a message, replay stored ones, see and send again what nobody took"),
     "token": ("token", "make a bearer token of the embedded mode for a role"),
-    "audit": ("audit", "verify or export the audit trail"),
+    "audit": ("audit", "verify, sign or export the audit trail"),
+    "purge": ("purge", "let go of what is older than the site keeps it; a dry run unless told otherwise"),
     "model": ("model", "draft, infill, train and measure with the model alone"),
 }
 

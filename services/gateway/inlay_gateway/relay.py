@@ -24,7 +24,7 @@ from inlay_core.targets import ResultTarget, result_targets
 from inlay_dicom.archive import Archive
 from inlay_dicom.mapping import ArchiveImages, FolderImages
 from inlay_gateway.delivery import Books, Oru, Sent, deliver_result, deliver_wakeups
-from inlay_gateway.dicom import archives, sender_of, site_of, store_of
+from inlay_gateway.dicom import archives, needed_studies, sender_of, site_of, store_of
 from inlay_gateway.documents import Documents, deliver_document
 from inlay_gateway.notifying import Notifier, deliver_notification, http_client
 from inlay_gateway.printing import printed_result
@@ -94,7 +94,9 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
     neighbours = site_of(settings)
     keep_s = neighbours.listener.keep_days * _DAY_S
     store = store_of(settings, neighbours)
-    all_of_them.append(Duty("retention", _RETENTION_SECONDS, lambda: _removed(store.forget(keep_s))))
+    all_of_them.append(
+        Duty("retention", _RETENTION_SECONDS, lambda: _removed(store.forget(keep_s, needed_studies(services))))
+    )
     if services.images is not None:
         all_of_them.append(_images_duty(books, services.images, settings.sweep_seconds))
     for number, archive in enumerate(archives(settings, neighbours)):

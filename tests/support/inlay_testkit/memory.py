@@ -9,12 +9,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from inlay_core.application.ports import (
+    Aged,
     Delivery,
     Destination,
     MessageOutcome,
+    Old,
     OutboxItem,
     Page,
     ReportRow,
@@ -506,6 +508,9 @@ class MemoryMessages(_Part):
         """See the port."""
         return self._world.messages.get(message_id)
 
+    def reencrypt(self, after: str, limit: int) -> tuple[int, str] | None:
+        """See the port; nothing here is encrypted."""
+
     def received(
         self,
         *,
@@ -652,6 +657,64 @@ class MemoryTrail(_Part):
         return (AuditEvent.from_canonical(b) for key, b in self._world.events.items() if key not in sealed)
 
 
+class MemoryRetention(_Part):
+    """`Retention` in memory. Canvases have no time here, so that none of them is ever old."""
+
+    def old(self, kind: Aged, before: datetime, after: tuple[datetime, str] | None, limit: int) -> Sequence[Old]:
+        """See the port."""
+        found = [row for row in self._rows(kind) if row.at < before and (after is None or (row.at, row.id) > after)]
+        return sorted(found, key=lambda row: (row.at, row.id))[:limit]
+
+    def _rows(self, kind: Aged) -> Iterator[Old]:
+        if kind is Aged.MESSAGES:
+            yield from (Old(m.id, m.received_at, tuple(m.order_ids)) for m in self._world.messages.values())
+        elif kind is Aged.JOBS:
+            for job in self._world.jobs.values():
+                is_open = self._world.reports[job.report_id][-1].status.is_unsigned
+                if job.finished_at is not None and job.run_record is None and not is_open:
+                    yield Old(job.id, job.finished_at)
+        elif kind is Aged.OUTBOX:
+            for item in self._world.outbox.values():
+                if item.state is Delivery.DELIVERED and item.delivered_at is not None:
+                    yield Old(item.id, item.delivered_at)
+
+    def remove(self, kind: Aged, ids: Sequence[str]) -> None:
+        """See the port."""
+        rows: dict[str, Any] = getattr(self._world, kind)
+        for record_id in ids:
+            del rows[record_id]
+
+    def open_orders(self, order_ids: Iterable[str]) -> frozenset[str]:
+        """See the port."""
+        open_ones = {
+            versions[-1].order_id for versions in self._world.reports.values() if versions[-1].status.is_unsigned
+        }
+        return frozenset(open_ones & set(order_ids))
+
+    def open_studies(self) -> Sequence[tuple[str | None, str | None]]:
+        """See the port."""
+        orders = self._world.orders
+        return [(orders[i].study_instance_uid, orders[i].accession_number) for i in self.open_orders(orders)]
+
+    def trail_needed_from(self) -> int | None:
+        """See the port."""
+        needed = [position + 1 for position, _ in self._world.cursors.values()]
+        for link in self._world.links:
+            event = AuditEvent.from_canonical(self._world.events[link.event_id])
+            report = self._world.reports.get(event.report_id or "")
+            if report and report[-1].status.is_unsigned:
+                needed.append(link.position)
+        return min(needed, default=None)
+
+    def remove_links(self, up_to: int, limit: int) -> int:
+        """See the port."""
+        doomed = [link for link in self._world.links if link.position <= up_to][:limit]
+        for link in doomed:
+            del self._world.events[link.event_id]
+        self._world.links = self._world.links[len(doomed) :]
+        return len(doomed)
+
+
 class MemoryProgressRows(_Part):
     """`ProgressRows` in memory."""
 
@@ -752,6 +815,7 @@ class MemoryUnitOfWork:
         self.messages = MemoryMessages(self._duty)
         self.outbox = MemoryOutbox(self._duty)
         self.audit = MemoryTrail(self._duty)
+        self.retention = MemoryRetention(self._duty)
         self.progress = MemoryProgressRows(self._duty)
         self.switches = MemorySwitches(self._duty)
         self.assertions = MemoryAssertions(self._duty)

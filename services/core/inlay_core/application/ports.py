@@ -759,6 +759,13 @@ class Messages(Protocol):
         """The message with that id."""
         ...
 
+    def reencrypt(self, after: str, limit: int) -> tuple[int, str] | None:
+        """Encrypt messages with a greater id that are not under the current key; how many, and the last id.
+
+        None where there are none. Raises Invalid without keys, Unavailable for a message whose key is missing.
+        """
+        ...
+
     def received(
         self,
         *,
@@ -853,6 +860,56 @@ class AuditTrail(Protocol):
 
     def unsealed(self) -> Iterator[AuditEvent]:
         """Recorded events that are not chained yet."""
+        ...
+
+
+class Aged(StrEnum):
+    """Rows that a site may let go after a time."""
+
+    MESSAGES = "messages"
+    JOBS = "jobs"
+    PROGRESS = "progress"
+    OUTBOX = "outbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """A row that is older than the site keeps its kind. `order_ids` are the orders that a message was about."""
+
+    id: str
+    at: datetime
+    order_ids: tuple[str, ...] = ()
+
+
+class Retention(Protocol):
+    """Letting go of what is older than the site keeps it."""
+
+    def old(self, kind: Aged, before: datetime, after: tuple[datetime, str] | None, limit: int) -> Sequence[Old]:
+        """Rows from before that moment, oldest first, after the (at, id) of an earlier batch's last one.
+
+        Messages: received then. Jobs: finished then without a run record, of reports that are closed. Progress: last
+        written then, of jobs that have ended. Outbox: delivered then.
+        """
+        ...
+
+    def remove(self, kind: Aged, ids: Sequence[str]) -> None:
+        """Delete these rows."""
+        ...
+
+    def open_orders(self, order_ids: Iterable[str]) -> frozenset[str]:
+        """Those of the orders whose report nobody has answered for yet."""
+        ...
+
+    def open_studies(self) -> Sequence[tuple[str | None, str | None]]:
+        """(StudyInstanceUID, accession number) of each order whose report nobody has answered for yet."""
+        ...
+
+    def trail_needed_from(self) -> int | None:
+        """The first position of the chain that an open report or a receiver of the trail still needs."""
+        ...
+
+    def remove_links(self, up_to: int, limit: int) -> int:
+        """Delete the first links, none after that position, with their events; return how many."""
         ...
 
 
@@ -1004,6 +1061,11 @@ class UnitOfWork(Protocol):
     @property
     def audit(self) -> AuditTrail:
         """The trail."""
+        ...
+
+    @property
+    def retention(self) -> Retention:
+        """Letting go."""
         ...
 
     @property

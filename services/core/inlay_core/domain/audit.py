@@ -35,6 +35,9 @@ class Kind(StrEnum):
     SWITCH = "switch"
     AUDIT = "audit"
     ACCESS = "access"
+    PROGRESS = "progress"
+    DELIVERY = "delivery"
+    IMAGE = "image"
 
 
 class Tag(StrEnum):
@@ -110,6 +113,12 @@ class Tag(StrEnum):
     ADMIN_MESSAGE_REPLAYED = "admin:message:replayed"
     ADMIN_AUDIT_EXPORTED = "admin:audit:exported"
     ADMIN_AUDIT_PURGED = "admin:audit:purged"
+    ADMIN_MESSAGE_PURGED = "admin:message:purged"
+    ADMIN_MESSAGE_REENCRYPTED = "admin:message:reencrypted"
+    ADMIN_JOB_PURGED = "admin:job:purged"
+    ADMIN_PROGRESS_PURGED = "admin:progress:purged"
+    ADMIN_DELIVERY_PURGED = "admin:delivery:purged"
+    ADMIN_IMAGE_PURGED = "admin:image:purged"
 
 
 class Outcome(StrEnum):

@@ -7,9 +7,11 @@ from typing import Self
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from inlay_core.application.ports import Sought
-from inlay_core.domain.errors import Fault
+from inlay_core.application.ports import NO_DATABASE, Sought
+from inlay_core.domain.errors import Fault, Unavailable
+from inlay_core.persistence.encryption import KeyRing
 from inlay_core.persistence.engine import READ_ONLY
 from inlay_core.persistence.outbox import SqlOutbox
 from inlay_core.persistence.repositories import (
@@ -28,6 +30,7 @@ from inlay_core.persistence.repositories import (
     SqlSubscriptions,
     SqlSwitches,
 )
+from inlay_core.persistence.retention import SqlRetention
 from inlay_core.persistence.statements import Statements, translated
 from inlay_core.persistence.trail import SqlAuditTrail
 
@@ -43,14 +46,16 @@ class SqlUnitOfWork:
     messages: SqlMessages
     outbox: SqlOutbox
     audit: SqlAuditTrail
+    retention: SqlRetention
     progress: SqlProgressRows
     switches: SqlSwitches
     assertions: SqlAssertions
     subscriptions: SqlSubscriptions
 
-    def __init__(self, engine: Engine, *, read_only: bool = False) -> None:
+    def __init__(self, engine: Engine, *, read_only: bool = False, ring: KeyRing | None = None) -> None:
         self._engine = engine
         self._read_only = read_only
+        self._ring = ring
         self._connection: Connection | None = None
 
     def __enter__(self) -> Self:
@@ -67,6 +72,8 @@ class SqlUnitOfWork:
                 raise
         except DBAPIError as error:
             raise translated(error) from None
+        except PoolTimeout:
+            raise Unavailable(NO_DATABASE, "All connections to the database are in use.") from None
         self._connection = connection
         self._statements = Statements(connection)
         self.patients = SqlPatients(self._statements)
@@ -74,9 +81,10 @@ class SqlUnitOfWork:
         self.priors = SqlPriors(self._statements, self.patients)
         self.reports = SqlReports(self._statements, self.orders)
         self.jobs = SqlJobs(self._statements)
-        self.messages = SqlMessages(self._statements)
+        self.messages = SqlMessages(self._statements, self._ring)
         self.outbox = SqlOutbox(self._statements)
         self.audit = SqlAuditTrail(self._statements)
+        self.retention = SqlRetention(self._statements)
         self.progress = SqlProgressRows(self._statements)
         self.switches = SqlSwitches(self._statements)
         self.assertions = SqlAssertions(self._statements)
