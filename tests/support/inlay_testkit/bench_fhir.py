@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from inlay_testkit.bench_hl7 import machine
+from inlay_testkit.bench_hl7 import cpu_seconds, machine
 from inlay_testkit.peers import free_port, postgres_database, postgres_server, running
 from inlay_testkit.server import Server
 
@@ -57,14 +57,16 @@ def reading(reads: int, rounds: int) -> dict[str, Any]:
         path, headers = paths.pop(), {"Authorization": f"Bearer {server.token_of('ehr')}"}
         body = _read(http.client.HTTPConnection("127.0.0.1", server.port), path, headers)
         first = FIRST_READS / _seconds(server.port, paths, headers)
-        with bare_route(body, Path(home)) as port:
-            targets = ((server.port, path), (port, "/report/1"))
-            for target, of_target in targets:
+        with bare_route(body, Path(home)) as (port, pid):
+            targets = ((server.port, path, _worker(server)), (port, "/report/1", pid))
+            for target, of_target, _ in targets:
                 _seconds(target, [of_target] * CONNECTIONS * 20, headers)
+            before = [cpu_seconds(worker) for *_, worker in targets]
             measured = [
-                [reads / _seconds(target, [of_target] * reads, headers) for target, of_target in targets]
+                [reads / _seconds(target, [of_target] * reads, headers) for target, of_target, _ in targets]
                 for _ in range(rounds)
             ]
+            cpu = [cpu_seconds(worker) - was for (*_, worker), was in zip(targets, before, strict=True)]
         recorded = _recorded(server)
     asked = 1 + FIRST_READS + CONNECTIONS * 20 + reads * rounds
     if recorded != asked:
@@ -75,6 +77,8 @@ def reading(reads: int, rounds: int) -> dict[str, Any]:
         "fhir_reads_per_second": round(fhir, 1),
         "bare_flask_per_second": round(bare, 1),
         "read_ratio": round(ratios[rounds // 2], 3),
+        "server_cpu_microseconds": [round(each / reads / rounds * 1e6) for each in cpu],
+        "cpu_ratio": round(cpu[1] / cpu[0], 3),
         "lowest_and_highest_ratio": [round(ratios[0], 3), round(ratios[-1], 3)],
         "first_reads_per_second": round(first, 1),
         "bytes_per_report": len(body),
@@ -92,13 +96,19 @@ def serving(home: Path, url: str) -> Iterator[Server]:
 
 
 @contextmanager
-def bare_route(body: bytes, folder: Path) -> Iterator[int]:
-    """Port of a Flask application with one route, in gunicorn as `inlay serve` sets it up."""
+def bare_route(body: bytes, folder: Path) -> Iterator[tuple[int, int]]:
+    """Port and worker process of a Flask application with one route, in gunicorn as `inlay serve` sets it up."""
     (folder / "body").write_bytes(body)
     port = free_port()
     command = [sys.executable, "-c", _BARE, str(port), str(folder / "body")]
-    with running(command, folder / "bare.log", lambda: _listens(port)):
-        yield port
+    with running(command, folder / "bare.log", lambda: (folder / "pid").exists() and _listens(port)):
+        yield port, int((folder / "pid").read_text(encoding="ascii"))
+
+
+def _worker(server: Server) -> int:
+    """The process that answers."""
+    pid = server.process.pid
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()[0])
 
 
 def _listens(port: int) -> bool:
@@ -110,6 +120,7 @@ def _listens(port: int) -> bool:
 
 
 _BARE = """
+import os
 import sys
 from flask import Flask, Response
 from inlay_api.server import Server
@@ -124,6 +135,7 @@ def report(identity):
 
 class Bare(Server):
     def load(self):
+        open(os.path.dirname(sys.argv[2]) + "/pid", "w").write(str(os.getpid()))
         return app
 
 Bare(Settings(http_port=int(sys.argv[1])), 1).run()

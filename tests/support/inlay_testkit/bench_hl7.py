@@ -69,9 +69,9 @@ def intake(messages: int, rounds: int) -> dict[str, float]:
         flood(other, "warm", CONNECTIONS * 2, reconnect=True)
         measured = []
         for number in range(rounds):
-            before = _cpu_seconds(pid)
+            before = cpu_seconds(pid)
             ours = messages / flood(port, f"order{number}x", messages)
-            per_cpu = messages / (_cpu_seconds(pid) - before)
+            per_cpu = messages / (cpu_seconds(pid) - before)
             measured.append((ours, per_cpu, fewer / flood(other, f"order{number}x", fewer, reconnect=True)))
     ours, per_cpu, theirs = (sorted(column)[rounds // 2] for column in zip(*measured, strict=True))
     return {
@@ -178,7 +178,7 @@ def _wait(port: int) -> None:
             return
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """User and system time of a process and its threads."""
     fields = _lines(f"/proc/{pid}/stat")[0].rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
