@@ -1,7 +1,7 @@
 """How much one client may ask: requests per class of route, bodies by size. Before anything of a request is read.
 
 A client is its credential (by digest) or, without one, its address. Whoever is refused for a bad token counts by
-address, so that trying tokens out is slow whatever they are; a credential that was good before is not kept waiting for it.
+address, so that trying tokens out is slow whatever they are; a credential that was good before does not wait for that.
 """
 
 from __future__ import annotations

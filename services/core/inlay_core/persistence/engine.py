@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DisconnectionError
 
 # Writers of SQLite queue for the lock; one transaction takes milliseconds, so this is hundreds of them.
 _BUSY_MILLISECONDS: Final = 20_000
 
+# To ask a connection whether it lives costs as much as to use it. Whoever meets one that died since gets Unavailable,
+# as if it had died a moment later, and the pool drops its others.
+_SURELY_ALIVE_SECONDS: Final = 1.0
+_USED: Final = "inlay_used"
 # A connection that does not come up in this time is of a server that is away; a session that holds its transaction
 # open for so long belongs to a process that hangs, and what it has locked is given to others.
 _CONNECT_SECONDS: Final = 5
@@ -44,16 +52,34 @@ def open_database(url: str, limits: DatabaseLimits = DatabaseLimits()) -> Engine
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     # Repeatable reads turn every lost update into an error that the use case answers by running again.
-    return create_engine(
+    engine = create_engine(
         parsed,
         hide_parameters=True,
         isolation_level="REPEATABLE READ",
-        pool_pre_ping=True,
         pool_size=limits.pool,
         max_overflow=limits.pool // 2,
         pool_timeout=limits.wait_seconds,
         connect_args={"connect_timeout": _CONNECT_SECONDS, "options": _session(parsed, limits)},
     )
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", _look_whether_alive)
+    return engine
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info[_USED] = time.monotonic()
+
+
+def _look_whether_alive(connection: Any, record: Any, _proxy: Any) -> None:
+    """Ask a connection that lay idle whether it lives; the pool replaces the dead by a new one."""
+    if time.monotonic() - record.info.get(_USED, -math.inf) < _SURELY_ALIVE_SECONDS:
+        return
+    try:
+        before, connection.autocommit = connection.autocommit, True
+        connection.execute("SELECT 1")
+        connection.autocommit = before
+    except psycopg.Error:
+        raise DisconnectionError from None
 
 
 def _session(url: URL, limits: DatabaseLimits) -> str:
