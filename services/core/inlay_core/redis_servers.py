@@ -39,8 +39,12 @@ def redis_pool(url: str, master: str = "", **options: Any) -> ConnectionPool:
     user = {"username": unquote(last.username)} if last.username else {}
     secret = {"password": unquote(last.password)} if last.password else {}
     database = int(last.path.strip("/") or 0)
-    sentinels = Sentinel(hosts, **options)
-    return SentinelConnectionPool(master, sentinels, db=database, **user, **secret, **options)
+    # redis has no types for these two.
+    sentinels = Sentinel(hosts, **options)  # type: ignore[no-untyped-call]
+    pool: ConnectionPool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
+        master, sentinels, db=database, **user, **secret, **options
+    )
+    return pool
 
 
 def redis_client(url: str, master: str = "", **options: Any) -> Redis:

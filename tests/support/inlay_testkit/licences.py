@@ -81,10 +81,10 @@ def licence_of(package: Distribution) -> str:
     meta = package.metadata
     if str(meta["Name"]).startswith(_NVIDIA):
         return "NVIDIA"
-    if expression := meta.get("License-Expression"):
+    for expression in meta.get_all("License-Expression") or ():
         return str(expression)
-    stated = [text.rpartition(" :: ")[2] for text in meta.get_all("Classifier", []) if text.startswith("License ::")]
-    for text in (*stated, str(meta.get("License") or "")):
+    stated = [text.rpartition(" :: ")[2] for text in meta.get_all("Classifier") or () if text.startswith("License ::")]
+    for text in (*stated, *(meta.get_all("License") or ())):
         for pattern, name in _WORDS:
             if re.search(pattern, text[:2000].lower()):
                 return name
