@@ -125,7 +125,7 @@ def test_a_dump_is_restored_and_its_trail_verifies(postgres_server_url: str, pos
     with opened(postgres_url) as engine:
         restored = SqlUnitOfWork(engine, ring=ring)
         found = verify_trail(restored, NOTARY, [token])
-        assert (found.holds, found.checkpoints) == (True, 2)
+        assert (found.holds, found.checkpoints) == (True, 1)
         with restored as uow:
             assert uow.orders.by_placer("RIS", "P1") is not None
             assert uow.orders.by_placer("RIS", "P2") is None

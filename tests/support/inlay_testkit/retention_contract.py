@@ -182,7 +182,7 @@ class RetentionContract:
         """The cut ends before the first event of a report that nobody has answered for."""
         _seal(ward)
         with new_uow() as uow:
-            (opened,) = uow.reports.search(ReportSearch(statuses=UNSIGNED_STATUSES), Sort.OLDEST, 0, 10).rows
+            (opened,) = uow.reports.search(ReportSearch(statuses=tuple(UNSIGNED_STATUSES)), Sort.OLDEST, 0, 10).rows
         before = ward.tags(opened.report.id)
         assert self.cut(ward, new_uow).count
         assert ward.tags(opened.report.id) == before

@@ -122,7 +122,7 @@ def sentence(found: "Verification") -> str:
     tail = f"{found.unsealed} more not chained yet" if found.unsealed else "nothing waits to be chained"
     if found.first_break is None:
         purged = f"{found.purged} purged before them, " if found.purged else ""
-        held = f"{found.checkpoints} signed checkpoints fit, " if found.checkpoints else ""
+        held = f"signed checkpoints that fit: {found.checkpoints}, " if found.checkpoints else ""
         return f"The audit trail holds: {found.sealed} events chained, {purged}{held}{tail}, head {found.head}."
     broken = found.first_break
     return (

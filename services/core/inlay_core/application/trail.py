@@ -32,10 +32,11 @@ def verify_trail(uow: UnitOfWork, notary: Notary | None = None, kept: Iterable[s
     with uow:
         if notary is None:
             return uow.audit.verify()
-        checkpoints = [notary.read(token) for token in kept]
+        # Most of those that were kept are stored as well.
+        checkpoints = {notary.read(token) for token in kept}
         for token in uow.audit.checkpoints():
             try:
-                checkpoints.append(notary.read(token))
+                checkpoints.add(notary.read(token))
             except Invalid:
                 found = uow.audit.verify(checkpoints)
                 forged = Break(found.sealed + found.purged, None, "checkpoint-not-signed")
