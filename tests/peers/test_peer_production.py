@@ -244,7 +244,7 @@ def test_redis_over_tls_with_a_user_of_its_own(tmp_path: Path) -> None:
     with redis_with(tmp_path, port, *tls):
         address = f"127.0.0.1:{port}/0?ssl_ca_certs={ca}"
         _use(f"rediss://inlay:s3cret@{address}", tmp_path)
-        with redis_client(f"rediss://inlay:s3cret@{address}") as server, pytest.raises(redis.NoPermissionError):
+        with redis_client(f"rediss://inlay:s3cret@{address}") as server, pytest.raises(redis.exceptions.NoPermissionError):
             server.flushall()
         with redis_client(f"rediss://{address}") as server, pytest.raises(redis.AuthenticationError):
             server.ping()
