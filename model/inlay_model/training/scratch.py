@@ -79,7 +79,9 @@ class PhantomTrainer:
         self.model = architecture.new_model(recipe, self.tokenizer).to(self.device)
         if options.init is not None:
             self.model.load_state_dict(architecture.trained_model(recipe.kind, options.init).state_dict())
-        use_dense_experts(self.model)
+        if self.device.type == "cuda":
+            # On a CPU the saved overhead is less than the added arithmetic: 6.6 examples a second instead of 8.
+            use_dense_experts(self.model)
         self.heads = FindingHeads(recipe["text"]["hidden_size"]).to(self.device)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
