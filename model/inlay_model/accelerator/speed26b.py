@@ -24,7 +24,7 @@ from inlay_model.accelerator.speed_case import Case, forget
 PARTS: dict[str, tuple[Callable[[Case, Record], None], str]] = {
     "floor": (speed_probes.floor, "memory bandwidth, and the floor of a step that follows from it"),
     "parity": (speed_probes.parity, "kernels and whole passes against plain and eager ones, at the real shapes"),
-    "tiles": (speed_probes.tiles, "block shapes of the expert matmuls, bf16 and fp8; later parts use the best found"),
+    "tiles": (speed_probes.tiles, "block shapes of experts and attention; later parts use the best found"),
     "anatomy": (speed_probes.anatomy, "what the parts of a step cost, each in a graph of its own"),
     "ours": (speed_ours.drafts, "step, drafts of 16 and 48 steps, batch of 8, in bf16"),
     "infill": (speed_ours.infills, "infill through the engine, length given and searched for"),
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="rounds per figure (default: %(default)s)")
     parser.add_argument("--layers", type=int, help="fewer layers than 30, to try things out; figures are marked")
     parser.add_argument("--without", default="", help="kernels left to PyTorch, comma-separated")
-    parser.add_argument("--slices", type=int, default=1, help="slices of the vocabulary in self-conditioning")
+    parser.add_argument("--slices", type=int, default=0, help="slices of the vocabulary in self-conditioning")
     parser.add_argument("--apart", action="store_true", help="shared MLP on a second stream")
     parser.add_argument("--toy", action="store_true", help="a small shape on any device: rehearses every part")
     parser.add_argument("--json", action="store_true", help="print the record at the end")

@@ -71,6 +71,23 @@ def test_a_precision_covers_the_packed_experts_on_both_paths(precision: str, sha
         detach(model)
 
 
+@pytest.mark.parametrize("precision", ["fp8", "4bit"])
+def test_a_packed_model_stands_on_one_device(precision: str) -> None:
+    """What is left of the wide experts is on the device of all else: a model on two devices is not accelerated."""
+    model = without_storage(small_config())
+    apply_precision(model, precision, torch.device("meta"))
+    assert {weight.device.type for weight in model.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp8", "4bit"])
+def test_the_memory_of_the_weights_is_counted_to_the_byte(precision: str) -> None:
+    """The need before loading is what the loaded model has: packed experts with their scales, and all else."""
+    model = small_model()
+    apply_precision(model, precision, torch.device("cpu"))
+    plain = sum(weight.nbytes for weight in model.parameters())
+    assert need_of(small_config(), precision, width=4).weights == packed_bytes(model) + plain
+
+
 def test_an_engine_is_loaded_in_a_precision(checkpoint_folder: Path) -> None:
     """Named by its argument; unknown ones, and sizes that four bits cannot hold, are refused before loading."""
     assert packed_bytes(Engine.load(checkpoint_folder, device="cpu", precision="fp8").checkpoint.model) > 0
