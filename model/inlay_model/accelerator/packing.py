@@ -1,8 +1,8 @@
 """Packed experts in bfloat16, float8 or four bits: 88 % of the 26B model's parameters, which general quantisers skip.
 
-Float8 is e4m3 with one scale per output channel; its rows are float8 too (`through_float8`). Four bits are whole numbers
-from -8 to 7, two to a byte, with one scale per 32 inputs, chosen to lose least. Byte j of a group of 64 inputs holds
-input j below and input 32 + j above.
+Float8 is e4m3 with one scale per output channel; its rows are float8 too (`through_float8`). Four bits are whole
+numbers from -8 to 7, two to a byte, with one scale per 32 inputs, chosen to lose least. Byte j of a group of 64 inputs
+holds input j below and input 32 + j above.
 """
 
 from dataclasses import dataclass

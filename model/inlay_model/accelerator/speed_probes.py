@@ -27,9 +27,8 @@ FLOAT8_TOLERANCE = 3e-2
 # Block shapes to try: channels, depth of a step, stages, warps, and whether the weights are the first operand.
 EXPERT_TILES: dict[int, tuple[tuple[int, int, int, int, bool], ...]] = {
     32: (
-        (64, 64, 4, 4, True), (64, 128, 3, 4, True), (64, 128, 4, 4, True), (64, 128, 5, 4, True),
-        (64, 256, 3, 4, True), (64, 64, 6, 4, True), (128, 64, 3, 4, True), (128, 64, 4, 4, True),
-        (128, 64, 4, 8, True), (128, 64, 6, 4, True), (256, 64, 4, 8, True), (128, 128, 3, 8, True),
+        (64, 64, 6, 4, True), (64, 128, 3, 4, True), (64, 128, 5, 4, True), (64, 256, 3, 4, True),
+        (128, 64, 4, 4, True), (128, 64, 4, 8, True), (128, 64, 6, 4, True), (256, 64, 4, 8, True),
     ),
     64: (
         (64, 64, 4, 4, True), (64, 128, 3, 4, True), (128, 64, 4, 4, True), (128, 64, 4, 8, True),
@@ -109,19 +108,38 @@ def parity(case: Case, record: Record) -> None:
 
 
 def tiles(case: Case, record: Record) -> None:
-    """Try block shapes of experts and attention, and slices of the expectation; keep the fastest by name."""
-    if case.device.type != "cuda":
-        record.put("tiles", "skipped", "block shapes are those of a GPU")
+    """Try block shapes of the experts in bf16; keep the fastest by name."""
+    _tiles(case, record, 16)
+
+
+def tiles_fp8(case: Case, record: Record) -> None:
+    """The same in fp8."""
+    _tiles(case, record, 8)
+
+
+def shapes(case: Case, record: Record) -> None:
+    """Try block shapes of attention, and slices of the expectation; keep the fastest by name."""
+    if _has_no_shapes(case, record):
         return
-    for bits in (16, 8):
-        experts = _random_experts(case, bits)
-        for rows in (32, 64, 128):
-            record.attempt("tiles", f"rows {rows}.{bits}", partial(_expert_tiles, case, record, experts, rows))
-        record.attempt("tiles", f"rows.{bits}", partial(_block_rows, case, record, experts))
-        del experts
-        forget()
     record.attempt("tiles", "attention", partial(_attention_shapes, case, record))
     record.attempt("tiles", "slices", partial(_slices, case, record))
+
+
+def _tiles(case: Case, record: Record, bits: int) -> None:
+    if _has_no_shapes(case, record):
+        return
+    experts = _random_experts(case, bits)
+    for rows in (32, 64, 128):
+        record.attempt("tiles", f"rows {rows}.{bits}", partial(_expert_tiles, case, record, experts, rows))
+    record.attempt("tiles", f"rows.{bits}", partial(_block_rows, case, record, experts))
+    del experts
+    forget()
+
+
+def _has_no_shapes(case: Case, record: Record) -> bool:
+    if case.device.type != "cuda":
+        record.put("tiles", "skipped", "block shapes are those of a GPU")
+    return case.device.type != "cuda"
 
 
 def _fastest(record: Record, name: str, times: dict[str, float], values: dict[str, Any]) -> None:
