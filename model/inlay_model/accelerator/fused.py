@@ -256,15 +256,15 @@ class Fused(Reference):
         up, down = self.tuning.up[experts.bits, rows], self.tuning.down[experts.bits, rows]
         sorted_P, expert_P = self.grouped(chosen_TK, experts.count, rows)
         rows_TH, rows_scale_T = x_TH, experts.gate_up_scale
-        inner_PI = x_TH.new_empty((len(sorted_P), experts.inner))
-        inner_scale_PG = experts.gate_up_scale
+        inner_scale_PG, inner_kind = experts.gate_up_scale, x_TH.dtype
         if experts.bits == 8:
             if not up.block_n == down.block_k == INNER_GROUP:
                 raise ValueError(f"With float8 a tile makes, and a step reads, {INNER_GROUP} inner channels.")
             rows_TH, rows_scale_T = self.float8(x_TH)
-            inner_PI = torch.empty_like(inner_PI, dtype=torch.float8_e4m3fn)
+            inner_kind = torch.float8_e4m3fn
             groups = triton.cdiv(experts.inner, INNER_GROUP)
             inner_scale_PG = x_TH.new_empty((len(sorted_P), groups), dtype=torch.float32)
+        inner_PI = x_TH.new_empty((len(sorted_P), experts.inner), dtype=inner_kind)
         made_SH = x_TH.new_empty((pairs, experts.hidden))
         exact = x_TH.dtype == torch.float32
         triton_experts.experts_up_kernel[(len(expert_P) * triton.cdiv(experts.inner, up.block_n),)](

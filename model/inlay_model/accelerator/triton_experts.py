@@ -118,10 +118,12 @@ def group_kernel(
 def _product(acc, a, w, swap: tl.constexpr, exact: tl.constexpr):
     # Weights first: then they fill the 64 rows that Hopper's matrix unit asks for, and the few tokens are its columns.
     precision: tl.constexpr = "ieee" if exact else "tf32"
+    # Hopper sums float8 products with fewer bits than float32 has: after each step they are added in float32.
+    imprecise: tl.constexpr = a.shape[1]
     if swap:
-        made = tl.dot(w, tl.trans(a), acc, input_precision=precision)
+        made = tl.dot(w, tl.trans(a), acc, input_precision=precision, max_num_imprecise_acc=imprecise)
     else:
-        made = tl.dot(a, tl.trans(w), acc, input_precision=precision)
+        made = tl.dot(a, tl.trans(w), acc, input_precision=precision, max_num_imprecise_acc=imprecise)
     return made
 
 

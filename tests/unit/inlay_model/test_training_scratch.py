@@ -116,6 +116,7 @@ def test_a_run_begins_from_a_checkpoint(tmp_path: Path) -> None:
     assert all(torch.equal(value, saved[name]) for name, value in begun.model.state_dict().items())
 
 
+@pytest.mark.slow
 # The compiler asks tensors for gradients that they do not have, and warns itself of it.
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", KINDS)
