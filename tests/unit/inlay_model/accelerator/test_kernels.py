@@ -156,13 +156,12 @@ def test_experts_are_the_plain_ones_in_every_precision(kind: torch.dtype, bits: 
 def test_a_step_that_does_not_divide_the_depth_reads_nothing_beyond_it(bits: int) -> None:
     """Steps of 128 over depths of 192 and 320: what stands behind the last expert's weights is no number."""
     kind, wide = torch.float32, Tile(64, 128, 2, 4)
-    shapes = (3, 384, 320), (3, 320, 192)
-    experts = pack(*(normal(*shape, kind=kind, scale=0.1) for shape in shapes), bits)
-    behind = {name: _with_nan_behind(getattr(experts, name)) for name in ("gate_up", "down")}
+    experts = pack(normal(3, 384, 320, kind=kind, scale=0.1), normal(3, 320, 192, kind=kind, scale=0.1), bits)
+    ending = replace(experts, gate_up=_with_nan_behind(experts.gate_up), down=_with_nan_behind(experts.down))
     x_TH, chosen_TK = normal(5, 320, kind=kind), torch.tensor([[2, 0]] * 5, dtype=torch.int32).to(DEVICE)
     # In float8 a step of the second depth is a group, which divides what the first projection makes.
     kernels = tiled(wide, Tile(64, 64, 2, 4) if bits == 8 else wide)
-    found = kernels.experts(x_TH, chosen_TK, replace(experts, **behind))
+    found = kernels.experts(x_TH, chosen_TK, ending)
     assert differ(found, PLAIN.experts(x_TH, chosen_TK, experts)) < expert_tolerance(kind, bits)
 
 
