@@ -51,7 +51,7 @@ def test_four_bits_need_whole_groups_and_take_zeros() -> None:
     assert not pack(torch.zeros(1, 128, 64), torch.zeros(1, 64, 64), 4).widened(torch.float32)[0].any()
 
 
-@pytest.mark.parametrize(("precision", "share", "most"), [("fp8", 0.27, 0.15), ("4bit", 0.15, 0.4)])
+@pytest.mark.parametrize(("precision", "share", "most"), [("fp8", 0.27, 0.2), ("4bit", 0.15, 0.4)])
 def test_a_precision_covers_the_packed_experts_on_both_paths(precision: str, share: float, most: float) -> None:
     """The experts' memory shrinks as it should; library and accelerated path compute the same from the packed ones."""
     model = small_model()
@@ -66,7 +66,8 @@ def test_a_precision_covers_the_packed_experts_on_both_paths(precision: str, sha
     assert 0 < distance(found, expected) < most
     assert attach(model) is not None
     try:
-        torch.testing.assert_close(logits(model), found, atol=2e-5, rtol=1e-3)
+        # A number that falls on the other side of a rounding to float8 differs by a sixteenth.
+        assert distance(logits(model), found) < (2e-2 if precision == "fp8" else 1e-5)
     finally:
         detach(model)
 
