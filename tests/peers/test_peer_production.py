@@ -184,7 +184,7 @@ def test_a_lock_is_waited_for_so_long_and_no_longer(postgres_url: str) -> None:
 def test_a_pool_that_is_used_up_is_unavailable(postgres_url: str) -> None:
     """One connection too many is waited for, and then an error that may pass: no fault, and no queue without end."""
     with opened(postgres_url, DatabaseLimits(pool=2, wait_seconds=0.1)) as engine:
-        taken = [engine.connect() for _ in range(3)]
+        taken = [engine.connect() for _ in range(4)]
         with pytest.raises(Unavailable), SqlUnitOfWork(engine):
             pass
         for connection in taken:
@@ -244,7 +244,10 @@ def test_redis_over_tls_with_a_user_of_its_own(tmp_path: Path) -> None:
     with redis_with(tmp_path, port, *tls):
         address = f"127.0.0.1:{port}/0?ssl_ca_certs={ca}"
         _use(f"rediss://inlay:s3cret@{address}", tmp_path)
-        with redis_client(f"rediss://inlay:s3cret@{address}") as server, pytest.raises(redis.exceptions.NoPermissionError):
+        with (
+            redis_client(f"rediss://inlay:s3cret@{address}") as server,
+            pytest.raises(redis.exceptions.NoPermissionError),
+        ):
             server.flushall()
         with redis_client(f"rediss://{address}") as server, pytest.raises(redis.AuthenticationError):
             server.ping()

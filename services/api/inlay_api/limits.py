@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import limits
@@ -35,7 +35,9 @@ REFUSED: Final = "refused"
 CLASSES: Final = ("read", "write", "generate", "token", REFUSED)
 # Asked by whoever supervises us.
 _EXEMPT: Final = frozenset({"/livez", "/readyz", "/metrics"})
+# A Redis that hangs must not cost each request its time: after a failure it is left alone for a while.
 _REDIS_SECONDS: Final = 0.5
+_AWAY_SECONDS: Final = 10.0
 # Good credentials that are remembered: more than a hospital has at a time, and a megabyte.
 _MOST_KNOWN: Final = 10_000
 
@@ -77,6 +79,7 @@ class RateLimits:
         self._rates = read_limits(settings.rate_limits)
         self._own = FixedWindowRateLimiter(MemoryStorage())
         self._shared: FixedWindowRateLimiter | None = None
+        self._away_until = 0.0
         if settings.redis_url and self._rates:
             timeouts = {"socket_timeout": _REDIS_SECONDS, "socket_connect_timeout": _REDIS_SECONDS}
             pool = redis_pool(settings.redis_url, settings.redis_master, **timeouts)
@@ -85,33 +88,31 @@ class RateLimits:
 
     def count(self, kind: str, client: str) -> int | None:
         """Count one more request; the seconds to wait where there are too many, else None."""
-        rate = self._rates.get(kind)
-        if rate is None:
-            return None
-        for limiter in (self._shared, self._own):
-            try:
-                if limiter is not None:
-                    return None if limiter.hit(rate, kind, client) else self._wait(limiter, rate, kind, client)
-            except StorageError:
-                _LOG.warning("limits.redis-away")
-        return None
+        return self._asked(FixedWindowRateLimiter.hit, kind, client)
 
     def is_over(self, kind: str, client: str) -> int | None:
         """As `count`, without counting."""
+        return self._asked(FixedWindowRateLimiter.test, kind, client)
+
+    def _asked(self, question: Callable[..., bool], kind: str, client: str) -> int | None:
         rate = self._rates.get(kind)
         if rate is None:
             return None
-        for limiter in (self._shared, self._own):
+        if self._shared is not None and time.monotonic() >= self._away_until:
             try:
-                if limiter is not None:
-                    return None if limiter.test(rate, kind, client) else self._wait(limiter, rate, kind, client)
+                return _answer(self._shared, question, rate, kind, client)
             except StorageError:
+                self._away_until = time.monotonic() + _AWAY_SECONDS
                 _LOG.warning("limits.redis-away")
-        return None
+        return _answer(self._own, question, rate, kind, client)
 
-    @staticmethod
-    def _wait(limiter: FixedWindowRateLimiter, rate: limits.RateLimitItem, kind: str, client: str) -> int:
-        return max(1, math.ceil(limiter.get_window_stats(rate, kind, client).reset_time - time.time()))
+
+def _answer(
+    limiter: FixedWindowRateLimiter, question: Callable[..., bool], rate: limits.RateLimitItem, kind: str, client: str
+) -> int | None:
+    if question(limiter, rate, kind, client):
+        return None
+    return max(1, math.ceil(limiter.get_window_stats(rate, kind, client).reset_time - time.time()))
 
 
 def client_of(asked: Request) -> str:

@@ -37,7 +37,7 @@ class Settings:
     broker_url: str = _setting("", "Celery broker (redis://...). Empty: file queues in INLAY_HOME.", secret=True)
     redis_url: str = _setting("", "Redis for live progress. Empty: a throttled database row.", secret=True)
     redis_master: str = _setting("", "Name of the master, where a URL of Redis names sentinels (sentinel://...).")
-    database_pool: int = _setting(10, "Connections that a process keeps to PostgreSQL; it may open half as many more.")
+    database_pool: int = _setting(10, "Connections that a process keeps to PostgreSQL; it may open as many more.")
     database_wait_seconds: float = _setting(10.0, "How long to wait for one of them.")
     database_statement_seconds: float = _setting(30.0, "PostgreSQL ends a statement that takes longer. 0: never.")
     database_lock_seconds: float = _setting(5.0, "PostgreSQL ends a statement that waits longer for a lock. 0: never.")

@@ -8,7 +8,7 @@ import pytest
 from joserfc.jwk import ECKey
 
 from inlay_core.application import publishing, retention, signing
-from inlay_core.application.exporting import claim_batch
+from inlay_core.application.exporting import Batch, batch_refused, batch_taken, claim_batch
 from inlay_core.application.ports import (
     Action,
     Aged,
@@ -195,6 +195,34 @@ class RetentionContract:
         ward.clock.advance(100 * DAY)
         assert claim_batch(new_uow(), ward.clock, "archive", limit=1, lease_seconds=1) is not None
         assert self.cut(ward, new_uow).count == 0
+
+    def test_a_receiver_goes_on_where_it_was(self, new_uow: NewUnitOfWork) -> None:
+        """One sender at a time; what was taken is not due again, what was refused or left by a dead sender is."""
+        ward = Ward(new_uow(), StillClock())
+        ward.receive(order_command("1"))
+        _seal(ward)
+
+        def claim() -> Batch | None:
+            return claim_batch(new_uow(), ward.clock, "archive", limit=2, lease_seconds=60)
+
+        first = claim()
+        assert first is not None
+        assert [position for position, _ in first.events] == [1, 2]
+        assert claim() is None, "another sender is at it"
+        batch_refused(new_uow(), first)
+        again = claim()
+        assert again is not None
+        assert again.events == first.events
+        batch_taken(new_uow(), again)
+        second = claim()
+        assert second is not None
+        assert second.after == 2
+        ward.clock.advance(61)
+        taken_over = claim()
+        assert taken_over is not None
+        assert taken_over.events == second.events
+        batch_taken(new_uow(), second)
+        assert claim() is None, "the lease of a sender that is late is no longer its own"
 
     def test_a_broken_trail_is_not_cut(self, new_uow: NewUnitOfWork, tamper: Callable[[], None]) -> None:
         """A cut would hide where the chain breaks: nothing is let go."""

@@ -57,7 +57,7 @@ def open_database(url: str, limits: DatabaseLimits = DatabaseLimits()) -> Engine
         hide_parameters=True,
         isolation_level="REPEATABLE READ",
         pool_size=limits.pool,
-        max_overflow=limits.pool // 2,
+        max_overflow=limits.pool,
         pool_timeout=limits.wait_seconds,
         connect_args={"connect_timeout": _CONNECT_SECONDS, "options": _session(parsed, limits)},
     )
