@@ -54,9 +54,9 @@ lint: .venv/ready-dev ## check style, format, types and who imports whom
 licences: .venv/ready-dev ## list the licence of everything that is installed; fails where one does not fit
 	@$(BIN)/python -m inlay_testkit.licences
 
-# Not part of CI: it asks the services of PyPI and OSV, which a closed network does not reach.
+# Not part of CI: it asks a service of PyPI, which a closed network (or a mirror of packages) does not reach.
 .PHONY: audit
-audit: .venv/ready ## ask PyPI's and OSV's services for known weaknesses of the pinned versions (needs the internet)
+audit: .venv/ready ## ask PyPI for known weaknesses of the pinned versions (needs the internet)
 	@$(BIN)/python -m venv --clear .venv/audit
 	@.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.9,<3'
 	@.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt $(ARGS)
