@@ -126,7 +126,13 @@ class Worker:
     def _claim(self) -> Claimed | None:
         try:
             return claim_next(
-                self.uow(), self.clock, self.new_id, WORKER, site=self.site, held_reports=tuple(self._held)
+                self.uow(),
+                self.clock,
+                self.new_id,
+                WORKER,
+                site=self.site,
+                held_reports=tuple(self._held),
+                writer=self.generation.writer,
             )
         except DomainError as error:
             # The database is away. The next wake-up, or the sweeper's, asks again.
@@ -160,6 +166,7 @@ class Worker:
             reader=self.reader,
             clock=self.clock,
             site=self.site,
+            writer=self.generation.writer,
             stopping=self.stopping.is_set,
             timer=self.timer,
         )
