@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from inlay_core.application.ports import OutboxItem, Page, ReportRow
+from inlay_core.application.ports import OutboxItem, Page, ReportRow, Switch
 from inlay_core.domain.audit import AuditEvent
 from inlay_core.domain.errors import DomainError
 from inlay_core.domain.fragment import Fragment, Section
@@ -16,6 +16,7 @@ from inlay_core.domain.labels import banner
 from inlay_core.domain.order import Order
 from inlay_core.domain.prior import PriorReport
 from inlay_core.domain.report import Report, Signature
+from inlay_core.domain.switch import Scope
 
 Body = dict[str, Any]
 
@@ -207,6 +208,21 @@ def delivery_body(item: OutboxItem) -> Body:
         "attempts": item.attempts,
         "last_error": item.last_error,
         "created_at": _moment(item.created_at),
+    }
+
+
+def switch_body(switch: Switch) -> Body:
+    """A switch: what it covers, whether that is stopped, and who set it when."""
+    scope = Scope.named(switch.name)
+    return {
+        "name": switch.name,
+        "on": switch.on,
+        "use": scope.use,
+        "site": scope.site,
+        "modality": scope.modality,
+        "model": scope.model,
+        "changed_at": _moment(switch.changed_at),
+        "changed_by": switch.changed_by,
     }
 
 

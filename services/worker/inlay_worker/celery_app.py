@@ -52,7 +52,7 @@ def run(settings: Settings, load: "Callable[[Settings], Model] | None" = None) -
 
     from inlay_worker.metrics import serve
     from inlay_worker.tasks import register
-    from inlay_worker.wiring import load_model, make_worker
+    from inlay_worker.wiring import load_model, make_presence, make_worker
 
     configure_logs("work", level=settings.log_level, log_format=settings.log_format)
     model = (load or load_model)(settings)
@@ -75,7 +75,8 @@ def run(settings: Settings, load: "Callable[[Settings], Model] | None" = None) -
     signals.worker_ready.connect(look_once)
     try:
         celery_worker = app.Worker(loglevel=settings.log_level.upper(), **WORKER_OPTIONS)
-        celery_worker.start()
+        with make_presence(settings, worker):
+            celery_worker.start()
     finally:
         signals.worker_shutting_down.disconnect(stop)
         signals.worker_ready.disconnect(look_once)

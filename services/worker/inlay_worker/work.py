@@ -72,8 +72,8 @@ class Worker:
     """Everything a worker works with. One thread calls it; `stopping` may be set from anywhere.
 
     `together` is how many waiting jobs it may take at once: they share the passes of the model, and each keeps its own
-    lease, fence, cancellation and end. `busy` is true while it looks for jobs or does one. `stream` makes of a listener
-    one that is told beside the work.
+    lease, fence, cancellation and end. `busy` is true while it looks for jobs or does one; `doing` is how many it does.
+    `stream` makes of a listener one that is told beside the work.
     """
 
     uow: NewUnitOfWork
@@ -89,6 +89,7 @@ class Worker:
     stopping: threading.Event = field(default_factory=threading.Event)
     timer: Callable[[], float] = time.monotonic
     busy: bool = False
+    doing: int = 0
     _held: OrderedDict[str, None] = field(default_factory=OrderedDict)
     _faults: int = 0
 
@@ -111,7 +112,11 @@ class Worker:
             if not claimed:
                 break
             claimed_jobs += len(claimed)
-            self._do(claimed)
+            self.doing = len(claimed)
+            try:
+                self._do(claimed)
+            finally:
+                self.doing = 0
             if self._faults >= MOST_FAULTS_IN_A_ROW:
                 raise WorkerSuspect
         return claimed_jobs
