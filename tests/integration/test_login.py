@@ -392,3 +392,14 @@ def test_sessions_end_at_the_latest_after_their_hours(tmp_path: Path) -> None:
     clock.advance(timedelta(minutes=10).total_seconds())
     assert browser.get("/api/v1/session").get_json()["code"] == "session-over"
     web.site.services.close()
+
+
+def test_logins_are_user_authentication_over_fhir(embedded: tuple[Web, Browser]) -> None:
+    """The trail's logins are what DICOM and IHE call them, readable by the auditor."""
+    web, browser = embedded
+    browser.choose("auditor")
+    with web.site.services.reader() as uow:
+        (event,) = [event for event in uow.audit.unsealed() if str(event.tag) == "login:session:opened"]
+    headers = {"Authorization": f"Bearer {web.token('auditor')}"}
+    shown = web.client.get(f"/fhir/AuditEvent/{event.id}", headers=headers).get_json()
+    assert (shown["type"]["code"], shown["subtype"][0]["code"], shown["action"]) == ("110114", "110122", "E")

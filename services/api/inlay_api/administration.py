@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flask import Blueprint, Response, redirect, request
+from flask import Blueprint, Response, request
 
 from inlay_api import visitors
 from inlay_api.answers import json_answer
@@ -130,7 +130,7 @@ def switch() -> Response:
         raise bad_request("Stop or resume.", "act")
     act = switching.stop_generation if form["act"] == "stop" else switching.resume_generation
     act(*desk().act, actor, scope_of(form))
-    return redirect("/administration", 303)  # type: ignore[return-value]  # flask's own Response
+    return visitors.see_other("/administration")
 
 
 @blueprint.post("/administration/deliveries")
@@ -138,4 +138,4 @@ def resend() -> Response:
     """Have a parked result sent again."""
     actor = visitors.visitor(Permission.MANAGE_DELIVERIES, "administration")
     publishing.resend(*desk().act, actor, request.form.get("id", ""))
-    return redirect("/administration", 303)  # type: ignore[return-value]  # as above
+    return visitors.see_other("/administration")

@@ -8,7 +8,7 @@ from typing import Final
 
 WIDTH: Final = 720
 HEIGHT: Final = 200
-_LEFT: Final = 44
+LEFT: Final = 56
 _BOTTOM: Final = 28
 _TOP: Final = 10
 _INNER: Final = HEIGHT - _TOP - _BOTTOM
@@ -59,7 +59,7 @@ def shares(title: str, columns: Sequence[tuple[str, Mapping[str, float]]]) -> Ch
             top -= height
             words = f"{label}: {kind} {share:.0%}"
             bars.append(
-                Bar(round(_LEFT + number * slot + slot * 0.15, 1), round(top, 1), *_size(slot, height), kind, words)
+                Bar(round(LEFT + number * slot + slot * 0.15, 1), round(top, 1), *_size(slot, height), kind, words)
             )
     ticks = tuple((_height_of(value, 1.0), f"{value:.0%}") for value in (0.0, 0.5, 1.0))
     kinds = tuple(dict.fromkeys(kind for _, parts in columns for kind in parts))
@@ -67,7 +67,7 @@ def shares(title: str, columns: Sequence[tuple[str, Mapping[str, float]]]) -> Ch
     return Chart(title, ticks, labels, tuple(bars), legend=tuple((kind, kind) for kind in kinds))
 
 
-def courses(title: str, steps: Sequence[str], series: Mapping[str, Sequence[float | None]], unit: str) -> Chart:
+def courses(title: str, steps: Sequence[str], series: Mapping[str, Sequence[float | None]]) -> Chart:
     """Lines over the same steps; a missing value is a gap in its line's dots, and is not invented."""
     highest = max((value for values in series.values() for value in values if value is not None), default=0.0) or 1.0
     slot = _slot(steps)
@@ -75,22 +75,22 @@ def courses(title: str, steps: Sequence[str], series: Mapping[str, Sequence[floa
     for number, (name, values) in enumerate(series.items()):
         dots = tuple(
             (
-                round(_LEFT + (place + 0.5) * slot, 1),
+                round(LEFT + (place + 0.5) * slot, 1),
                 _height_of(value, highest),
-                f"{steps[place]}: {name} {value:g}{unit}",
+                f"{steps[place]}: {name} {value:g}",
             )
             for place, value in enumerate(values)
             if value is not None
         )
         points = " ".join(f"{x},{y}" for x, y, _ in dots)
         lines.append(Line(points, f"series-{number}", name, dots))
-    ticks = tuple((_height_of(value, highest), f"{value:.3g}{unit}") for value in (0.0, highest / 2, highest))
+    ticks = tuple((_height_of(value, highest), f"{value:.3g}") for value in (0.0, highest / 2, highest))
     legend = tuple((line.kind, line.name) for line in lines)
     return Chart(title, ticks, _labels(steps, slot), lines=tuple(lines), legend=legend)
 
 
 def _slot(columns: Sequence[object]) -> float:
-    return (WIDTH - _LEFT) / max(1, len(columns))
+    return (WIDTH - LEFT) / max(1, len(columns))
 
 
 def _size(slot: float, height: float) -> tuple[float, float]:
@@ -103,5 +103,5 @@ def _height_of(value: float, highest: float) -> float:
 
 def _labels(texts: Sequence[str], slot: float) -> tuple[tuple[float, str], ...]:
     """As many labels as there is room for."""
-    every = max(1, -(-len(texts) * 80 // (WIDTH - _LEFT)))
-    return tuple((round(_LEFT + (n + 0.5) * slot, 1), text) for n, text in enumerate(texts) if n % every == 0)
+    every = max(1, -(-len(texts) * 80 // (WIDTH - LEFT)))
+    return tuple((round(LEFT + (n + 0.5) * slot, 1), text) for n, text in enumerate(texts) if n % every == 0)

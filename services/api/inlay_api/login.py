@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from flask import Blueprint, Response, redirect, render_template, request
+from flask import Blueprint, Response, render_template, request
 
 from inlay_api import visitors
 from inlay_api.answers import json_answer
@@ -40,10 +40,10 @@ def start() -> Response:
     attempt = Attempt.new()
     # Whoever walked away has to show again who they are, also where the provider still knows their browser.
     _, state = visitors.found_session()
-    answer = redirect(provider.address(attempt, again=state is SessionState.IDLE), 303)
-    visitors.set_cookie(answer, "login", attempt.to_cookie(), _ATTEMPT_SECONDS)  # type: ignore[arg-type]
-    visitors.set_cookie(answer, "back", visitors.local_path(request.args.get("next", "/")), _ATTEMPT_SECONDS)  # type: ignore[arg-type]
-    return answer  # type: ignore[return-value]
+    answer = visitors.see_other(provider.address(attempt, again=state is SessionState.IDLE))
+    visitors.set_cookie(answer, "login", attempt.to_cookie(), _ATTEMPT_SECONDS)
+    visitors.set_cookie(answer, "back", visitors.local_path(request.args.get("next", "/")), _ATTEMPT_SECONDS)
+    return answer
 
 
 @blueprint.get(CALLBACK)
@@ -62,7 +62,7 @@ def callback() -> Response:
     except DomainError as error:
         answer = _page(403 if isinstance(error, Forbidden) else 503, back=back, problem=error.message)
     else:
-        answer = redirect(back, 303)  # type: ignore[assignment]
+        answer = visitors.see_other(back)
         _end_old_session()
         visitors.begin_session(actor, answer)
     visitors.drop_cookie(answer, "login")
@@ -79,10 +79,10 @@ def choose() -> Response:
     chosen = {str(role): actor for role, actor in visitors.DEMO_USERS.items()}.get(request.form.get("user", ""))
     if chosen is None:
         raise bad_request("Choose one of the users.", "user")
-    answer = redirect(visitors.local_path(request.form.get("next", "/")), 303)
+    answer = visitors.see_other(visitors.local_path(request.form.get("next", "/")))
     _end_old_session()
-    visitors.begin_session(chosen, answer)  # type: ignore[arg-type]
-    return answer  # type: ignore[return-value]
+    visitors.begin_session(chosen, answer)
+    return answer
 
 
 @blueprint.post("/logout")
@@ -92,9 +92,9 @@ def logout() -> Response:
     if session is not None:
         visitors.check_our_page(session)
         sessions.close_session(*desk().act, session)
-    answer = redirect("/login", 303)
-    visitors.drop_cookie(answer, "session")  # type: ignore[arg-type]
-    return answer  # type: ignore[return-value]
+    answer = visitors.see_other("/login")
+    visitors.drop_cookie(answer, "session")
+    return answer
 
 
 @routes.add(

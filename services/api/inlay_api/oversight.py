@@ -87,6 +87,7 @@ def page() -> Response:
         query=request.query_string.decode("ascii", "ignore"),
         last_day=(asked.until.astimezone(desk().settings.zone)).date(),
         first_day=asked.since.astimezone(desk().settings.zone).date(),
+        chart_left=charts.LEFT,
         chart_width=charts.WIDTH,
         chart_height=charts.HEIGHT,
     )
@@ -137,14 +138,14 @@ def _charts(found: Sequence[Summary]) -> list[charts.Chart]:
             for section in dict.fromkeys(section for one in own for section in one.distances)
         }
         if distances:
-            made.append(charts.courses(f"Mean edit distance by section: {name}", steps, distances, ""))
+            made.append(charts.courses(f"Mean edit distance by section: {name}", steps, distances))
         times = {
             "order to draft": [one.order_to_draft.median if one.order_to_draft else None for one in own],
             "draft to open": [one.draft_to_open.median if one.draft_to_open else None for one in own],
             "open to sign": [one.open_to_sign.median if one.open_to_sign else None for one in own],
         }
         minutes = {key: [None if v is None else round(v / 60, 2) for v in values] for key, values in times.items()}
-        made.append(charts.courses(f"Median times: {name}", steps, minutes, " min"))
+        made.append(charts.courses(f"Median times in minutes: {name}", steps, minutes))
     return made
 
 

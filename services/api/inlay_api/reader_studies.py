@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flask import Blueprint, Response, redirect, request
+from flask import Blueprint, Response, request
 
 from inlay_api import visitors
 from inlay_api.answers import json_answer
-from inlay_api.bodies import only_keys, read_json
+from inlay_api.bodies import only_keys, read_json, whole_number
 from inlay_api.desk import desk
 from inlay_api.present import Body
 from inlay_api.problems import bad_request
@@ -234,8 +234,6 @@ def _test(test: SignedRanks) -> Body:
 
 
 def _number() -> int | None:
-    from inlay_api.bodies import whole_number
-
     return whole_number(request.args.get("number"), "number", 1, 9999, 0) or None
 
 
@@ -290,7 +288,7 @@ def grade_page(study_id: str, number: int) -> Response:
         "choice": form.get("choice"),
     }
     reader_studies.grade_case(*desk().act, actor, study_id, number, body)
-    return redirect(f"/oversight/studies/{study_id}", 303)  # type: ignore[return-value]  # flask's own Response
+    return visitors.see_other(f"/oversight/studies/{study_id}")
 
 
 @blueprint.get("/oversight/studies/<study_id>/results")

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from flask import Response, g, redirect, render_template, request
+from flask import Response, g, render_template, request
 
 from inlay_api.desk import desk
 from inlay_api.problems import Refused, Unauthenticated
@@ -214,8 +214,12 @@ def refused(actor: Actor, operation: str, tag: Tag = Tag.READER_ACCESS_REFUSED) 
 def to_login(needed: LoginNeeded) -> Response:
     """Send the browser to the login, and back afterwards."""
     back = request.full_path.rstrip("?") if request.method in SAFE else "/"
-    asked = f"/login?next={quote(back, safe='/')}" + ("&locked=1" if needed.locked else "")
-    return redirect(asked, 303)  # type: ignore[return-value]  # flask's own Response
+    return see_other(f"/login?next={quote(back, safe='/')}" + ("&locked=1" if needed.locked else ""))
+
+
+def see_other(address: str) -> Response:
+    """Go on there with a GET, whatever was sent."""
+    return Response(status=303, headers={"Location": address})
 
 
 def frame() -> dict[str, object]:
@@ -224,7 +228,7 @@ def frame() -> dict[str, object]:
     actor = g.get("actor")
     return {
         "person": actor.name if actor else "",
-        "session": session,
+        "logged_in": session,
         "csrf_token": session.csrf if session else "",
         "idle_seconds": int(idle_time(settings).total_seconds()),
         "can_log_in": can_log_in(settings),

@@ -11,7 +11,7 @@ from inlay_core.application.ports import UnitOfWork
 from inlay_core.application.transaction import Act, retried
 from inlay_core.domain.audit import Kind, Tag
 from inlay_core.domain.errors import Conflict, Invalid, NotFound
-from inlay_core.domain.identity import Actor, Permission, require
+from inlay_core.domain.identity import Actor, Permission, may, require
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.paired import SignedRanks, sign_test, signed_ranks
 from inlay_core.domain.reader_study import (
@@ -261,8 +261,6 @@ def _counted(seen: Sequence[Unblinded], arm: int) -> Mapping[Mark, int]:
 
 def _may_see(actor: Actor) -> None:
     """Whoever grades, manages or reads out studies knows which there are."""
-    from inlay_core.domain.identity import may
-
     if not may(actor, Permission.GRADE_DRAFTS):
         require(actor, Permission.READ_USAGE)
 

@@ -17,7 +17,10 @@ from inlay_core.domain.switch import EVERYTHING, Allowance, Scope
 
 
 def allowance(uow: UnitOfWork, site: Site) -> Allowance:
-    """What may be generated now: what the site allows, less what switches stop."""
+    """What may be generated now: what the site allows, less what switches stop.
+
+    Raises Invalid for a switch that only a newer version knows: while nobody here knows what it stops, all is stopped.
+    """
     stops = [Scope.named(switch.name) for switch in uow.switches.all() if switch.on]
     return Allowance(site.generation.kinds(), tuple(stops))
 
