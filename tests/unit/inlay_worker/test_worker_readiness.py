@@ -38,7 +38,7 @@ def test_a_worker_that_hears_no_wake_up_is_not_ready() -> None:
 def test_what_is_switched_off_waits_for_good_reason() -> None:
     """A worker that may not do what waits is ready all the same: nobody should restart it."""
     hospital = Hospital()
-    hospital.worker.timer = lambda: 1000.0
+    hospital.worker.timer, hospital.worker.looked = (lambda: 1000.0), 0.0
     hospital.order("1")
     hospital.ward.clock.advance(1)
     ready = consumes(hospital.worker, 30.0)
