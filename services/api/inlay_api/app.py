@@ -57,6 +57,7 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 """On every answer that does not say otherwise."""
+_BY_NAME: Final = tuple((name.lower(), (name, value)) for name, value in HEADERS.items())
 
 
 def create_app(settings: Settings, services: Services | None = None) -> Flask:
@@ -105,10 +106,10 @@ def _guard(app: Flask, settings: Settings) -> None:
 
     @app.after_request
     def finish(answer: Response) -> Response:
-        for name, value in HEADERS.items():
-            answer.headers.setdefault(name, value)
+        said = {name.lower() for name, _ in answer.headers}
+        answer.headers.extend([header for name, header in _BY_NAME if name not in said])
         if visitors.is_secure(settings) and settings.public_url:
-            answer.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+            answer.headers["Strict-Transport-Security"] = "max-age=31536000"
         answer.headers["X-Request-Id"] = g.get("request_id", "")
         _tell(app, answer)
         return answer
