@@ -35,8 +35,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def test_no_request_is_a_fault_of_ours(server: Server, tmp_path: Path) -> None:
     """No answer is 5xx, and each has a status, a media type and a body that the document names.
 
-    The ids are of a report, a job and a reader study that are there, and If-Match names the version, so that requests get as far as the
-    use cases.
+    The ids are of a report, a job and a reader study that are there, and If-Match names the version, so that requests
+    get as far as the use cases.
     """
     assert PROGRAM.exists(), "schemathesis is not installed; `make test-peers` installs it or says what to install"
     report = server.site.order("1", wake=False)
