@@ -149,7 +149,7 @@ def test_idle_sessions_lock(tmp_path: Path) -> None:
     clock.advance(600)
     assert browser.get("/api/v1/session").status_code == 200
     clock.advance(600)
-    assert browser.get("/api/v1/reports", X_Inlay_Passive="1").status_code == 200
+    assert browser.get("/api/v1/reports").status_code == 200
     clock.advance(600)
     assert browser.get("/api/v1/reports").get_json()["code"] == "session-idle"
     answer = browser.get("/?offset=50")

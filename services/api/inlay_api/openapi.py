@@ -102,7 +102,7 @@ Generated from `services/api/inlay_api`; do not edit. The OpenAPI 3.1 document w
 
 - Send `Authorization: Bearer TOKEN` ([tokens](../howto/tokens.md)); 401 without a good one, 403 without the role.
 - A browser's session ([login](../howto/login.md)) is as good as a token; its changes bear `X-CSRF-Token` from
-  `GET /api/v1/session`, 403 without. What a page asks by itself bears `X-Inlay-Passive: 1` and keeps none awake.
+  `GET /api/v1/session`, 403 without. Asking for it tells that somebody is there; other reads keep no session awake.
 - The ETag of a report is its version. A change sends it back as `If-Match`: 428 without, 412 when the report has
   moved on. A job is cancelled with `If-Match: *`.
 - `If-None-Match` on reads marked *304* is answered 304 where nothing changed.

@@ -25,9 +25,6 @@ from inlay_core.settings import Settings
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_HEADER: Final = "X-CSRF-Token"
 CSRF_FIELD: Final = "csrf"
-PASSIVE_HEADER: Final = "X-Inlay-Passive"
-"""A page that asks by itself (a worklist that polls) says so: it keeps nobody's session awake."""
-
 DEMO_READER: Final = Actor("local:page", "Page on this machine", frozenset({Role.EHR}), ActorKind.SYSTEM)
 """Whoever looks at the pages of the embedded mode without having chosen a user: reads reports, and changes nothing."""
 
@@ -114,7 +111,7 @@ def idle_time(settings: Settings) -> timedelta:
 
 
 def session_of_request() -> Session | None:
-    """The good session of whoever asks; changes have to come from a page of ours. Its idle time begins again.
+    """The good session of whoever asks; changes have to come from a page of ours.
 
     Raises Unauthenticated for a session that is over, Refused (403) for a change that another page began.
     """
@@ -127,10 +124,19 @@ def session_of_request() -> Session | None:
         raise Unauthenticated("session-idle", "Nobody did anything for long: log in again.")
     if request.method not in SAFE:
         check_our_page(session)
-    if PASSIVE_HEADER not in request.headers:
+    if _is_activity():
         session = sessions.note_activity(desk().services.uow(), session, desk().services.clock())
     g.session = session
     return session
+
+
+def _is_activity() -> bool:
+    """Whether a person did this: opened a page, changed something, or their page tells that they type and move.
+
+    What pages read over the API by themselves (a worklist that polls, a stream) keeps nobody's session awake.
+    """
+    reads_api = request.method in SAFE and request.path.startswith("/api/")
+    return not reads_api or request.endpoint == "session.readSession"
 
 
 def check_our_page(session: Session) -> None:
