@@ -13,6 +13,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from inlay_core.domain.errors import Invalid
+from inlay_core.domain.matching import PatientCheck
 from inlay_core.domain.origins import is_private, origin_of
 
 PREFIX: Final = "INLAY_"
@@ -61,6 +62,11 @@ class Settings:
     )
     images_folder: str = _setting("", "Watched folder of DICOM files. Empty: images in INLAY_HOME.")
     time_zone: str = _setting("UTC", "Time zone of images that name none, for instance Europe/Vienna.")
+    patient_check: str = _setting(
+        "person",
+        "What of an image's header must not contradict the order's patient: identifier; person (name, birth date and "
+        "sex, too); strict (another assigner is another patient); off.",
+    )
     model: str = _setting("", "Checkpoint: a folder or a hub id. Empty: the demonstration checkpoint that is shipped.")
     model_revision: str = _setting("", "Pinned revision of a hub checkpoint.")
     adapter: str = _setting("", "Folder of a PEFT adapter (LoRA) that is added to the checkpoint. Empty: none.")
@@ -170,6 +176,7 @@ class Settings:
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "precision": ("bf16", "fp8", "4bit"),
     "dicom_reports": ("", "dicomweb", "dimse"),
+    "patient_check": tuple(PatientCheck),
     "fhir_draft_status": ("partial", "preliminary"),
     "auth": ("embedded", "jwt"),
     "log_level": ("debug", "info", "warning", "error"),

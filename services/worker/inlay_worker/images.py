@@ -1,7 +1,7 @@
 """The images of a study as the model sees them: the frontal view in 8 bits, and whether it shows a phantom."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Final
 
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from inlay_core.application.ports import ImageRef, ImageSource, ImageWanted
 from inlay_core.domain.errors import NotFound
+from inlay_core.domain.matching import PatientShown
 from inlay_dicom.dataset import header_of, read
 from inlay_dicom.errors import InvalidDicom
-from inlay_dicom.mapping import domain_error
+from inlay_dicom.mapping import domain_error, patient_shown
 from inlay_dicom.pixels import grey8
 from inlay_dicom.times import study_time
 
@@ -26,12 +27,13 @@ STUDIES_KEPT: Final = 8
 class Study:
     """Pictures (rows, columns) of uint8, the frontal one first; `phantom` is true if every header says so.
 
-    `studied_at` is the study's time by the first image that has one.
+    `studied_at` is the study's time by the first image that has one; `shown` are the patients that the headers name.
     """
 
     pictures: tuple[NDArray[np.uint8], ...]
     phantom: bool
     studied_at: datetime | None = None
+    shown: tuple[PatientShown, ...] = field(default=(), repr=False)
 
 
 class Studies:
@@ -68,6 +70,11 @@ class Studies:
             self._kept.popitem(last=False)
         return study
 
+    def forget(self, study: Study | None) -> None:
+        """Read the study anew the next time: its files may be mended under the same UIDs, their headers at least."""
+        for refs in [refs for refs, kept in self._kept.items() if kept is study]:
+            del self._kept[refs]
+
 
 def _decoded(files: list[bytes], zone: tzinfo) -> Study:
     try:
@@ -77,4 +84,5 @@ def _decoded(files: list[bytes], zone: tzinfo) -> Study:
         raise domain_error(problem) from None
     phantom = all(header_of(dataset).is_phantom for dataset in datasets)
     times = (study_time(dataset, zone) for dataset in datasets)
-    return Study(pictures, phantom, next((time for time in times if time is not None), None))
+    studied_at = next((time for time in times if time is not None), None)
+    return Study(pictures, phantom, studied_at, tuple(patient_shown(dataset) for dataset in datasets))

@@ -34,7 +34,6 @@ PHANTOM_TAGS: dict[str, Any] = {
     "Manufacturer": "Inlay",
     "ManufacturerModelName": "Inlay Phantom",
     "ImageType": ["DERIVED", "SECONDARY", "PHANTOM"],
-    "PatientID": "PHANTOM-1",
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from inlay_core.application.patients import records_of
 from inlay_core.application.ports import UnitOfWork
 from inlay_core.application.transaction import Act, load_order, load_report, retried
 from inlay_core.domain.audit import Tag
@@ -60,8 +61,7 @@ def comparisons(uow: UnitOfWork, order: Order) -> list[tuple[PriorStudy, str]]:
     """The order's prior studies, each with the impression of a report about it that somebody answers for, if known."""
     if not order.priors:
         return []
-    patient_id = order.patient.merged_into or order.patient.id
-    patients = [patient_id, *(patient.id for patient in uow.patients.merged_into(patient_id))]
+    patients = [record.id for record in records_of(uow, order.patient)]
     others = uow.priors.of_patients(patients)
     return [(prior, _own(uow, patients, prior) or _of_others(others, prior)) for prior in order.priors]
 

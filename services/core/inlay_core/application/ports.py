@@ -17,6 +17,7 @@ from inlay_core.domain.errors import DomainError
 from inlay_core.domain.infill import Choice, Dispute, Fill, LockDigest, ResolvedSection
 from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.domain.lifecycle import Status
+from inlay_core.domain.matching import PatientCheck
 from inlay_core.domain.order import Order, OrderStatus, Priority
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
@@ -97,6 +98,8 @@ class Site:
     destinations: tuple[str, ...] = ()
     # Destinations that get some of them.
     results: tuple[ResultFilter, ...] = ()
+    # How far an image must not contradict the order's patient.
+    patient_check: PatientCheck = PatientCheck.PERSON
     lease_seconds: float = 60.0
     max_attempts: int = 5
     # Delivery to other systems is tried for about two days with the back-off of publishing.py.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inlay_core.application.patients import OUTDATED, patient_after
+from inlay_core.application.patients import OUTDATED, patient_after, records_of
 from inlay_core.application.ports import PriorCommand, UnitOfWork
 from inlay_core.application.transaction import Act, load_order, load_report
 from inlay_core.domain.audit import Kind, Tag
@@ -55,8 +55,6 @@ def priors_of_report(uow: UnitOfWork, actor: Actor, report_id: str) -> Sequence[
     require(actor, Permission.READ_REPORTS)
     with uow:
         order = load_order(uow, load_report(uow, report_id).order_id)
-        patient_id = order.patient.merged_into or order.patient.id
-        records = [patient_id, *(patient.id for patient in uow.patients.merged_into(patient_id))]
-        found = uow.priors.of_patients(records)
+        found = uow.priors.of_patients([record.id for record in records_of(uow, order.patient)])
     own = order.accession_number
     return [p for p in found if p.status is not PriorStatus.WITHDRAWN and (own is None or p.accession_number != own)]
