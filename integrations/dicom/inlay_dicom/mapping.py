@@ -24,7 +24,7 @@ from inlay_dicom.dataset import Header
 from inlay_dicom.errors import InvalidDicom
 from inlay_dicom.folder import FolderIndex, Found
 from inlay_dicom.patient import patient_of
-from inlay_dicom.structured_report import Name, SignedReport
+from inlay_dicom.signed_report import Name, SignedReport
 
 FOLDER: Final = "folder"
 # Views of one study arrive one after another. Until a frontal one has, a study that still grows is not drafted from:

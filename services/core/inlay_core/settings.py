@@ -58,7 +58,11 @@ class Settings:
     dicom_port: int = _setting(11112, "Port of the DICOM listener.")
     dicom_config: str = _setting("", "TOML file: who may send images, which archive is asked, where reports go.")
     dicom_reports: str = _setting(
-        "", "Where signed reports go as DICOM SR: dicomweb or dimse, as INLAY_DICOM_CONFIG names it. Empty: nowhere."
+        "",
+        "Where signed reports go as DICOM documents: dicomweb or dimse of INLAY_DICOM_CONFIG. Empty: nowhere.",
+    )
+    dicom_documents: str = _setting(
+        "sr", "In which form signed reports go there: sr (Basic Text SR), pdf (Encapsulated PDF) or both."
     )
     images_folder: str = _setting("", "Watched folder of DICOM files. Empty: images in INLAY_HOME.")
     time_zone: str = _setting("UTC", "Time zone of images that name none, for instance Europe/Vienna.")
@@ -176,6 +180,7 @@ class Settings:
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "precision": ("bf16", "fp8", "4bit"),
     "dicom_reports": ("", "dicomweb", "dimse"),
+    "dicom_documents": ("sr", "pdf", "both"),
     "patient_check": tuple(PatientCheck),
     "fhir_draft_status": ("partial", "preliminary"),
     "auth": ("embedded", "jwt"),

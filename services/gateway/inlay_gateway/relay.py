@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Final
 
@@ -24,7 +25,7 @@ from inlay_dicom.archive import Archive
 from inlay_dicom.mapping import ArchiveImages, FolderImages
 from inlay_gateway.delivery import Books, Oru, Sent, deliver_result, deliver_wakeups
 from inlay_gateway.dicom import archives, sender_of, site_of, store_of
-from inlay_gateway.documents import Documents, deliver_document
+from inlay_gateway.documents import Documents, Form, deliver_document
 from inlay_gateway.notifying import Notifier, deliver_notification, http_client
 from inlay_gateway.printing import printed_result
 from inlay_gateway.sweepers import compare, queue_arrived, reclaim, seal, wake
@@ -96,7 +97,9 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
     all_of_them += [_comparison_duty(books, archive, settings) for archive in archives(settings, neighbours)[:1]]
     sender = sender_of(settings, neighbours)
     if sender is not None:
-        documents = Documents(sender, settings.facility, settings.zone, services.images)
+        forms = frozenset(Form) if settings.dicom_documents == "both" else frozenset({Form(settings.dicom_documents)})
+        printed = partial(printed_result, font=settings.pdf_font)
+        documents = Documents(sender, settings.facility, settings.zone, services.images, forms, printed)
         all_of_them.append(Duty("documents", _OUTBOX_SECONDS, lambda: _told(deliver_document(books, documents))))
     all_of_them += [_results_duty(books, target, settings) for target in result_targets(settings)]
     if settings.fhir_target:
@@ -113,7 +116,7 @@ def _results_duty(books: Books, target: ResultTarget, settings: Settings) -> Dut
     tls = client_context(target.tls) if target.tls else None
     name = target.tls.server_name if target.tls else ""
     client = MllpClient(target.host, target.port, timeout=target.timeout_seconds, tls=tls, server_name=name)
-    printed = printed_result if target.pdf else None
+    printed = partial(printed_result, font=settings.pdf_font) if target.pdf else None
     oru = Oru(target, client, settings.application, settings.facility, printed)
     return Duty(f"results {target.destination}", _OUTBOX_SECONDS, lambda: _told(deliver_result(books, oru)))
 

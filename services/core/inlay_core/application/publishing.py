@@ -13,7 +13,7 @@ from inlay_core.domain.audit import Detail, Kind, Tag
 from inlay_core.domain.errors import Conflict, NotFound
 from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.ids import Clock, NewId
-from inlay_core.domain.lifecycle import Event
+from inlay_core.domain.lifecycle import Event, Status
 from inlay_core.domain.report import Report
 
 # Opening, edits and infills of a draft are between the clinician and Inlay; what others may rely on is published.
@@ -54,8 +54,8 @@ def publish_report(act: Act, report: Report) -> None:
     subscribers = (each for each in act.uow.subscriptions.active() if each.wants(report.status, act.now))
     told += [(Destination.SUBSCRIPTION, each.id) for each in subscribers]
     for destination, key in told:
-        if destination == Destination.DICOM and not report.is_signed:
-            continue  # An archive keeps documents for ever: it gets what somebody answers for.
+        if destination == Destination.DICOM and not (report.is_signed or report.status is Status.ENTERED_IN_ERROR):
+            continue  # An archive keeps documents for ever: it gets what somebody answers for, and hears of its end.
         item_id = act.new_id()
         payload = {"report_id": report.id, "version": report.version, "status": str(report.status)}
         act.uow.outbox.add(OutboxItem(item_id, destination, key, payload, act.now, act.now, control_id_of(item_id)))
