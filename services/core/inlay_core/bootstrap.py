@@ -90,6 +90,7 @@ def site_of(settings: Settings) -> Site:
             imported_text_allowed=settings.prompt_with_reason,
         ),
         destinations=_destinations(settings),
+        zone=settings.zone,
         patient_check=PatientCheck(settings.patient_check),
         results=tuple(target.filter for target in result_targets(settings)),
         lease_seconds=settings.lease_seconds,

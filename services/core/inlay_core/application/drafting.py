@@ -460,7 +460,7 @@ def _with_result(act: Act, job: Job, before: Report, generated: Generated) -> tu
         order = load_order(act.uow, before.order_id)
         imported = (
             *imported_indication(order.reason, act.new_id),
-            *imported_comparison(comparisons(act.uow, order), act.new_id),
+            *imported_comparison(comparisons(act.uow, order), act.site.zone, act.new_id),
         )
         sections = draft_sections(generated.texts, act.new_id, job.id, imported)
         return before.take_draft(sections, job.id, act.actor, act.now), ()

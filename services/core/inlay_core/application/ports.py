@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from enum import Enum, StrEnum
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Literal, Protocol, Self
@@ -100,6 +100,8 @@ class Site:
     results: tuple[ResultFilter, ...] = ()
     # How far an image must not contradict the order's patient.
     patient_check: PatientCheck = PatientCheck.PERSON
+    # That of dates which people read.
+    zone: tzinfo = UTC
     lease_seconds: float = 60.0
     max_attempts: int = 5
     # Delivery to other systems is tried for about two days with the back-off of publishing.py.
