@@ -56,7 +56,7 @@ def memory() -> Memory:
 @pytest.fixture
 def ward(memory: Memory) -> Ward:
     """A ward on it."""
-    return Ward(memory())
+    return Ward(memory(), site=Site(zone=VIENNA))
 
 
 def order_of(ward: Ward, report_id: str) -> Order:
