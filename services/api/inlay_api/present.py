@@ -203,7 +203,8 @@ def delivery_body(item: OutboxItem) -> Body:
     return {
         "id": item.id,
         "destination": item.destination,
-        "report_id": item.key,
+        "report_id": item.payload.get("report_id"),
+        "message_id": item.payload.get("message_id"),
         "version": item.payload.get("version"),
         "status": item.payload.get("status"),
         "control_id": item.control_id,

@@ -169,7 +169,8 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         {
             "id": _TEXT,
             "destination": _TEXT,
-            "report_id": _TEXT,
+            "report_id": _maybe(_TEXT),
+            "message_id": _maybe(_TEXT),
             "version": _maybe(_COUNT),
             "status": _maybe(_words(Status)),
             "control_id": _TEXT,

@@ -71,6 +71,10 @@ ORU_PREFIX: Final = "oru:"
 """Destinations of results are `oru` (the one target of the settings) and `oru:NAME` (those of the targets file)."""
 
 
+ACK_PREFIX: Final = "ack:"
+"""Destinations of application acknowledgements that have a connection of their own are `ack:NAME`, by target."""
+
+
 @dataclass(frozen=True, slots=True)
 class ResultFilter:
     """Which versions a destination gets. None does not restrict; a site is who assigned the order's numbers (MSH-4)."""
@@ -79,6 +83,11 @@ class ResultFilter:
     statuses: frozenset[Told] | None = None
     sites: frozenset[str] | None = None
     modalities: frozenset[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """The target's name in its file; empty for the one of the settings."""
+        return self.destination.removeprefix(ORU_PREFIX) if self.destination.startswith(ORU_PREFIX) else ""
 
     def takes(self, report: Report, order: Order) -> bool:
         """Whether this version goes there."""
@@ -277,6 +286,14 @@ Acknowledge = Callable[[Verdict], bytes]
 """Builds the acknowledgement's bytes; called once per stored message, before the commit, sent after it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """An answer that goes out by the outbox: to whom, and its bytes by verdict and control id; None says nothing."""
+
+    destination: str
+    acknowledge: Callable[[Verdict, str], bytes | None]
+
+
 class MessageOutcome(StrEnum):
     """What became of a stored message."""
 
@@ -303,11 +320,15 @@ class StoredMessage:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A message that came in, what reads it before the transaction, and what builds its answer."""
+    """A message that came in, what reads it before the transaction, and what builds its answer.
+
+    `later` is a second answer, on a connection of its own.
+    """
 
     envelope: Envelope
     interpret: Interpret
     acknowledge: Acknowledge
+    later: Later | None = None
 
 
 @dataclass(frozen=True, slots=True)

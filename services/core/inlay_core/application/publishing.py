@@ -7,7 +7,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from inlay_core.application.ports import DEFAULT_SITE, Delivery, Destination, OutboxItem, Site, UnitOfWork
+from inlay_core.application.ports import (
+    ACK_PREFIX,
+    DEFAULT_SITE,
+    Delivery,
+    Destination,
+    Later,
+    OutboxItem,
+    Site,
+    UnitOfWork,
+    Verdict,
+)
 from inlay_core.application.transaction import Act, retried
 from inlay_core.domain.audit import Detail, Kind, Tag
 from inlay_core.domain.errors import Conflict, NotFound
@@ -42,6 +52,18 @@ def wake_workers(act: Act, job_id: str, due: datetime | None = None) -> None:
     act.uow.outbox.add(
         OutboxItem(item_id, Destination.CELERY, job_id, payload, act.now, due or act.now, control_id_of(item_id))
     )
+
+
+def answer_later(act: Act, later: Later, verdict: Verdict) -> None:
+    """Have the relay send the second answer to a message; it is kept as it is, and repetitions are the same bytes."""
+    item_id = act.new_id()
+    control_id = control_id_of(item_id)
+    answer = later.acknowledge(verdict, control_id)
+    if answer is None:
+        return
+    key, payload = verdict.message_id, {"message_id": verdict.message_id}
+    item = OutboxItem(item_id, later.destination, key, payload, act.now, act.now, control_id, message=answer)
+    act.uow.outbox.add(item)
 
 
 def publish_report(act: Act, report: Report) -> None:
@@ -145,7 +167,8 @@ def parked_deliveries(uow: UnitOfWork, actor: Actor, *, limit: int = 200, offset
 def resend(uow: UnitOfWork, clock: Clock, new_id: NewId, actor: Actor, item_id: str) -> OutboxItem:
     """Try a parked delivery again, under its control id.
 
-    The message is built anew: what made the receiver refuse it may have been mended. Raises Conflict for an item that
+    The message is built anew: what made the receiver refuse it may have been mended. An acknowledgement stays what it
+    is. Raises Conflict for an item that
     is not parked, and where a later version of the report has been delivered, which the older one would overwrite.
     """
     require(actor, Permission.MANAGE_DELIVERIES)
@@ -155,7 +178,10 @@ def resend(uow: UnitOfWork, clock: Clock, new_id: NewId, actor: Actor, item_id: 
             raise Conflict("not-parked", "Only what was parked can be sent again.", "outbox.state")
         if any(later.state is Delivery.DELIVERED for later in uow.outbox.after(item)):
             raise Conflict("superseded", "A later version has been delivered already.", "outbox.key")
-        again = replace(item, state=Delivery.PENDING, attempts=0, next_attempt_at=now, lease_until=None, message=None)
+        message = item.message if item.destination.startswith(ACK_PREFIX) else None
+        again = replace(
+            item, state=Delivery.PENDING, attempts=0, next_attempt_at=now, lease_until=None, message=message
+        )
         uow.outbox.save(again)
         _record_delivery(Act(uow, now, new_id, actor), again, Tag.ADMIN_REPORT_RESENT)
         uow.commit()
