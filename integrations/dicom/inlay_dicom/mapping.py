@@ -265,4 +265,5 @@ def _reference(found: Found) -> ImageRef:
         sop_instance_uid=header.sop_instance_uid,
         modality=header.modality or None,
         view_position=header.view_position or None,
+        view=view_of(header).side,
     )

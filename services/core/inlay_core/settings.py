@@ -86,6 +86,7 @@ class Settings:
         False, "Let the demonstration model read studies that are no phantoms. Its words say nothing about them."
     )
     steps: int = _setting(16, "Denoising steps of a draft or an infill, unless the request says otherwise.")
+    views: int = _setting(1, "Views of a study that a draft is made from, as far as the checkpoint reads several.")
     jobs_together: int = _setting(
         1, "Waiting jobs that a worker takes at once and denoises in one batch. More than 1 pays on a GPU."
     )
@@ -207,8 +208,9 @@ def _checked(settings: Settings) -> Settings:
     if settings.fhir_client_id and not (settings.fhir_token_url and settings.fhir_client_key):
         raise Invalid("bad-setting", "A client needs its token endpoint and its key.", "INLAY_FHIR_CLIENT_ID")
     _ = settings.zone  # Raises for one that does not exist.
-    if settings.jobs_together < 1:
-        raise Invalid("bad-setting", "Expected at least 1.", "INLAY_JOBS_TOGETHER")
+    for name in ("jobs_together", "views"):
+        if getattr(settings, name) < 1:
+            raise Invalid("bad-setting", "Expected at least 1.", PREFIX + name.upper())
     return settings
 
 

@@ -72,6 +72,7 @@ class FakeModel:
         self, *, demonstration: bool = False, steps: int = 2, before_step: Callable[[int], None] | None = None
     ) -> None:
         self.is_demonstration = demonstration
+        self.views = 1
         self.steps = steps
         self.before_step = before_step or (lambda _: None)
         self.disputes: tuple[Dispute, ...] | None = None

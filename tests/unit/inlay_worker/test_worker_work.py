@@ -19,6 +19,7 @@ from inlay_testkit.dicom import radiograph
 from inlay_testkit.engine import FakeModel
 from inlay_testkit.hospital import PATIENT, PIXELS, Hospital, raise_in_first_call, raising, ticking
 from inlay_worker.generation import Generation
+from inlay_worker.images import Studies, views_of
 from inlay_worker.work import MOST_FAULTS_IN_A_ROW, WorkerSuspect
 
 REASON = "planted reason: fell off her horse"
@@ -490,6 +491,53 @@ def test_database_that_is_away_leaves_the_worker_alive() -> None:
 
 def _trio(hospital: Hospital) -> tuple[Any, Any, Any]:
     return hospital.memory(), hospital.ward.clock, hospital.ward.new_id
+
+
+# ── views ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_further_views_come_after_the_frontal_one() -> None:
+    """Where site and checkpoint allow two views, the lateral follows; a second frontal exposure says nothing new."""
+    hospital = Hospital()
+    hospital.worker.studies = Studies(hospital.images, views=2)
+    hospital.arrive(ViewPosition="LL", SOPInstanceUID="1.2.7")
+    hospital.arrive(ViewPosition="AP", SOPInstanceUID="1.2.8")
+    hospital.arrive(ViewPosition="PA", SOPInstanceUID="1.2.9")
+    report = hospital.order(image=False)
+    hospital.worker.work_off()
+    assert len(hospital.model.asked[0]["images"]) == 2
+    (job,) = hospital.jobs(report)
+    assert job.run_record is not None
+    assert job.run_record["images"] == [
+        {"sop_instance_uid": "1.2.9", "view": "frontal"},
+        {"sop_instance_uid": "1.2.7", "view": "lateral"},
+    ]
+
+
+def test_every_view_has_to_show_the_patient() -> None:
+    """A lateral of somebody else stops the draft as a frontal image would."""
+    hospital = Hospital()
+    hospital.worker.studies = Studies(hospital.images, views=2)
+    hospital.arrive(ViewPosition="LL", PatientID="OTHER-1")
+    report = hospital.order()
+    hospital.worker.work_off()
+    assert hospital.jobs(report)[0].state is JobState.FAILED
+
+
+@pytest.mark.parametrize(
+    ("views", "most", "chosen"),
+    [
+        (["frontal", "frontal", "lateral", "other"], 2, [0, 2]),
+        (["frontal", "", "lateral", "other"], 8, [0, 2, 3]),
+        (["", "lateral"], 2, [0, 1]),
+        (["lateral", "other"], 1, [0]),
+        ([], 2, []),
+    ],
+)
+def test_one_image_per_view(views: list[str], most: int, chosen: list[int]) -> None:
+    """The best image whatever it shows, and then the first of each further view that is stated."""
+    refs = [ImageRef("memory", "", "1", str(number), view=view) for number, view in enumerate(views)]
+    assert [int(ref.sop_instance_uid) for ref in views_of(refs, most)] == chosen
 
 
 # ── patients ─────────────────────────────────────────────────────────────────────────────────────────────────────────

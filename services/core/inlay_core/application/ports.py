@@ -432,7 +432,10 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """One image of a study, as its source finds it again."""
+    """One image of a study, as its source finds it again.
+
+    `view` is how the patient was seen, as far as drafting cares: frontal, lateral, other, or empty where nobody said.
+    """
 
     source: str
     locator: str
@@ -440,6 +443,7 @@ class ImageRef:
     sop_instance_uid: str
     modality: str | None = None
     view_position: str | None = None
+    view: str = ""
 
 
 class ImageSource(Protocol):
