@@ -88,3 +88,27 @@ def test_list_beside_a_report() -> None:
     assert section.text == (
         "HAND, 2025-05-01. Its impression: No fracture. Chest X-ray, 2024-05-01. Its impression: No acute findings. "
     )
+
+
+def test_a_report_is_not_its_own_prior() -> None:
+    """Also without study and accession number the report itself is not in its list."""
+    ward = Ward(Memory()())
+    report = ward.drafted("1", study_instance_uid=None, accession_number=None)
+    signing.sign(*ward.trio, RADIOLOGIST, report.id, expected_version=report.version)
+    assert priors_of_report(ward.uow, RADIOLOGIST, report.id) == []
+
+
+def test_a_draft_compares_with_what_came_before() -> None:
+    """An examination that was made after the study of the report is listed, and is not compared with."""
+    ward = Ward(Memory()())
+    report = ward.order("1")
+    with ward.uow as uow:
+        order = uow.orders.get(report.order_id)
+    assert order is not None
+    studies = [PriorStudy("1.5", NEW, "HAND"), PriorStudy("1.6", OLD, "THORAX")]
+    comparing.keep_priors(*ward.trio, WORKER, order.id, studies)
+    assert len(priors_of_report(ward.uow, RADIOLOGIST, report.id)) == 2
+    ward.draft(studied_at=datetime(2025, 1, 1, tzinfo=UTC))
+    section = ward.report(report.id).section("comparison")
+    assert section is not None
+    assert section.text == "THORAX, 2024-05-01. "

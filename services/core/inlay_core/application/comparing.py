@@ -73,12 +73,13 @@ def keep_priors(
 
 
 def earlier_examinations(uow: UnitOfWork, order: Order) -> list[Examination]:
-    """Everything earlier of the order's patient, one entry per examination, the newest first.
+    """Everything else of the order's patient, one entry per examination, the newest first.
 
     The order's own examination is left out (an interface engine may echo our results), and so is what was withdrawn.
     """
     records = [record.id for record in records_of(uow, order.patient)]
-    known = [one for record in records for other in uow.orders.of_patient(record) for one in _signed_here(uow, other)]
+    others = [other for record in records for other in uow.orders.of_patient(record) if other.id != order.id]
+    known = [one for other in others for one in _signed_here(uow, other)]
     known += [_of_archive(prior) for prior in order.priors or ()]
     known += [_of_ris(prior) for prior in uow.priors.of_patients(records) if prior.status is not PriorStatus.WITHDRAWN]
     own = Examination((), order.study_instance_uid or "", order.accession_number or "")
@@ -86,8 +87,11 @@ def earlier_examinations(uow: UnitOfWork, order: Order) -> list[Examination]:
 
 
 def comparisons(uow: UnitOfWork, order: Order) -> list[Examination]:
-    """The last few of them whose time is known: those that a draft names."""
-    return [each for each in earlier_examinations(uow, order) if each.at is not None][:MOST_PRIORS]
+    """The last few of them whose time is known, and is before this study: those that a draft names."""
+    earlier = [each for each in earlier_examinations(uow, order) if each.at is not None]
+    if (now := order.studied_at) is not None:
+        earlier = [each for each in earlier if each.performed_at is None or each.performed_at < now]
+    return earlier[:MOST_PRIORS]
 
 
 def _of_archive(prior: PriorStudy) -> Examination:
