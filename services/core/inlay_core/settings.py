@@ -13,6 +13,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from inlay_core.domain.errors import Invalid
+from inlay_core.domain.matching import PatientCheck
 from inlay_core.domain.origins import is_private, origin_of
 
 PREFIX: Final = "INLAY_"
@@ -59,10 +60,19 @@ class Settings:
     dicom_port: int = _setting(11112, "Port of the DICOM listener.")
     dicom_config: str = _setting("", "TOML file: who may send images, which archive is asked, where reports go.")
     dicom_reports: str = _setting(
-        "", "Where signed reports go as DICOM SR: dicomweb or dimse, as INLAY_DICOM_CONFIG names it. Empty: nowhere."
+        "",
+        "Where signed reports go as DICOM documents: dicomweb or dimse of INLAY_DICOM_CONFIG. Empty: nowhere.",
+    )
+    dicom_documents: str = _setting(
+        "sr", "In which form signed reports go there: sr (Basic Text SR), pdf (Encapsulated PDF) or both."
     )
     images_folder: str = _setting("", "Watched folder of DICOM files. Empty: images in INLAY_HOME.")
     time_zone: str = _setting("UTC", "Time zone of images that name none, for instance Europe/Vienna.")
+    patient_check: str = _setting(
+        "person",
+        "What of an image's header must not contradict the order's patient: identifier; person (name, birth date and "
+        "sex, too); strict (another assigner is another patient); off.",
+    )
     model: str = _setting("", "Checkpoint: a folder or a hub id. Empty: the demonstration checkpoint that is shipped.")
     model_revision: str = _setting("", "Pinned revision of a hub checkpoint.")
     adapter: str = _setting("", "Folder of a PEFT adapter (LoRA) that is added to the checkpoint. Empty: none.")
@@ -76,6 +86,7 @@ class Settings:
         False, "Let the demonstration model read studies that are no phantoms. Its words say nothing about them."
     )
     steps: int = _setting(16, "Denoising steps of a draft or an infill, unless the request says otherwise.")
+    views: int = _setting(1, "Views of a study that a draft is made from, as far as the checkpoint reads several.")
     jobs_together: int = _setting(
         1, "Waiting jobs that a worker takes at once and denoises in one batch. More than 1 pays on a GPU."
     )
@@ -180,6 +191,8 @@ class Settings:
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "precision": ("bf16", "fp8", "4bit"),
     "dicom_reports": ("", "dicomweb", "dimse"),
+    "dicom_documents": ("sr", "pdf", "both"),
+    "patient_check": tuple(PatientCheck),
     "fhir_draft_status": ("partial", "preliminary"),
     "auth": ("embedded", "jwt"),
     "log_level": ("debug", "info", "warning", "error"),
@@ -207,8 +220,9 @@ def _checked(settings: Settings) -> Settings:
     if not 0 < settings.session_idle_minutes <= settings.session_hours * 60:
         raise Invalid("bad-setting", "Expected minutes within INLAY_SESSION_HOURS.", "INLAY_SESSION_IDLE_MINUTES")
     _ = settings.zone  # Raises for one that does not exist.
-    if settings.jobs_together < 1:
-        raise Invalid("bad-setting", "Expected at least 1.", "INLAY_JOBS_TOGETHER")
+    for name in ("jobs_together", "views"):
+        if getattr(settings, name) < 1:
+            raise Invalid("bad-setting", "Expected at least 1.", PREFIX + name.upper())
     return settings
 
 
