@@ -57,7 +57,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     app.extensions[NAME] = Desk(
         services,
         Verifier(settings),
-        Metrics(services.reader),
+        Metrics(services.reader, services.clock),
         fhir_mount.router_of(services),
         _folder,
     )

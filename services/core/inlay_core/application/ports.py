@@ -735,6 +735,10 @@ class Jobs(Protocol):
         """How many jobs there are, by state and priority."""
         ...
 
+    def queued_since(self) -> Mapping[Priority, datetime]:
+        """When the oldest of the queued jobs was asked for, by priority."""
+        ...
+
 
 class Messages(Protocol):
     """Inbound messages, kept with their acknowledgement."""
@@ -793,6 +797,10 @@ class Outbox(Protocol):
 
     def count(self) -> Mapping[tuple[str, Delivery], int]:
         """How many items there are, by destination and state."""
+        ...
+
+    def pending_since(self) -> Mapping[str, datetime]:
+        """When the oldest of the items that are still to be told was written, by destination."""
         ...
 
     def in_state(self, state: Delivery, limit: int, offset: int = 0) -> Sequence[OutboxItem]:
