@@ -75,7 +75,8 @@ for version in sys.argv[1:]:
 def test_manifests_are_valid_for_every_version_of_kubernetes() -> None:
     """Strictly, from the oldest version that the chart names to the newest that the schemas know."""
     ours = [resource for values in CI_VALUES for resource in resources(values) if not is_custom(resource)]
-    done = tool("python", "-c", VALIDATE, *VERSIONS, stdin=json.dumps(ours))
+    different = {json.dumps(resource, sort_keys=True): resource for resource in ours}
+    done = tool("python", "-c", VALIDATE, *VERSIONS, stdin=json.dumps([*different.values()]))
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 

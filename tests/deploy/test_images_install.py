@@ -1,4 +1,4 @@
-"""The install steps of the images without the model, followed in a folder: their processes start with what they install."""
+"""The install steps of the images without the model, followed in a folder: what they install starts there."""
 
 import re
 import subprocess

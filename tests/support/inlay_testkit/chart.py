@@ -19,7 +19,7 @@ VERSIONS: Final = tuple(f"1.{minor}" for minor in range(28, 38))
 # What the cluster is told to offer, so that helm renders everything.
 APIS: Final = ("keda.sh/v1alpha1/ScaledObject", "monitoring.coreos.com/v1/ServiceMonitor")
 # Above a slow helm, below the patience of somebody who waits.
-_SECONDS: Final = 300
+_SECONDS: Final = 900
 
 
 def tool(name: str, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
