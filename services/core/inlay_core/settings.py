@@ -281,6 +281,25 @@ _KIND_NAMES: Final[Mapping[type, str]] = {
 }
 
 
+def schema() -> dict[str, dict[str, Any]]:
+    """JSON Schema of each setting, by the name of its field: for programs that write environments."""
+    return {field.name: _rule(field) for field in dataclasses.fields(Settings)}
+
+
+_JSON_KINDS: Final[Mapping[type, str]] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    Path: "string",
+    str: "string",
+}
+
+
+def _rule(field: dataclasses.Field[Any]) -> dict[str, Any]:
+    rule: dict[str, Any] = {"type": _JSON_KINDS[_kind(field)], "description": field.metadata["help"]}
+    return rule | ({"enum": [*_CHOICES[field.name]]} if field.name in _CHOICES else {})
+
+
 def reference() -> str:
     """The page `docs/reference/settings.md`."""
     rows = [
