@@ -84,8 +84,8 @@ class Worker:
 
     `together` is how many waiting jobs it may take at once: they share the passes of the model, and each keeps its own
     lease, fence, cancellation and end. `busy` is true while it looks for jobs or does one, `looked` is when it last
-    ended that; `doing` is how many it does. `stream` makes of a listener one that is told beside the work. `ended` hears
-    of each job's end.
+    ended that; `doing` is how many it does. `stream` makes of a listener one that is told beside the work. `ended`
+    hears of each job's end.
     """
 
     uow: NewUnitOfWork
