@@ -47,6 +47,7 @@ _EVENTS: Final[Mapping[Kind, tuple[str, str]]] = MappingProxyType(
         Kind.MESSAGE: ("110107", "Import"),
         Kind.AUDIT: ("110101", "Audit Log Used"),
         Kind.CLIENT: ("110114", "User Authentication"),
+        Kind.SESSION: ("110114", "User Authentication"),
         Kind.ACCESS: ("110113", "Security Alert"),
     }
 )

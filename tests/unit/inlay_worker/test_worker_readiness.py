@@ -2,12 +2,16 @@ from typing import Any
 
 import pytest
 
+from inlay_core.application import switching
 from inlay_core.application.ports import UnitOfWork
 from inlay_core.domain.errors import Unavailable
 from inlay_core.domain.order import Priority
+from inlay_core.domain.switch import Scope
+from inlay_testkit.core import ADMIN
 from inlay_testkit.engine import FakeModel
 from inlay_testkit.hospital import Hospital
 from inlay_worker.generation import Generation
+from inlay_worker.metrics import Jobs, registry_of
 from inlay_worker.readiness import consumes
 
 
@@ -30,6 +34,18 @@ def test_a_worker_that_hears_no_wake_up_is_not_ready() -> None:
     hospital.order("2")
     hospital.ward.clock.advance(1)
     assert ready() is None, "it looked just now"
+
+
+def test_what_is_switched_off_waits_for_good_reason() -> None:
+    """A worker that may not do what waits is ready all the same: nobody should restart it."""
+    hospital = Hospital()
+    hospital.worker.timer, hospital.worker.looked = (lambda: 1000.0), 0.0
+    hospital.order("1")
+    hospital.ward.clock.advance(1)
+    ready = consumes(hospital.worker, 30.0)
+    assert ready() is not None
+    switching.stop_generation(*hospital.ward.trio, ADMIN, Scope(modality="DX"))
+    assert ready() is None
 
 
 def test_a_worker_without_its_database_is_not_ready() -> None:
@@ -57,3 +73,21 @@ def test_warming_up_is_one_draft_that_is_kept_nowhere() -> None:
     with pytest.raises(Unavailable) as refused:
         Generation(Broken(), steps=4).warm_up()
     assert refused.value.code == "cannot-draft"
+
+
+def test_ends_of_jobs_and_their_stages_are_metrics() -> None:
+    """A job counts once by kind and state; its queue, its images and the model have their seconds."""
+    hospital, jobs = Hospital(), Jobs()
+    hospital.worker.ended = jobs.ended
+    registry = registry_of(hospital.model, jobs)
+    hospital.order("1")
+    hospital.ward.clock.advance(40)
+    hospital.worker.work_off()
+
+    def sample(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, {"kind": "draft", **labels})
+
+    assert sample("inlay_jobs_ended_total", state="succeeded") == 1
+    assert sample("inlay_job_seconds_bucket", stage="queue", le="30.0") == 0
+    assert sample("inlay_job_seconds_bucket", stage="queue", le="60.0") == 1
+    assert [sample("inlay_job_seconds_count", stage=stage) for stage in ("images", "model", "all")] == [1, 1, 1]

@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from inlay_core.application.ports import NO_DATABASE, Sought
 from inlay_core.domain.errors import Fault, Unavailable
+from inlay_core.persistence.administration import SqlReaderStudies, SqlSessions, SqlWorkers
 from inlay_core.persistence.encryption import KeyRing
 from inlay_core.persistence.engine import READ_ONLY
 from inlay_core.persistence.outbox import SqlOutbox
@@ -55,6 +56,9 @@ class SqlUnitOfWork:
     switches: SqlSwitches
     assertions: SqlAssertions
     subscriptions: SqlSubscriptions
+    sessions: SqlSessions
+    workers: SqlWorkers
+    reader_studies: SqlReaderStudies
 
     def __init__(
         self, engine: Engine, *, read_only: bool = False, single: bool = False, ring: KeyRing | None = None
@@ -100,6 +104,9 @@ class SqlUnitOfWork:
         self.switches = SqlSwitches(self._statements)
         self.assertions = SqlAssertions(self._statements)
         self.subscriptions = SqlSubscriptions(self._statements)
+        self.sessions = SqlSessions(self._statements)
+        self.workers = SqlWorkers(self._statements)
+        self.reader_studies = SqlReaderStudies(self._statements)
         return self
 
     def __exit__(
