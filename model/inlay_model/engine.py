@@ -32,7 +32,7 @@ from inlay_model.request import (
     StepEvent,
     Word,
 )
-from inlay_model.rereading import Reading, Spot, disputes_of, reread, words_of
+from inlay_model.rereading import Reading, disputes_of, reread, words_of
 from inlay_model.together import Readers, Tally, together
 from inlay_model.transcript import decode, parse_draft, until_end_of_turn
 
@@ -243,12 +243,11 @@ class Engine:
         return Filled(filled, record, notes, self._disputes(call, readings), self._confidence(call, readings), choices)
 
     def _reread(self, call: Call, filled: Sequence[FilledSection]) -> Passes[list[Reading]]:
-        looks_for_disputes = call.settings.disputes and self._threshold is not None
-
-        def wanted(spot: Spot) -> bool:
-            return looks_for_disputes if spot.locked else call.settings.confidence
-
-        return (yield from reread(self._checkpoint, filled, wanted))
+        disputes = call.settings.disputes and self._threshold is not None
+        # Where a pass is taken for the locks it says the same of the written words at no cost.
+        return (
+            yield from reread(self._checkpoint, filled, locked=disputes, written=disputes or call.settings.confidence)
+        )
 
     def _disputes(self, call: Call, readings: Sequence[Reading]) -> tuple[Dispute, ...] | None:
         if not call.settings.disputes or self._threshold is None:
@@ -256,7 +255,8 @@ class Engine:
         return disputes_of(readings, self._threshold, self._checkpoint.tokenizer, self._checkpoint.control)
 
     def _confidence(self, call: Call, readings: Sequence[Reading]) -> tuple[Word, ...] | None:
-        return words_of(readings) if call.settings.confidence else None
+        asked = call.settings.confidence or (call.settings.disputes and self._threshold is not None)
+        return words_of(readings) if asked else None
 
     @property
     def _threshold(self) -> float | None:

@@ -69,8 +69,8 @@ class GenerationSettings:
     `second_look` shows what was written to the model once more, half of it hidden: what it would not write again is
     mended in a draft, and gives way to another text in a gap.
     `alternatives` is how many different texts are looked for in every gap of an infill; fewer may be found.
-    `disputes` reads a filled report once more and says which locked words the model disputes, where the checkpoint was
-    trained for that; `confidence` reads it likewise and says how probable each written word is. Both share one pass.
+    `disputes` reads a filled report twice more and says which locked words the model disputes, where the checkpoint was
+    trained for that, and how probable each written word is; `confidence` asks for the latter of any checkpoint.
     """
 
     steps: int = 16

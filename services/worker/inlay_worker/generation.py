@@ -6,7 +6,7 @@ does: the claim does not carry it, but for the order's free text where a site al
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
 
 from inlay_core.application.ports import Claimed, Generated
@@ -254,5 +254,7 @@ def storable(text: str) -> str:
 
 
 def run_record(filled: Filled) -> dict[str, Any]:
-    """The run record as JSON, with the notes of this run."""
-    return {**filled.run.to_json(), "notes": list(filled.notes)}
+    """The run record as JSON, with the notes of this run and, where there are any, the probabilities of its words."""
+    words = [asdict(word) for word in filled.confidence or ()]
+    told = {"confidence": [{**word, "probability": round(word["probability"], 4)} for word in words]} if words else {}
+    return {**filled.run.to_json(), "notes": list(filled.notes), **told}
