@@ -35,6 +35,7 @@ from inlay_model.request import (
 from inlay_model.rereading import Reading, disputes_of, reread, words_of
 from inlay_model.together import Readers, Tally, together
 from inlay_model.transcript import decode, parse_draft, until_end_of_turn
+from inlay_model.wishes import as_it_was, hinted, hints_of, to_rewrite
 
 __all__ = ["Engine", "RadiographLike", "as_picture", "image_digest"]
 
@@ -265,7 +266,18 @@ class Engine:
     def _study(self, images: Sequence[RadiographLike], call: Call) -> Study:
         text = instruction([section.name for section in call.sections], call.context.style)
         locked = locked_texts(call.sections) if call.kind == "infill" else ()
-        return self._encoder.study(images, text, locked)
+        return self._encoder.study(images, text, locked, self._wish(call))
+
+    def _wish(self, call: Call) -> str:
+        """What the prompt says at its end; raises `BadRequest` for a rewriting that the checkpoint does not know."""
+        about = self._checkpoint.about
+        if call.context.rewrite:
+            if call.kind != "infill" or call.context.style is None or not about.rewrites:
+                raise BadRequest(
+                    "Only an infill is rewritten, in a named style, by a checkpoint that was trained for it."
+                )
+            return to_rewrite(as_it_was(call.sections))
+        return hinted(hints_of(call.sections)) if about.takes_hints else ""
 
     def _page(self, tally: Tally) -> dict[str, int]:
         return {

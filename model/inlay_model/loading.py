@@ -34,6 +34,8 @@ class About:
     lengths of a gap need to be tried.
     `dispute_threshold`: it was trained on locks that contradict the image, and a word that it holds to be wrong with a
     greater probability than this is disputed; None where it was not.
+    `takes_hints` and `rewrites`: it was trained on prompts that say what a gap is to speak of, and on prompts with a
+    report to be written in another style.
     """
 
     name: str
@@ -42,6 +44,8 @@ class About:
     locked_in_prompt: bool = True
     foretells_length: bool = False
     dispute_threshold: float | None = None
+    takes_hints: bool = False
+    rewrites: bool = False
     styles: tuple[str, ...] = ()
 
 
@@ -215,6 +219,8 @@ def read_about(folder: Path, name: str) -> About:
         locked_in_prompt=bool(said.get("locked_in_prompt", True)),
         foretells_length=bool(said.get("foretells_length", False)),
         dispute_threshold=_share(said.get("dispute_threshold"), file),
+        takes_hints=bool(said.get("takes_hints", False)),
+        rewrites=bool(said.get("rewrites", False)),
         styles=tuple(said.get("styles", ())),
     )
 

@@ -26,13 +26,14 @@ class Lock:
 class Gap:
     """A place to be filled. Bounds are in tokens of the model; zero as the minimum allows that nothing is written.
 
-    Without a maximum the search considers lengths up to its own limit. The hint is for models that are told
-    about gaps in their prompt; no model is so far, and it counts in the digest of the request alone.
+    Without a maximum the search considers lengths up to its own limit. The hint says in a word or two what the gap is
+    to speak of; a checkpoint that was not trained on hints is not told. `replaces` is the text that stood there before.
     """
 
     min_tokens: int = 0
     max_tokens: int | None = None
     hint: str | None = None
+    replaces: str | None = None
 
     def __post_init__(self) -> None:
         if self.min_tokens < 0 or (self.max_tokens is not None and self.max_tokens < self.min_tokens):
@@ -52,9 +53,14 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class PromptContext:
-    """What the prompt says besides the section names. `style` must be one that the checkpoint knows."""
+    """What the prompt says besides the section names. `style` must be one that the checkpoint knows.
+
+    With `rewrite` an infill is the same report in that style: the model is shown what stood in the gaps
+    (`Gap.replaces`) and between them. Locks stay as they are.
+    """
 
     style: str | None = None
+    rewrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)

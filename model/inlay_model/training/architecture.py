@@ -81,7 +81,8 @@ def _card(recipe: Recipe) -> dict[str, Any]:
     """What the checkpoint says of itself."""
     about = {"demonstration": True, "name": recipe.name, "kind": recipe.kind, "locked_in_prompt": False}
     foretells = recipe.kind == "diffusion" and recipe.corruption.shift > 0
-    return about | {"styles": list(STYLES), "foretells_length": foretells}
+    wishes = {"takes_hints": recipe.corruption.hints > 0, "rewrites": recipe.corruption.rewriting > 0}
+    return about | {"styles": list(STYLES), "foretells_length": foretells} | wishes
 
 
 def _model_class(kind: str) -> Any:

@@ -34,9 +34,10 @@ from inlay_model.training.corruption import (
 from inlay_model.training.doubts import doubtful
 from inlay_model.training.encoding import with_question
 from inlay_model.training.gap_questions import gap_of
+from inlay_model.training.wishes import rewritten, with_hints
 
 SECTIONS = ("findings", "impression")
-# Prompts that ask for a gap differ in length. In steps of this size there are few lengths to compile for.
+# Prompts that ask or wish something differ in length. In steps of this size there are few lengths to compile for.
 PROMPT_STEP = 32
 
 
@@ -98,9 +99,9 @@ class Drawing:
         tokenizer = self.encoder.tokenizer
         return Drawing(tokenizer, self.kind, size, self.canvas, self.soft_tokens, self.corruption)
 
-    def asking(self, question: str) -> Prompt:
-        """The prompt without a style that ends with a question."""
-        return with_question(self.prompts[None], encode_plain(self.encoder.tokenizer, question))
+    def asking(self, question: str, style: str | None = None) -> Prompt:
+        """The prompt of this style that ends with a question."""
+        return with_question(self.prompts[style], encode_plain(self.encoder.tokenizer, question))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,13 @@ def batch(drawing: Drawing, rng: np.random.Generator, findings: IntArray | None 
     style = STYLES[rng.integers(len(STYLES))]
     findings = draw_findings(drawing.size, rng) if findings is None else findings
     make = _asked if drawing.kind == "autoregressive" else _denoised
+    if drawing.kind == "diffusion" and drawing.corruption.wishes:
+        kind = rng.random()
+        if kind < drawing.corruption.hints:
+            make = _hinted
+        elif kind < drawing.corruption.hints + drawing.corruption.rewriting:
+            # A report is rewritten in a style that is named.
+            make, named = _rewritten, True
     rows = [
         make(drawing, Findings.from_indices(row), style if named else _any_style(rng), style if named else None, rng)
         for row in findings
@@ -172,7 +180,7 @@ def _any_style(rng: np.random.Generator) -> str:
 
 def _side_by_side(prompts: Sequence[Prompt], drawing: Drawing) -> tuple[IntArray, IntArray, BoolArray | None]:
     most = max(len(prompt.ids) for prompt in prompts)
-    if drawing.kind == "autoregressive":
+    if drawing.kind == "autoregressive" or drawing.corruption.wishes:
         most = -(-most // PROMPT_STEP) * PROMPT_STEP
     ids = np.full((len(prompts), most), drawing.pad, dtype=np.int64)
     types, real = np.zeros_like(ids), np.zeros(ids.shape, dtype=np.bool_)
@@ -185,6 +193,18 @@ def _side_by_side(prompts: Sequence[Prompt], drawing: Drawing) -> tuple[IntArray
 def _denoised(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:
     prompt = drawing.prompts[named]
     return _Row(prompt, *corrupted(drawing.encoder, findings, style, drawing.canvas, drawing.corruption, rng))
+
+
+def _hinted(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:
+    question, *canvas = with_hints(drawing.encoder, findings, style, drawing.canvas, drawing.eos, rng)
+    return _Row(drawing.asking(question, named), *canvas)
+
+
+def _rewritten(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:
+    question, *canvas = rewritten(
+        drawing.encoder, findings, style, drawing.canvas, drawing.eos, drawing.corruption, rng
+    )
+    return _Row(drawing.asking(question, named), *canvas)
 
 
 def _asked(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:

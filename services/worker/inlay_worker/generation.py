@@ -96,7 +96,8 @@ class Generation:
 
     `steps` is the site's number of denoising steps; `style` the one that it reports in, None for the model's first;
     `demo_on_any_study` lifts rule 9: that the demonstration model is refused on studies that are no phantoms.
-    `adapter_of` says which adapter a job wants; without it the model's own one stays.
+    `without_images` allows infills from the text alone. `adapter_of` says which adapter a job wants; without it the
+    model's own one stays.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Generation:
         steps: int,
         style: str | None = None,
         demo_on_any_study: bool = False,
+        without_images: bool = True,
         adapter_of: Callable[[Claimed], str | None] | None = None,
     ) -> None:
         if style is not None and style not in model.styles:
@@ -115,12 +117,15 @@ class Generation:
         self._steps = steps
         self._style = style or next(iter(model.styles), None)
         self._demo_on_any_study = demo_on_any_study
+        self._without_images = without_images
         self._adapter_of = adapter_of
 
     def check(self, job: Job, study: Study | None) -> None:
         """Refuse what must not be generated, before anything is: Forbidden not-a-phantom, Invalid images-missing."""
         if job.kind is JobKind.DRAFT and study is None:
             raise Invalid("images-missing", "There are no images to draft from.")
+        if study is None and not self._without_images:
+            raise Invalid("images-missing", "There are no images, and this site fills no gaps from the text alone.")
         if not self._model.is_demonstration or self._demo_on_any_study:
             return
         if study is None or not study.phantom:
@@ -165,10 +170,13 @@ class Generation:
         settings = settings_of(job, self._steps)
         if job.kind is JobKind.INFILL:
             pictures = None if study is None else study.pictures
-            sections = sections_of(asked.claimed.sections)
-            return InfillRequest(pictures, sections, settings, on_step=asked.on_step, cancelled=asked.cancelled)
+            # An infill reads its style off the locked text, unless it is to be brought into the site's.
+            rewrite = bool(job.request.get("rewrite"))
+            sections = sections_of(asked.claimed.sections, replaced=rewrite)
+            context = PromptContext(self._style, rewrite=True) if rewrite else None
+            return InfillRequest(pictures, sections, settings, context, asked.on_step, asked.cancelled)
         assert study is not None
-        # A draft is in one style from the start; an infill reads the style off the locked text.
+        # A draft is in one style from the start.
         context = PromptContext(style=self._style)
         return DraftRequest(
             study.pictures,
@@ -204,17 +212,20 @@ def settings_of(job: Job, steps: int) -> GenerationSettings:
     return GenerationSettings(steps=job.request.get("steps") or steps, seed=seed, alternatives=alternatives)
 
 
-def sections_of(resolved: Sequence[ResolvedSection]) -> tuple[Section, ...]:
-    """Locks and gaps for the model, sections in the order of a report; context sections are locks altogether."""
+def sections_of(resolved: Sequence[ResolvedSection], *, replaced: bool = False) -> tuple[Section, ...]:
+    """Locks and gaps for the model, sections in the order of a report; context sections are locks altogether.
+
+    With `replaced` a gap says what text it takes the place of.
+    """
     ordered = sorted(resolved, key=lambda part: SECTION_NAMES.index(part.name))
-    return tuple(Section(part.name, tuple(_item(item) for item in part.items)) for part in ordered)
+    return tuple(Section(part.name, tuple(_item(item, replaced) for item in part.items)) for part in ordered)
 
 
-def _item(item: KeptText | OpenGap) -> Lock | Gap:
+def _item(item: KeptText | OpenGap, replaced: bool) -> Lock | Gap:  # noqa: FBT001 - called in one place
     if isinstance(item, KeptText):
         return Lock(item.text)
     # Text that is free to change is a gap like another: its old length says little of what ought to stand there.
-    return Gap(item.min_tokens or 0, item.max_tokens, item.hint)
+    return Gap(item.min_tokens or 0, item.max_tokens, item.hint, item.replaces if replaced else None)
 
 
 def fills_of(resolved: Sequence[ResolvedSection], filled: Filled) -> tuple[Fill, ...]:

@@ -57,6 +57,8 @@ def test_text_that_is_free_becomes_a_gap() -> None:
     part = ResolvedSection("findings", (OpenGap(replaces="one two three four"), OpenGap(3, 9, "pleura"), OpenGap()))
     (section,) = sections_of((part,))
     assert section.items == (Gap(), Gap(3, 9, "pleura"), Gap())
+    (told,) = sections_of((part,), replaced=True)
+    assert told.items == (Gap(replaces="one two three four"), Gap(3, 9, "pleura"), Gap())
 
 
 def test_disputes_name_the_word_and_how_probable_it_is() -> None:
