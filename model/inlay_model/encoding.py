@@ -45,15 +45,22 @@ class Encoder:
         self.kept = Prefixes(budget_bytes)
 
     def study(
-        self, images: Sequence[RadiographLike], instruction: str, locked: Sequence[str] = (), wish: str = ""
+        self,
+        images: Sequence[RadiographLike],
+        instruction: str,
+        locked: Sequence[str] = (),
+        wish: str = "",
+        later: Sequence[str] = (),
     ) -> Study:
         """Encode this instruction with these images (none: text only); `locked` is listed where checkpoints ask for it.
 
-        `wish` is what else the request says (`inlay_model.wishes`). Raises `BadImage` and `PromptTooLong`.
+        `wish` is what else the request says (`inlay_model.wishes`), `later` what is locked on pages to come, which is
+        listed for every checkpoint. Raises `BadImage` and `PromptTooLong`.
         """
         # Checkpoints that are told about locks share the encoding up to there; the others share all of it.
         told = self._checkpoint.about.locked_in_prompt
-        study = self.shared(images, instruction, locked if told else (), wish, whole=not told and not wish)
+        listed = locked if told else later
+        study = self.shared(images, instruction, listed, wish, whole=not told and not wish and not later)
         if not study.rest:
             return study
         types = study.prompt.mm_token_type_ids[study.prefix.length :]

@@ -1,21 +1,23 @@
 """The engine: a loaded checkpoint that drafts reports and fills the gaps between locked text."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from inlay_model.answer import draft_request, locked_texts, spliced
 from inlay_model.call import Call, Ears, make_call
-from inlay_model.canvas import Frame, encode_request, header, lay_out_draft
+from inlay_model.canvas import Layout, header, lay_out_draft
 from inlay_model.encoding import Encoder, RadiographLike, Study, as_picture, image_digest
 from inlay_model.errors import BadRequest, ReplayMismatch
-from inlay_model.filling import Filling, banned_in_gaps
+from inlay_model.filling import Attempt, Filling, banned_in_gaps
 from inlay_model.gaps import Policy
 from inlay_model.loading import Checkpoint, load
 from inlay_model.mending import mended
+from inlay_model.pages import Page, paged, written_before
 from inlay_model.passes import Passes, on
-from inlay_model.prefix import Prefixes
+from inlay_model.prefix import Prefix, Prefixes, encode
 from inlay_model.prompt import instruction
 from inlay_model.provenance import RunRecord, digest_of_request
 from inlay_model.request import (
@@ -210,38 +212,68 @@ class Engine:
         study = self._study(request.images, call)
         head = request.sections[0] if request.begin or call.settings.lock_first_header else None
         layout = lay_out_draft(tokenizer, head, self._checkpoint.canvas_length, request.begin)
-        done = yield from on([study.prefix], call.denoised(layout))
+        written, steps, canvases = yield from self._canvases(study.prefix, call, layout)
         # Locked text is not read back from tokens: only what follows it is decoded, and the rest spliced.
-        (start, _), free = layout.spans[0], until_end_of_turn(done.ids_BL[0].tolist(), self._checkpoint.control)
-        text = (header(0, head) if head else "") + decode(tokenizer, free[start:])
+        text = (header(0, head) if head else "") + decode(tokenizer, written)
         texts, complete = parse_draft(text, request.sections)
-        steps = done.steps
-        if complete and call.settings.second_look:
+        if complete and canvases == 1 and call.settings.second_look:
             look = yield from on([study.prefix], mended(call, self._policy, self._banned_V, texts))
             texts, steps = list(look.texts), steps + look.steps
         filled = spliced(asked, texts)
         record = call.record(study, filled, steps=steps, gap_lengths=(), **self._page(tally))
         return Filled(filled, record, () if complete else ("headers-missing",))
 
+    def _canvases(self, prefix: Prefix, call: Call, layout: Layout) -> Passes[tuple[list[int], int, int]]:
+        """Ids that are written on this canvas and on those after it, while none ends the turn; steps and canvases."""
+        control, length = self._checkpoint.control, self._checkpoint.canvas_length
+        written: list[int] = []
+        steps = 0
+        for canvas in range(1, call.settings.canvases + 1):
+            done = yield from on([prefix], call.denoised(layout))
+            ids, (start, _) = done.ids_BL[0].tolist(), layout.spans[0]
+            kept = until_end_of_turn(ids, control)
+            written, steps = written + kept[start:], steps + done.steps
+            if len(kept) < length or canvas == call.settings.canvases:
+                break
+            # As DiffusionGemma goes on: the finished canvas is encoded behind the prompt, the next one is all noise.
+            prefix = encode(self._checkpoint.model, tuple(ids), (0,) * length, None, after=prefix)
+            layout = Layout((control.eos,) * length, (True,) * length, ((0, length),))
+        return written, steps, canvas
+
     def _infilling(self, request: InfillRequest, tally: Tally) -> Passes[Filled]:
         ears = Ears(request.on_step, request.cancelled)
         call = make_call(self._checkpoint, "infill", tuple(request.sections), request.settings, request.context, ears)
-        blocks = encode_request(self._checkpoint.tokenizer, call.sections)
-        frame = Frame(blocks, self._checkpoint.canvas_length, self._checkpoint.control)
-        _ = frame.room
-        study = self._study(request.images or (), call)
-        best = yield from on([study.prefix], Filling(call, self._policy, self._banned_V).fill(frame))
-        filled = spliced(call.sections, best.texts)
-        readings = yield from on([study.prefix], self._reread(call, filled))
-        lengths = tuple(end - begin for begin, end in best.layout.spans)
-        record = call.record(study, filled, steps=best.steps, gap_lengths=lengths, **self._page(tally))
-        notes = () if best.whole else ("unfinished-sentence",)
-        places = [(hole.section, hole.item) for hole in frame.blocks.holes]
-        choices = tuple(
-            Choice(call.sections[section].name, item, texts)
-            for (section, item), texts in zip(places, best.alternatives, strict=bool(best.alternatives))
+        tokenizer, control = self._checkpoint.tokenizer, self._checkpoint.control
+        pages = paged(tokenizer, call.sections, self._checkpoint.canvas_length, control)
+        studies: list[Study] = []
+        filled: list[FilledSection] = []
+        found: list[Attempt] = []
+        for page in pages:
+            studies.append(self._study(request.images or (), call, page))
+            prefix = self._behind(studies[-1].prefix, filled)
+            filling = Filling(replace(call, sections=page.sections), self._policy, self._banned_V)
+            found.append((yield from on([prefix], filling.fill(page.frame))))
+            filled += spliced(page.sections, found[-1].texts)
+        readings = yield from on([studies[0].prefix], self._reread(call, filled))
+        record = call.record(
+            studies[0],
+            filled,
+            steps=sum(best.steps for best in found),
+            gap_lengths=tuple(end - begin for best in found for begin, end in best.layout.spans),
+            **self._page(tally),
         )
-        return Filled(filled, record, notes, self._disputes(call, readings), self._confidence(call, readings), choices)
+        notes = () if all(best.whole for best in found) else ("unfinished-sentence",)
+        choices = tuple(choice for page, best in zip(pages, found, strict=True) for choice in _choices(page, best))
+        return Filled(
+            tuple(filled), record, notes, self._disputes(call, readings), self._confidence(call, readings), choices
+        )
+
+    def _behind(self, prefix: Prefix, filled: Sequence[FilledSection]) -> Prefix:
+        """The prompt with the pages before this one after it, as the model reads the canvases that it has finished."""
+        if not filled:
+            return prefix
+        ids = written_before(self._checkpoint.tokenizer, [(section.name, section.text) for section in filled])
+        return encode(self._checkpoint.model, tuple(ids), (0,) * len(ids), None, after=prefix)
 
     def _reread(self, call: Call, filled: Sequence[FilledSection]) -> Passes[list[Reading]]:
         disputes = call.settings.disputes and self._threshold is not None
@@ -263,10 +295,12 @@ class Engine:
     def _threshold(self) -> float | None:
         return self._checkpoint.about.dispute_threshold
 
-    def _study(self, images: Sequence[RadiographLike], call: Call) -> Study:
+    def _study(self, images: Sequence[RadiographLike], call: Call, page: Page | None = None) -> Study:
         text = instruction([section.name for section in call.sections], call.context.style)
-        locked = locked_texts(call.sections) if call.kind == "infill" else ()
-        return self._encoder.study(images, text, locked, self._wish(call))
+        if page is None:
+            return self._encoder.study(images, text, wish=self._wish(call))
+        later = locked_texts(call.sections[page.first + len(page.sections) :])
+        return self._encoder.study(images, text, locked_texts(call.sections), self._wish(call), later)
 
     def _wish(self, call: Call) -> str:
         """What the prompt says at its end; raises `BadRequest` for a rewriting that the checkpoint does not know."""
@@ -285,3 +319,12 @@ class Engine:
             "batch": tally.shared,
             "canvas_length": self._checkpoint.canvas_length,
         }
+
+
+def _choices(page: Page, best: Attempt) -> list[Choice]:
+    """What might stand in the gaps of a page; nothing where one text only was asked for."""
+    places = [(hole.section, hole.item) for hole in page.frame.blocks.holes]
+    return [
+        Choice(page.sections[section].name, item, texts)
+        for (section, item), texts in zip(places, best.alternatives, strict=bool(best.alternatives))
+    ]

@@ -71,6 +71,7 @@ class GenerationSettings:
     With `begin_again` a canvas that has not settled at about half and three quarters of its steps writes anew what
     follows its first uncertain token.
     `lock_first_header` holds the first section's header in a draft (the model writes the others itself).
+    `canvases` is how many a draft may fill one after the other, where it does not end on the one before.
     `fill_attempts` is how many gap lengths are written out at most before the best is returned.
     `second_look` shows what was written to the model once more, half of it hidden: what it would not write again is
     mended in a draft, and gives way to another text in a gap.
@@ -89,6 +90,7 @@ class GenerationSettings:
     early_stop: bool = True
     begin_again: bool = True
     lock_first_header: bool = True
+    canvases: int = 1
     fill_attempts: int = 3
     second_look: bool = True
     alternatives: int = 1
@@ -96,8 +98,8 @@ class GenerationSettings:
     confidence: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.fill_attempts < 1 or self.alternatives < 1:
-            raise BadRequest("steps, fill_attempts and alternatives must be at least 1.")
+        if min(self.steps, self.canvases, self.fill_attempts, self.alternatives) < 1:
+            raise BadRequest("steps, canvases, fill_attempts and alternatives must be at least 1.")
         if not 0 <= self.seed < 2**63:
             raise BadRequest("The seed must be a non-negative 63-bit number.")
 

@@ -29,8 +29,8 @@ class Granted:
     """Whether each wish was granted; None where it was not tried.
 
     `impression`: Impression says what the reference says. `hint` and `no_hint`: the gap states the facts of the
-    hinted sentence, with the hint and without. `rewritten`: the whole report states the phantom's findings in sentences of the
-    grammar; `in_style`: and all that was not locked is of the style; `locks_kept`: what was locked is there.
+    hinted sentence, with the hint and without. `rewritten`: the report states the phantom's findings in sentences of
+    the grammar; `in_style`: and all that was not locked is of the style; `locks_kept`: what was locked is there.
     """
 
     impression: bool
@@ -50,7 +50,7 @@ def granted(engine: Backend, shown: Phantom, report: PhantomReport, settings: Ge
     found = Granted(impression.stated == read(end).stated and not impression.unknown)
     # A generator of its own, so that the other verdicts do not depend on whether this was tried.
     rng = np.random.default_rng([shown.seed, 6])
-    hints = (None, None)
+    hints: tuple[bool | None, bool | None] = (None, None)
     if about is not None and about.takes_hints:
         hints = _hinted(engine, shown, report, settings, rng)
     rewritten: tuple[bool | None, ...] = (None, None, None)

@@ -8,6 +8,7 @@ Shapes: L canvas length.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,9 +18,6 @@ from inlay_model.training.corruption import BoolArray, Corruption, IntArray, Tok
 from inlay_model.wishes import hinted, to_rewrite
 
 Encode = Callable[[PhantomReport], TokenText]
-# What the prompt asks, and target, canvas and noise mask, each (L,).
-Wish = tuple[str, IntArray, IntArray, BoolArray]
-
 # What a reader would call the part of the body that a slot belongs to.
 SYSTEMS: Mapping[str, tuple[str, ...]] = {
     "heart": ("heart",),
@@ -34,6 +32,15 @@ _BY_SLOT = 0.5
 _MOST_GAPS = 2
 _LOCKED = 0.5
 _MOST_LOCKS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the prompt asks, the text that answers it, and where its canvas is noise, both (L,)."""
+
+    question: str
+    target: IntArray
+    noise: BoolArray
 
 
 def hint_for(sentence: str, rng: np.random.Generator) -> str:
@@ -61,7 +68,7 @@ def with_hints(encode: Encode, findings: Findings, style: str, canvas: int, eos:
         noise[start:end] = at in gaps
     if rng.random() < 0.5:
         noise &= rng.random(canvas) < rng.uniform(0.3, 1.0)
-    return hinted([hint_for(body[at], rng) for at in shown if at in gaps]), target, target, noise
+    return Wish(hinted([hint_for(body[at], rng) for at in shown if at in gaps]), target, noise)
 
 
 def rewritten(
@@ -81,11 +88,11 @@ def rewritten(
     seed = int(rng.integers(2**32))
     source = write_report(findings, others[int(rng.integers(len(others)))], np.random.default_rng(seed))
     aim = write_report(findings, style, np.random.default_rng(seed))
-    body, locked = list(dict(aim.sections)["findings"]), []
+    body = list(dict(aim.sections)["findings"])
+    locked: list[int] = []
     if rng.random() < _LOCKED:
-        locked = sorted(
-            rng.choice(len(body), size=min(len(body), int(rng.integers(1, _MOST_LOCKS + 1))), replace=False)
-        )
+        many = min(len(body), int(rng.integers(1, _MOST_LOCKS + 1)))
+        locked = sorted(rng.choice(len(body), size=many, replace=False).tolist())
         for at in locked:
             body[at] = _in_words_of(source, body[at])
     sections = tuple((name, tuple(body) if name == "findings" else written) for name, written in aim.sections)
@@ -95,7 +102,7 @@ def rewritten(
         start, end = text.sentences[at]
         noise[start:end] = False
     target = filled(text, canvas, eos)
-    return to_rewrite([(name, source.text(name)) for name, _ in source.sections]), target, target, noise
+    return Wish(to_rewrite([(name, source.text(name)) for name, _ in source.sections]), target, noise)
 
 
 def _in_words_of(source: PhantomReport, sentence: str) -> str:

@@ -99,13 +99,10 @@ def test_a_hinted_gap_speaks_of_its_hint(seed: int) -> None:
     """Each hint names a slot or the organ system of a hidden sentence, in order; all noise lies in such sentences."""
     shown, rng = phantom(1_000_000 + seed), np.random.default_rng(seed)
     eos = control_tokens(tokenizer()).eos
-    question, target, canvas, noise = with_hints(
-        ReportEncoder(tokenizer()), shown.findings, STYLES[seed % 3], CANVAS, eos, rng
-    )
-    hints = question.removeprefix("\nIn the gaps: ").removesuffix(".").split("; ")
-    assert np.array_equal(target, canvas)
-    assert noise.any()
-    body = split_sentences(decode(tokenizer(), target.tolist()).split("\n")[0].removeprefix("Findings: "))
+    wish = with_hints(ReportEncoder(tokenizer()), shown.findings, STYLES[seed % 3], CANVAS, eos, rng)
+    hints = wish.question.removeprefix("\nIn the gaps: ").removesuffix(".").split("; ")
+    assert wish.noise.any()
+    body = split_sentences(decode(tokenizer(), wish.target.tolist()).split("\n")[0].removeprefix("Findings: "))
     topics = [{name for name, _ in read_sentences([sentence]).stated} for sentence in body]
     left = iter(topics)
     for hint in hints:
@@ -117,14 +114,12 @@ def test_a_rewritten_report_says_the_same_in_its_style(seed: int) -> None:
     """Source and target state the same; what is locked has the source's words and no noise."""
     shown, rng = phantom(1_000_000 + seed), np.random.default_rng(seed)
     eos = control_tokens(tokenizer()).eos
-    question, target, _, noise = rewritten(
-        ReportEncoder(tokenizer()), shown.findings, STYLES[seed % 3], CANVAS, eos, Corruption(), rng
-    )
-    source, aim = (text.split("\n") for text in (question, decode(tokenizer(), target.tolist())))
+    wish = rewritten(ReportEncoder(tokenizer()), shown.findings, STYLES[seed % 3], CANVAS, eos, Corruption(), rng)
+    source, aim = (text.split("\n") for text in (wish.question, decode(tokenizer(), wish.target.tolist())))
     stated = [read_sentences(split_sentences(line.removeprefix("Findings: "))) for line in (source[2], aim[0])]
     assert stated[0].findings() == stated[1].findings() == shown.findings
     assert not stated[1].unknown
-    assert noise.any()
+    assert wish.noise.any()
 
 
 def test_prompts_of_wishes_have_few_lengths() -> None:
