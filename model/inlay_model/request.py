@@ -160,10 +160,14 @@ class Dispute:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A text for a gap, without the blanks around it; the score is a mean log-probability (nats; larger is better)."""
+    """A text for a gap, without the blanks around it; the score is a mean log-probability (nats; larger is better).
+
+    `probability` is how often a text of such a score was right, where the checkpoint has a curve for that.
+    """
 
     text: str
     score: float
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
