@@ -165,3 +165,10 @@ def test_the_shipped_checkpoint_mends_garbled_sentences() -> None:
     assert garbled.texts == (body, end)
     cut_off = mend(engine, (body, end.removesuffix(".")), study, style="concise")
     assert cut_off.texts == (body, end)
+    # Where nothing is missing nothing is written, unless a least length asks for it.
+    lock, normal = Lock("No devices. Heart normal. "), phantom(1_000_900, Findings.normal()).image
+    for gap, shortest in ((Gap(), 0), (Gap(3, 4), 3)):
+        part = Section("findings", (lock, gap, Lock("Lungs clear. Pleura clear. Bones intact. ")))
+        answer = engine.infill([normal], (part, Section("impression", (Lock("Normal."),))))
+        assert answer.run.gap_lengths[0] >= shortest
+        assert (answer.sections[0].pieces[1].text == "") is (shortest == 0)
