@@ -57,24 +57,39 @@ def test_locks_come_back_over_several_canvases(engine: Any, parts: list[tuple[It
     assert len(answer.run.gap_lengths) == sum(isinstance(item, Gap) for part in asked for item in part.items)
 
 
-LONG = report([(Lock(SENTENCES[0] * 3), Gap(1, 4)), (Gap(max_tokens=3), Lock(SENTENCES[4] * 4)), (Lock("Clear."),)])
+LONG = report(
+    [
+        (Lock(SENTENCES[0] * 3 + SENTENCES[3]), Gap(1, 4)),
+        (Gap(max_tokens=3), Lock(SENTENCES[4] * 4 + SENTENCES[3])),
+        (Lock("Clear."),),
+    ]
+)
 
 
-def test_a_request_that_fits_is_one_page_and_others_are_as_few_as_hold_them(engine: Any) -> None:
-    """Pages have the sections in order; the next section's beginning is shown, and nothing of it where it is a gap."""
+def test_a_request_that_fits_is_one_page_and_others_have_their_sections_in_order(engine: Any) -> None:
+    """Each page knows the number of its first section; where the next one begins with a gap nothing of it is shown."""
     checkpoint = engine.checkpoint
     tokenizer, length, control = checkpoint.tokenizer, checkpoint.canvas_length, checkpoint.control
     (one,) = paged(tokenizer, LONG[2:], length, control)
     assert (one.first, one.sections) == (0, LONG[2:])
     pages = paged(tokenizer, LONG, length, control)
     assert len(pages) > 1
-    assert tuple(section for page in pages for section in page.sections) == LONG
-    assert [page.first for page in pages] == [
-        0,
-        *[sum(len(p.sections) for p in pages[: n + 1]) for n in range(len(pages) - 1)],
-    ]
-    last = pages[0].frame.blocks.parts[-1]
-    assert last == (control.end_of_turn,)
+    assert [section for page in pages for section in page.sections] == list(LONG)
+    assert [LONG[page.first] for page in pages] == [page.sections[0] for page in pages]
+    assert pages[0].frame.blocks.parts[-1] == (control.end_of_turn,)
+
+
+def test_the_next_section_is_shown_at_the_end_of_a_page(engine: Any) -> None:
+    """Header and beginning of what is locked there, before the end of turn, as far as the page has room."""
+    checkpoint = engine.checkpoint
+    tokenizer, length, control = checkpoint.tokenizer, checkpoint.canvas_length, checkpoint.control
+    asked = report([(Lock(SENTENCES[0]), Gap()), (Lock(SENTENCES[3] + SENTENCES[4] * 6),)])
+    first, _ = paged(tokenizer, asked, length, control)
+    *shown, end = first.frame.blocks.parts[-1]  # type: ignore[misc]  # the last part is no gap
+    following = [*encode_header(tokenizer, 1, NAMES[1]), *encode_fragment(tokenizer, SENTENCES[3] + SENTENCES[4])]
+    assert end == control.end_of_turn
+    assert shown == following[: len(shown)]
+    assert len(shown) > len(encode_header(tokenizer, 1, NAMES[1]))
 
 
 def test_finished_sections_are_encoded_as_a_report_has_them(engine: Any) -> None:
