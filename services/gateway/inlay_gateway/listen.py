@@ -23,7 +23,7 @@ from inlay_core.health import database_answers, told
 from inlay_core.logs import configure_logs, get_logger
 from inlay_core.settings import Settings
 from inlay_dicom.scp import StorageScp
-from inlay_gateway.dicom import site_of, storage_scp
+from inlay_gateway.dicom import Recorder, site_of, storage_scp
 from inlay_gateway.metrics import ListenerMetrics
 from inlay_gateway.reception import Answered, Reception
 from inlay_gateway.tls import listener_context
@@ -54,9 +54,10 @@ def run(settings: Settings) -> None:
     """Listen until SIGTERM or SIGINT. Raises Invalid for settings that cannot be, OSError for a port that is taken."""
     configure_logs("listen", level=settings.log_level, log_format=settings.log_format)
     senders, tls = senders_of(settings), listener_context(settings)
-    scp = storage_scp(settings, site_of(settings))
+    site = site_of(settings)
     services = bootstrap(settings)
     try:
+        scp = storage_scp(settings, site, Recorder(services))
         asyncio.run(_serve(services, senders, tls, scp))
     finally:
         services.close()

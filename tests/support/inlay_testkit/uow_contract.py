@@ -41,13 +41,14 @@ from inlay_core.application.ports import (
     Site,
     Sort,
     Sought,
+    Standing,
     StepProgress,
     StoredMessage,
     Switch,
     TimeBound,
     UnitOfWork,
 )
-from inlay_core.domain.audit import Kind, Tag, event_of
+from inlay_core.domain.audit import AuditEvent, Kind, Tag, event_of
 from inlay_core.domain.edits import FragmentEdit, SectionEdit
 from inlay_core.domain.errors import Conflict, Fault, NotFound, Race, Stale
 from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, Section
@@ -745,6 +746,26 @@ class UnitOfWorkContract:
         assert queries.read_audit_event(ward.uow, RADIOLOGIST, events[0].id) == events[0]
         assert queries.trail_of_report(ward.uow, RADIOLOGIST, report.id, offset=1, limit=2) == events[1:3]
 
+    def test_a_reading_is_recorded_while_the_report_stands_so(self, ward: Ward) -> None:
+        """A version of report, order or patient that has moved on records nothing, and of several each for itself."""
+        first, second = ward.drafted("1"), ward.drafted("2")
+        rows = [queries.read_report(ward.uow, RADIOLOGIST, report.id) for report in (first, second)]
+        standing, other = map(Standing.of, rows)
+        moved = (
+            replace(standing, version=2),
+            replace(standing, order_version=9),
+            replace(standing, patient_version=9),
+            replace(standing, patient_id=other.patient_id),
+            replace(standing, report_id="unknown"),
+        )
+        readings = [(_reading(f"read{n}", first.id), each) for n, each in enumerate((standing, *moved))]
+        readings.append((_reading("of-second", second.id), other))
+        assert queries.record_while(ward.uow, readings) == {"read0", "of-second"}
+        ids = [event.id for event in queries.trail_of_report(ward.uow, RADIOLOGIST, first.id)]
+        assert ids[-1] == "read0"
+        assert queries.read_audit_event(ward.uow, RADIOLOGIST, "of-second") == readings[-1][0]
+        assert queries.record_while(ward.uow, [(_reading("late", first.id), moved[0])]) == frozenset()
+
     # -------------------------------------------------------------------------------------- the whole way
 
     def test_the_whole_way_of_an_order(self, new_uow: NewUnitOfWork) -> None:
@@ -1036,6 +1057,12 @@ def _message() -> StoredMessage:
 
 def _item(item_id: str, key: str, destination: str = Destination.ORU) -> OutboxItem:
     return OutboxItem(item_id, destination, key, {"report_id": "rep"}, MONDAY, MONDAY, "CONTROL")
+
+
+def _reading(event_id: str, report_id: str) -> AuditEvent:
+    """That a version of a report was read, by somebody whose name has quotes."""
+    reader = replace(EHR, name='the "EHR" \\ Müller')
+    return event_of(event_id, MONDAY, reader, Tag.READER_REPORT_READ, (Kind.REPORT, report_id), report_id=report_id)
 
 
 def _record(uow: UnitOfWork, subject: tuple[Kind, str]) -> None:
