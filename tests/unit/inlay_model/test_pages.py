@@ -85,7 +85,9 @@ def test_the_next_section_is_shown_at_the_end_of_a_page(engine: Any) -> None:
     tokenizer, length, control = checkpoint.tokenizer, checkpoint.canvas_length, checkpoint.control
     asked = report([(Lock(SENTENCES[0]), Gap()), (Lock(SENTENCES[3] + SENTENCES[4] * 6),)])
     first, _ = paged(tokenizer, asked, length, control)
-    *shown, end = first.frame.blocks.parts[-1]  # type: ignore[misc]  # the last part is no gap
+    last = first.frame.blocks.parts[-1]
+    assert isinstance(last, tuple)
+    *shown, end = last
     following = [*encode_header(tokenizer, 1, NAMES[1]), *encode_fragment(tokenizer, SENTENCES[3] + SENTENCES[4])]
     assert end == control.end_of_turn
     assert shown == following[: len(shown)]
