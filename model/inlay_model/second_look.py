@@ -1,4 +1,4 @@
-"""The second look: a text just written is shown to the model once more, one half of it hidden and then the other.
+"""The second look: a text just written is shown to the model once more, half of it hidden, then the other half.
 
 A canvas is written from noise, and what was accepted first was accepted knowing little. Here each half is judged by a
 model that sees all the rest clean, in one pass over two canvases. Where it would write something else, it doubts.
