@@ -37,10 +37,12 @@ from inlay_model.training.gap_questions import gap_of
 from inlay_model.training.wishes import rewritten, with_hints
 
 SECTIONS = ("findings", "impression")
-# All prompts of a run without wishes have one length, a multiple of this, for which layers are compiled once; hints and
-# reports to be rewritten add a few. A request for a report has 86 or 90 tokens, with hints about 100; the longest of a
-# batch that asks for gaps, with the report around them, or that rewrites, has 160 to 230.
+# All prompts of a run have one length, a multiple of this, for which layers are compiled once. A request for a report
+# has 86 or 90 tokens; the longest of a batch that asks for gaps, with the report around them, has 160 to 230.
 PROMPT_STEPS = {"diffusion": 32, "autoregressive": 128}
+# Wishes add two lengths to that: hints have about 100 tokens, and a report to be rewritten, which begins beyond this,
+# up to 230: it goes by larger steps.
+_LONG = 128
 
 
 @dataclass(slots=True)
@@ -183,7 +185,7 @@ def _any_style(rng: np.random.Generator) -> str:
 def _side_by_side(prompts: Sequence[Prompt], drawing: Drawing) -> tuple[IntArray, IntArray, BoolArray]:
     longest = max(len(prompt.ids) for prompt in (*prompts, *drawing.prompts.values()))
     # At least one token is padding: the library has another kind of mask, and so another graph, where none is.
-    step = PROMPT_STEPS[drawing.kind]
+    step = PROMPT_STEPS[drawing.kind] if longest < _LONG else _LONG
     most = (longest // step + 1) * step
     ids = np.full((len(prompts), most), drawing.pad, dtype=np.int64)
     types, real = np.zeros_like(ids), np.zeros(ids.shape, dtype=np.bool_)
