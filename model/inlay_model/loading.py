@@ -39,6 +39,9 @@ class About:
     `takes_hints` and `rewrites`: it was trained on prompts that say what a gap is to speak of, and on prompts with a
     report to be written in another style.
     `calibration`: how often texts of a score were right, as points (score, probability) of a rising curve.
+
+
+    `views`: how many images of a study it was trained to read together.
     """
 
     name: str
@@ -51,6 +54,7 @@ class About:
     rewrites: bool = False
     calibration: Curve = ()
     styles: tuple[str, ...] = ()
+    views: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +231,7 @@ def read_about(folder: Path, name: str) -> About:
         rewrites=bool(said.get("rewrites", False)),
         calibration=_curve(said.get("calibration", ()), file),
         styles=tuple(said.get("styles", ())),
+        views=_count(said.get("views", 1), file),
     )
 
 
@@ -239,6 +244,12 @@ def _curve(said: Any, file: Path) -> Curve:
     if not rising or not all(0 <= p <= 1 for _, p in curve):
         raise CheckpointProblem(f"{file}: calibration is a rising curve of probabilities.")
     return curve
+
+
+def _count(said: Any, file: Path) -> int:
+    if not isinstance(said, int) or isinstance(said, bool) or said < 1:
+        raise CheckpointProblem(f"{file}: views is a whole number from 1 on.")
+    return said
 
 
 def _share(said: Any, file: Path) -> float | None:

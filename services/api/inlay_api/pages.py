@@ -1,30 +1,29 @@
 """The page at /: the worklist and one report, rendered by the server, without scripts and without other origins.
 
-The embedded mode (loopback only) shows it to whoever sits at the machine, as an identity that can only read.
+The embedded mode (loopback only) shows it to whoever sits at the machine, as an identity that can only read until they
+choose another one.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from flask import Blueprint, Response, g, render_template, request
+from flask import Blueprint, Response, render_template, request
 
 from inlay_api.bodies import whole_number
 from inlay_api.desk import desk
 from inlay_api.pictures import picture
 from inlay_api.present import page_body, report_body
-from inlay_api.routes import Call, authenticated, record_refusal
+from inlay_api.routes import Call
+from inlay_api.visitors import visitor
 from inlay_core.application import queries
 from inlay_core.domain.audit import Kind, Tag
-from inlay_core.domain.errors import Forbidden
-from inlay_core.domain.identity import Actor, ActorKind, Permission, Role, require
+from inlay_core.domain.identity import Permission
 from inlay_core.domain.ids import check_id
 
 blueprint: Final = Blueprint("pages", __name__)
 
 PAGE_SIZE: Final = 50
-DEMO_READER: Final = Actor("local:page", "Page on this machine", frozenset({Role.EHR}), ActorKind.SYSTEM)
-"""Whoever looks at the page of the embedded mode: reads reports, and changes nothing."""
 
 
 @blueprint.get("/")
@@ -57,17 +56,8 @@ def image(report_id: str) -> Response:
 
 
 def _reader() -> Call:
-    """Who looks: the demonstration's reader in the embedded mode, whoever has a token elsewhere."""
-    if desk().settings.auth == "embedded" and "Authorization" not in request.headers:
-        g.actor = DEMO_READER
-        return Call(desk(), DEMO_READER)
-    actor = authenticated()
-    try:
-        require(actor, Permission.READ_REPORTS)
-    except Forbidden:
-        record_refusal(actor, "page")
-        raise
-    return Call(desk(), actor)
+    """Who looks: whoever is logged in or has a token, else the demonstration's reader in the embedded mode."""
+    return Call(desk(), visitor(Permission.READ_REPORTS, "page"))
 
 
 def _html(template: str, **values: object) -> Response:

@@ -16,6 +16,7 @@ from inlay_core.domain.errors import Forbidden, Invalid, Unavailable
 from inlay_core.domain.fragment import SECTION_NAMES
 from inlay_core.domain.infill import Choice, Dispute, Fill, KeptText, OpenGap, ResolvedSection
 from inlay_core.domain.job import Job, JobKind
+from inlay_core.domain.switch import Writer
 from inlay_model import (
     DraftRequest,
     Filled,
@@ -54,8 +55,23 @@ class Model(Protocol):
     """What the worker needs of `inlay_model.Engine`."""
 
     @property
+    def name(self) -> str:
+        """The checkpoint's name, as run records state it."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """The checkpoint's digest, as run records state it."""
+        ...
+
+    @property
     def is_demonstration(self) -> bool:
         """Whether the checkpoint knows synthetic phantoms only."""
+        ...
+
+    @property
+    def views(self) -> int:
+        """How many images of a study the checkpoint was trained to read together."""
         ...
 
     @property
@@ -120,6 +136,11 @@ class Generation:
         self._without_images = without_images
         self._adapter_of = adapter_of
 
+    @property
+    def writer(self) -> Writer:
+        """The model, as switches name it."""
+        return Writer(self._model.name, self._model.digest)
+
     def check(self, job: Job, study: Study | None) -> None:
         """Refuse what must not be generated, before anything is: Forbidden not-a-phantom, Invalid images-missing."""
         if job.kind is JobKind.DRAFT and study is None:
@@ -153,7 +174,7 @@ class Generation:
 
         def finished(at: int, answer: Filled | Exception) -> None:
             place = places[at]
-            ended(place, _generated(asked[place].claimed, answer) if isinstance(answer, Filled) else answer)
+            ended(place, _generated(asked[place], answer) if isinstance(answer, Filled) else answer)
 
         self._model.batch([self._request(one) for one in asked.values()], finished)
 
@@ -188,11 +209,12 @@ class Generation:
         )
 
 
-def _generated(claimed: Claimed, filled: Filled) -> Generated:
+def _generated(asked: Asked, filled: Filled) -> Generated:
+    claimed, record = asked.claimed, run_record(filled, asked.study)
     if claimed.job.kind is JobKind.DRAFT:
-        return Generated(run_record(filled), texts=tuple((s.name, storable(s.text)) for s in filled.sections))
+        return Generated(record, texts=tuple((s.name, storable(s.text)) for s in filled.sections))
     return Generated(
-        run_record(filled),
+        record,
         fills=fills_of(claimed.sections, filled),
         disputes=disputes_of(claimed.sections, filled),
         alternatives=choices_of(filled),
@@ -275,8 +297,14 @@ def storable(text: str) -> str:
     return text.replace("\x00", "")
 
 
-def run_record(filled: Filled) -> dict[str, Any]:
-    """The run record as JSON, with the notes of this run and, where there are any, the probabilities of its words."""
+def run_record(filled: Filled, study: Study | None = None) -> dict[str, Any]:
+    """The run record as JSON, with the notes of this run and the images that it saw, in the order of their digests.
+
+    Where the written words have probabilities, these are there too.
+    """
     words = [asdict(word) for word in filled.confidence or ()]
     told = {"confidence": [{**word, "probability": round(word["probability"], 4)} for word in words]} if words else {}
-    return {**filled.run.to_json(), "notes": list(filled.notes), **told}
+    images = (
+        [{"sop_instance_uid": ref.sop_instance_uid, "view": ref.view or None} for ref in study.refs] if study else []
+    )
+    return {**filled.run.to_json(), "notes": list(filled.notes), "images": images, **told}

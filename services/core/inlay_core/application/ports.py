@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from enum import Enum, StrEnum
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Literal, Protocol, Self
@@ -17,11 +17,15 @@ from inlay_core.domain.errors import DomainError
 from inlay_core.domain.infill import Choice, Dispute, Fill, LockDigest, ResolvedSection
 from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.domain.lifecycle import Status
+from inlay_core.domain.matching import PatientCheck
 from inlay_core.domain.order import Order, OrderStatus, Priority
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
+from inlay_core.domain.reader_study import Grade, ReaderStudy
 from inlay_core.domain.report import Report
+from inlay_core.domain.session import Session
 from inlay_core.domain.subscription import Subscription
+from inlay_core.domain.switch import Allowance
 
 # ---------------------------------------------------------------------------------------------- site
 
@@ -70,6 +74,10 @@ ORU_PREFIX: Final = "oru:"
 """Destinations of results are `oru` (the one target of the settings) and `oru:NAME` (those of the targets file)."""
 
 
+ACK_PREFIX: Final = "ack:"
+"""Destinations of application acknowledgements that have a connection of their own are `ack:NAME`, by target."""
+
+
 @dataclass(frozen=True, slots=True)
 class ResultFilter:
     """Which versions a destination gets. None does not restrict; a site is who assigned the order's numbers (MSH-4)."""
@@ -78,6 +86,11 @@ class ResultFilter:
     statuses: frozenset[Told] | None = None
     sites: frozenset[str] | None = None
     modalities: frozenset[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """The target's name in its file; empty for the one of the settings."""
+        return self.destination.removeprefix(ORU_PREFIX) if self.destination.startswith(ORU_PREFIX) else ""
 
     def takes(self, report: Report, order: Order) -> bool:
         """Whether this version goes there."""
@@ -97,6 +110,10 @@ class Site:
     destinations: tuple[str, ...] = ()
     # Destinations that get some of them.
     results: tuple[ResultFilter, ...] = ()
+    # How far an image must not contradict the order's patient.
+    patient_check: PatientCheck = PatientCheck.PERSON
+    # That of dates which people read.
+    zone: tzinfo = UTC
     lease_seconds: float = 60.0
     max_attempts: int = 5
     # Delivery to other systems is tried for about two days with the back-off of publishing.py.
@@ -272,6 +289,14 @@ Acknowledge = Callable[[Verdict], bytes]
 """Builds the acknowledgement's bytes; called once per stored message, before the commit, sent after it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """An answer that goes out by the outbox: to whom, and its bytes by verdict and control id; None says nothing."""
+
+    destination: str
+    acknowledge: Callable[[Verdict, str], bytes | None]
+
+
 class MessageOutcome(StrEnum):
     """What became of a stored message."""
 
@@ -298,11 +323,15 @@ class StoredMessage:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A message that came in, what reads it before the transaction, and what builds its answer."""
+    """A message that came in, what reads it before the transaction, and what builds its answer.
+
+    `later` is a second answer, on a connection of its own.
+    """
 
     envelope: Envelope
     interpret: Interpret
     acknowledge: Acknowledge
+    later: Later | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +435,10 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """One image of a study, as its source finds it again."""
+    """One image of a study, as its source finds it again.
+
+    `view` is how the patient was seen, as far as drafting cares: frontal, lateral, other, or empty where nobody said.
+    """
 
     source: str
     locator: str
@@ -414,6 +446,7 @@ class ImageRef:
     sop_instance_uid: str
     modality: str | None = None
     view_position: str | None = None
+    view: str = ""
 
 
 class ImageSource(Protocol):
@@ -576,6 +609,58 @@ class Page:
     limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class QueueCount:
+    """How many jobs of a kind and priority are in a state, and when the oldest of them was asked for."""
+
+    kind: JobKind
+    state: JobState
+    priority: Priority
+    number: int
+    oldest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SenderCount:
+    """What came from a sending application lately: messages, refused ones, the last of each, and its error's code."""
+
+    application: str
+    facility: str
+    number: int
+    refused: int
+    last_at: datetime
+    last_refused_at: datetime | None = None
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationCount:
+    """What goes to a destination: what waits (and since when), what was parked, what came through last."""
+
+    destination: str
+    pending: int
+    dead: int
+    oldest_pending: datetime | None = None
+    last_delivered: datetime | None = None
+    # The code of the newest item that is not delivered and has failed at least once.
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    """A worker as it last told of itself. `adapters` are names of folders; `jobs` is how many it does at the moment."""
+
+    id: str
+    host: str
+    model: str
+    model_digest: str
+    adapters: tuple[str, ...]
+    device: str
+    jobs: int
+    started_at: datetime
+    seen_at: datetime
+
+
 # ---------------------------------------------------------------------------------------------- repositories
 
 
@@ -642,6 +727,10 @@ class Orders(Protocol):
         """The orders of that patient, the oldest first."""
         ...
 
+    def by_ids(self, order_ids: Sequence[str]) -> Mapping[str, Order]:
+        """Those orders by their id; unknown ones are left out."""
+        ...
+
 
 class Priors(Protocol):
     """Reports of other systems."""
@@ -698,6 +787,16 @@ class Reports(Protocol):
         """One page of all versions of all reports, the newest first, none older than `since`."""
         ...
 
+    def drafted(
+        self, since: datetime, until: datetime, limit: int, after: tuple[datetime, str] | None = None
+    ) -> Sequence[tuple[datetime, str]]:
+        """(time, report) of drafts that came in [since, until), oldest first, after an earlier batch's last one."""
+        ...
+
+    def versions_of(self, report_ids: Sequence[str]) -> Mapping[str, Sequence[Report]]:
+        """All versions of each of these reports, the first one first."""
+        ...
+
 
 class Jobs(Protocol):
     """Jobs, claimed by lease and fence."""
@@ -723,9 +822,11 @@ class Jobs(Protocol):
         ...
 
     def claim(
-        self, now: datetime, lease_until: datetime, kinds: frozenset[JobKind], held_reports: Sequence[str] = ()
+        self, now: datetime, lease_until: datetime, allowed: Allowance, held_reports: Sequence[str] = ()
     ) -> Job | None:
-        """Take the best queued job: STAT first, then reports whose study the worker holds, then age.
+        """Take the best queued job that is allowed: STAT first, then reports whose study the worker holds, then age.
+
+        The allowance is one for a writer: its stops name no model.
 
         It becomes running with fence and attempts one higher. No two callers get the same job.
         """
@@ -743,8 +844,8 @@ class Jobs(Protocol):
         """Running jobs whose lease is over."""
         ...
 
-    def unwoken(self, woken_before: datetime, now: datetime, limit: int) -> Sequence[Job]:
-        """Queued jobs that are due and whose last wake-up (or creation) is older than that."""
+    def unwoken(self, woken_before: datetime, now: datetime, allowed: Allowance, limit: int) -> Sequence[Job]:
+        """Queued jobs that are allowed, due, and whose last wake-up (or creation) is older than that."""
         ...
 
     def woken(self, job_ids: Sequence[str], now: datetime) -> None:
@@ -753,6 +854,14 @@ class Jobs(Protocol):
 
     def count(self, states: Iterable[JobState]) -> Mapping[tuple[JobState, Priority], int]:
         """How many jobs there are, by state and priority."""
+        ...
+
+    def census(self, failed_since: datetime) -> Sequence[QueueCount]:
+        """Open jobs, and those that failed since then, by kind, state and priority (most urgent first)."""
+        ...
+
+    def of_reports(self, report_ids: Sequence[str]) -> Sequence[Job]:
+        """All jobs of these reports, the oldest first."""
         ...
 
 
@@ -791,6 +900,10 @@ class Messages(Protocol):
         """Messages in the order of their arrival, after the (received_at, id) of an earlier batch's last one."""
         ...
 
+    def senders(self, since: datetime) -> Sequence[SenderCount]:
+        """Who has sent messages since then, by application and facility."""
+        ...
+
 
 class Outbox(Protocol):
     """What other systems are still to be told."""
@@ -813,6 +926,10 @@ class Outbox(Protocol):
 
     def count(self) -> Mapping[tuple[str, Delivery], int]:
         """How many items there are, by destination and state."""
+        ...
+
+    def census(self) -> Sequence[DestinationCount]:
+        """Every destination that was ever told something, by name."""
         ...
 
     def in_state(self, state: Delivery, limit: int, offset: int = 0) -> Sequence[OutboxItem]:
@@ -874,7 +991,7 @@ class ProgressRows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A switch that an administrator set: `generation` on means that all generation is stopped."""
+    """A switch that an administrator set: on means that what its name covers (`domain.switch.Scope`) is stopped."""
 
     name: str
     on: bool
@@ -929,8 +1046,84 @@ class Switches(Protocol):
         """The switch of that name, if it was ever set."""
         ...
 
+    def all(self) -> Sequence[Switch]:
+        """Every switch that was ever set, by name."""
+        ...
+
     def save(self, switch: Switch) -> None:
         """Set the switch."""
+        ...
+
+
+class Sessions(Protocol):
+    """People that are logged in with a browser."""
+
+    def add(self, session: Session) -> None:
+        """Store a new one."""
+        ...
+
+    def get(self, session_id: str) -> Session | None:
+        """The one with that id."""
+        ...
+
+    def seen(self, session_id: str, now: datetime) -> None:
+        """The person did something; it changes nothing else and needs no audit event."""
+        ...
+
+    def remove(self, session_id: str) -> None:
+        """End it, if it is there."""
+        ...
+
+    def forget(self, before: datetime) -> None:
+        """Drop those that are over since before then."""
+        ...
+
+
+class Workers(Protocol):
+    """Workers that say now and then that they are there. Losing a row loses nothing, and none needs an audit event."""
+
+    def put(self, worker: WorkerSeen) -> None:
+        """Store what a worker tells of itself."""
+        ...
+
+    def all(self) -> Sequence[WorkerSeen]:
+        """All of them, the longest running first."""
+        ...
+
+    def remove(self, worker_id: str) -> None:
+        """It has ended."""
+        ...
+
+    def forget(self, before: datetime) -> None:
+        """Drop those that were not seen since then."""
+        ...
+
+
+class ReaderStudies(Protocol):
+    """Reader studies and what readers said."""
+
+    def add(self, study: ReaderStudy) -> None:
+        """Store a new one; Race when its name is taken."""
+        ...
+
+    def close(self, study_id: str, now: datetime) -> None:
+        """No grade is taken from now on; Race when it is closed already."""
+        ...
+
+    def get(self, study_id: str) -> ReaderStudy | None:
+        """The one with that id."""
+        ...
+
+    def all(self) -> Sequence[ReaderStudy]:
+        """All of them, the newest first."""
+        ...
+
+    def put_grade(self, grade: Grade) -> None:
+        """Store what a reader says of a case, in place of what they said before."""
+        ...
+
+    def grades(self, study_id: str, reader_id: str | None = None) -> Sequence[Grade]:
+        """What was said, by case and reader; of one reader or of all."""
         ...
 
 
@@ -1016,6 +1209,21 @@ class UnitOfWork(Protocol):
     @property
     def assertions(self) -> Assertions:
         """Redeemed assertions."""
+        ...
+
+    @property
+    def sessions(self) -> Sessions:
+        """Sessions of browsers."""
+        ...
+
+    @property
+    def workers(self) -> Workers:
+        """Workers that are there."""
+        ...
+
+    @property
+    def reader_studies(self) -> ReaderStudies:
+        """Reader studies."""
         ...
 
     def foresee(self, sought: Sought) -> None:
