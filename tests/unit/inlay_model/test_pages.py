@@ -127,7 +127,7 @@ def test_a_draft_goes_on_while_it_does_not_end(engine: Any, image: Any, monkeypa
         assert banned_V is None
         yield from ()
         layouts.append(layout)
-        (begin, end), *_ = layout.spans
+        begin, end = layout.spans[0]
         said = sentence * 64 if len(layouts) % 2 else [*sentence, checkpoint.control.end_of_turn, *sentence * 64]
         ids_BL = torch.tensor([[*layout.ids[:begin], *said][:end]])
         return Denoised(ids_BL, torch.ones_like(ids_BL, dtype=torch.bool), torch.zeros(1), 3)

@@ -45,7 +45,8 @@ def test_each_part_is_hidden_once_while_all_else_stands(sizes: list[int], seed: 
     logits_LV = torch.from_numpy(rng.normal(size=(length, VOCABULARY)))
     seen: list[torch.Tensor] = []
 
-    def read(canvas_BL: torch.Tensor, wanted_BL: torch.Tensor, _: object = None) -> torch.Tensor:
+    def read(canvas_BL: torch.Tensor, wanted_BL: torch.Tensor, conditioning_BLV: Any = None) -> torch.Tensor:
+        assert conditioning_BLV is None
         seen.append(wanted_BL)
         assert torch.equal(canvas_BL[~wanted_BL], canvas_L.expand(2, -1)[~wanted_BL])
         return logits_LV.float().expand(2, -1, -1)[wanted_BL]
@@ -94,8 +95,8 @@ def mend(engine: Engine, texts: Sequence[str], study: Study, begin: str = "", st
     call = make_call(checkpoint, "draft", asked, replace(SHORT, steps=8), PromptContext(style), Ears())
     work = mended(call, Policy(), banned_in_gaps(checkpoint), texts)
 
-    def read(canvas_BL: torch.Tensor, wanted_BL: torch.Tensor, told: torch.Tensor | None = None) -> torch.Tensor:
-        return Decoder(checkpoint.model, study.prefix, batch=len(canvas_BL))(canvas_BL, wanted_BL, told)
+    def read(canvas_BL: torch.Tensor, wanted_BL: torch.Tensor, conditioning_BLV: Any = None) -> torch.Tensor:
+        return Decoder(checkpoint.model, study.prefix, batch=len(canvas_BL))(canvas_BL, wanted_BL, conditioning_BLV)
 
     with torch.inference_mode():
         return driven(work, read)
