@@ -99,6 +99,7 @@ class Settings:
     report_style: str = _setting("", "Style of drafts, one that the model was trained in. Empty: its first.")
     draft: bool = _setting(True, "Intended use: drafts from images.")
     infill: bool = _setting(True, "Intended use: infill between locked fragments.")
+    infill_without_images: bool = _setting(True, "Intended use: infill from the text alone, where images are missing.")
     kill_switch: bool = _setting(False, "Stop all generation; reading and signing go on.")
     prompt_with_reason: bool = _setting(
         False, "Let the order's free text (identifying) and imported text (earlier studies) reach the model."
