@@ -229,16 +229,31 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "Edits": _object({"sections": _list(ref("SectionEdit"), len(SECTION_NAMES))}),
     "SectionEdit": {
         "type": "object",
-        "properties": {"name": _NAME, "fragments": _list(ref("FragmentEdit"), MAX_FRAGMENTS)},
+        "properties": {
+            "name": _NAME,
+            "fragments": _list(ref("FragmentEdit"), MAX_FRAGMENTS),
+            "unlocked": {**_list(_TEXT, MAX_FRAGMENTS), "description": "Ids whose locks are lifted first."},
+        },
         "required": ["name", "fragments"],
     },
     "FragmentEdit": {
         "type": "object",
-        "description": "New without id; with id and without text it stays. What else a fragment has is not read back.",
+        "description": "New without id; with id and without text it stays. `version`: the fragment as it was in that "
+        "version. `span`: its characters [start, end). `offered`: a text that a job offered, instead of a fragment. "
+        "What else a fragment has is not read back.",
         "properties": {
             "id": _maybe(_TEXT),
             "text": _maybe({"type": "string", "maxLength": MAX_TEXT}),
             "locked": _FLAG,
+            "version": _maybe({"type": "integer", "minimum": 1}),
+            "span": _maybe({**_list(_COUNT, 2), "minItems": 2}),
+            "offered": _maybe(
+                {
+                    "type": "object",
+                    "properties": {"job_id": _TEXT, "item": _COUNT, "text": _COUNT},
+                    "required": ["job_id"],
+                }
+            ),
         },
     },
     "InfillRequest": _object(
