@@ -1,14 +1,17 @@
-"""The page at /: the worklist and one report, rendered by the server, without scripts and without other origins.
+"""The pages at / and /reports: the worklist and one report, rendered by the server so that they can be read at once.
 
-The embedded mode (loopback only) shows it to whoever sits at the machine, as an identity that can only read.
+Scripts of this origin take over from there, and speak with the workstation API as anybody else does. The embedded mode
+(loopback only) shows the pages to whoever sits at the machine, as an identity that can only read.
 """
 
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import quote
 
 from flask import Blueprint, Response, g, render_template, request
 
+from inlay_api import catalogue
 from inlay_api.bodies import whole_number
 from inlay_api.desk import desk
 from inlay_api.pictures import picture
@@ -17,14 +20,20 @@ from inlay_api.routes import Call, authenticated, record_refusal
 from inlay_core.application import queries
 from inlay_core.domain.audit import Kind, Tag
 from inlay_core.domain.errors import Forbidden
-from inlay_core.domain.identity import Actor, ActorKind, Permission, Role, require
+from inlay_core.domain.identity import Actor, ActorKind, Permission, Role, may, require
 from inlay_core.domain.ids import check_id
+from inlay_core.domain.order import Order
 
 blueprint: Final = Blueprint("pages", __name__)
 
 PAGE_SIZE: Final = 50
 DEMO_READER: Final = Actor("local:page", "Page on this machine", frozenset({Role.EHR}), ActorKind.SYSTEM)
 """Whoever looks at the page of the embedded mode: reads reports, and changes nothing."""
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self'; style-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+"""What a page may load: scripts, styles, pictures and data of this origin, and nothing inside the page itself."""
 
 
 @blueprint.get("/")
@@ -32,9 +41,10 @@ def worklist() -> Response:
     """The worklist."""
     call = _reader()
     offset = whole_number(request.args.get("offset"), "offset", 0, 1_000_000, 0)
-    found = queries.worklist(call.desk.services.reader(), call.actor, offset=offset, limit=PAGE_SIZE)
+    reader = call.desk.services.reader()
+    found = queries.worklist(reader, call.actor, offset=offset, limit=PAGE_SIZE)
     call.record(Tag.READER_REPORT_SEARCHED, (Kind.ACCESS, "worklist"))
-    return _html("worklist.html", **page_body(found))
+    return _html("worklist.html", call.actor, **page_body(found, queries.standing(reader, call.actor, found)))
 
 
 @blueprint.get("/reports/<report_id>")
@@ -45,7 +55,14 @@ def report(report_id: str) -> Response:
     row = queries.read_report(reader, call.actor, check_id(report_id, "report_id"))
     jobs = queries.jobs_of_report(reader, call.actor, report_id)
     call.record(Tag.READER_REPORT_READ, (Kind.REPORT, report_id), report_id, row.report.version)
-    return _html("report.html", report=report_body(row, jobs))
+    return _html(
+        "report.html",
+        call.actor,
+        report=report_body(row, jobs),
+        external=viewer_link(call.desk.settings.viewer_url, row.order),
+        may_edit=may(call.actor, Permission.EDIT_REPORTS),
+        may_sign=may(call.actor, Permission.SIGN_REPORTS),
+    )
 
 
 @blueprint.get("/reports/<report_id>/image")
@@ -54,6 +71,16 @@ def image(report_id: str) -> Response:
     call = _reader()
     row = queries.read_report(call.desk.services.reader(), call.actor, check_id(report_id, "report_id"))
     return picture(call.desk, row.order, dict(request.args))
+
+
+def viewer_link(template: str, order: Order) -> str:
+    """The address of the study in the site's own viewer; empty without a viewer or without what it asks for."""
+    known = {"study_instance_uid": order.study_instance_uid, "accession_number": order.accession_number}
+    for name, value in known.items():
+        if "{" + name + "}" in template and not value:
+            return ""
+        template = template.replace("{" + name + "}", quote(value or "", safe=""))
+    return template
 
 
 def _reader() -> Call:
@@ -70,5 +97,15 @@ def _reader() -> Call:
     return Call(desk(), actor)
 
 
-def _html(template: str, **values: object) -> Response:
-    return Response(render_template(template, **values), content_type="text/html; charset=utf-8")
+def _html(template: str, actor: Actor, **values: object) -> Response:
+    page = render_template(
+        template,
+        t=catalogue.text,
+        person=actor.name,
+        roles=sorted(actor.roles),
+        csrf_token="",
+        **values,
+    )
+    answer = Response(page, content_type="text/html; charset=utf-8")
+    answer.headers["Content-Security-Policy"] = POLICY
+    return answer

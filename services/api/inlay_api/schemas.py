@@ -8,6 +8,7 @@ from typing import Any, Final
 from inlay_api.bodies import MAX_FRAGMENTS, MAX_REASON, MAX_TEXT
 from inlay_core.application.ports import Delivery, Sort
 from inlay_core.domain.audit import Kind, Outcome, Tag
+from inlay_core.domain.checks import Severity
 from inlay_core.domain.fragment import SECTION_NAMES, Origin
 from inlay_core.domain.identity import ActorKind, Role
 from inlay_core.domain.infill import MAX_ALTERNATIVES, MAX_GAP_TOKENS, MAX_HINT_LENGTH, MAX_ITEMS
@@ -193,12 +194,26 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "version": {"type": "integer", "minimum": 1},
             "status": _words(Status),
             "has_model_text": _FLAG,
+            "opened_by": _maybe(_object({"id": _TEXT, "name": _TEXT})),
             "order": ref("Order"),
             "created_at": _TIME,
             "updated_at": _TIME,
         }
     ),
-    "ReportPage": _object({"reports": _list(ref("ReportRow")), "total": _COUNT, "offset": _COUNT, "limit": _COUNT}),
+    "ReportPage": _object(
+        {
+            "reports": _list(ref("ReportRow")),
+            "counts": {
+                "type": "object",
+                "description": "How many reports stand where, over all pages.",
+                "propertyNames": _words(Status),
+                "additionalProperties": _COUNT,
+            },
+            "total": _COUNT,
+            "offset": _COUNT,
+            "limit": _COUNT,
+        }
+    ),
     "ReportSearch": _object(
         {
             "ids": _IDENTIFIERS,
@@ -309,6 +324,32 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                     }
                 )
             ),
+        }
+    ),
+    "CheckList": _object({"version": {"type": "integer", "minimum": 1}, "checks": _list(ref("Check"))}),
+    "Check": _object(
+        {
+            "code": _TEXT,
+            "severity": _words(Severity),
+            "message": _TEXT,
+            "section": _NAME,
+            "fragment_id": _maybe(_TEXT),
+            "start": _COUNT,
+            "end": _COUNT,
+        }
+    ),
+    "ImageList": _object({"images": _list(ref("Image"))}),
+    "Image": _object(
+        {
+            "view": _COUNT,
+            "modality": _maybe(_TEXT),
+            "view_position": _maybe(_TEXT),
+            "laterality": _maybe(_TEXT),
+            "rows": _COUNT,
+            "columns": _COUNT,
+            "orientation": {**_list(_TEXT, 2), "description": "Where rows and columns point (PS3.3 C.7.6.1.1.1)."},
+            "spacing_mm": _maybe({**_list({"type": "number"}, 2), "minItems": 2}),
+            "window": _object({"center": {"type": "number"}, "width": {"type": "number"}}),
         }
     ),
     "Trail": _object({"events": _list(ref("TrailEvent")), "offset": _COUNT, "limit": _COUNT}),

@@ -60,6 +60,9 @@ class Settings:
         "", "Where signed reports go as DICOM SR: dicomweb or dimse, as INLAY_DICOM_CONFIG names it. Empty: nowhere."
     )
     images_folder: str = _setting("", "Watched folder of DICOM files. Empty: images in INLAY_HOME.")
+    viewer_url: str = _setting(
+        "", "Link from a report to an image viewer: a URL with {study_instance_uid} or {accession_number}. Empty: none."
+    )
     time_zone: str = _setting("UTC", "Time zone of images that name none, for instance Europe/Vienna.")
     model: str = _setting("", "Checkpoint: a folder or a hub id. Empty: the demonstration checkpoint that is shipped.")
     model_revision: str = _setting("", "Pinned revision of a hub checkpoint.")
@@ -188,6 +191,8 @@ def _checked(settings: Settings) -> Settings:
     for name in ("fhir_target", "fhir_token_url"):
         if (url := getattr(settings, name)) and not is_private(url):
             raise Invalid("bad-setting", "Expected an https URL.", PREFIX + name.upper())
+    if settings.viewer_url and not settings.viewer_url.startswith(("https://", "http://")):
+        raise Invalid("bad-setting", "Expected an http or https URL.", "INLAY_VIEWER_URL")
     if settings.fhir_client_id and not (settings.fhir_token_url and settings.fhir_client_key):
         raise Invalid("bad-setting", "A client needs its token endpoint and its key.", "INLAY_FHIR_CLIENT_ID")
     _ = settings.zone  # Raises for one that does not exist.

@@ -29,10 +29,11 @@ from inlay_core.application.ports import (
 from inlay_core.domain.audit import GENESIS, AuditEvent, Kind, Link, Verification, first_break, seal
 from inlay_core.domain.errors import Fault, Race, Stale
 from inlay_core.domain.job import Job, JobKind, JobState
+from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order, Priority
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.prior import PriorReport
-from inlay_core.domain.report import Report
+from inlay_core.domain.report import Author, Report
 from inlay_core.domain.subscription import Subscription, SubscriptionState
 
 T = TypeVar("T")
@@ -295,6 +296,15 @@ class MemoryReports(_Part):
         versions.sort(key=lambda v: (-v.updated_at.timestamp(), v.id, -v.version))
         rows = tuple(self._row(version) for version in versions[offset : offset + limit])
         return Page(rows, len(versions), offset, limit)
+
+    def counts(self) -> Mapping[Status, int]:
+        """See the port."""
+        return Counter(versions[-1].status for versions in self._world.reports.values())
+
+    def openers(self, report_ids: Sequence[str]) -> Mapping[str, Author]:
+        """See the port."""
+        reviews = {i: [v for v in self._world.reports[i] if v.status is Status.IN_REVIEW] for i in report_ids}
+        return {report_id: versions[0].author for report_id, versions in reviews.items() if versions}
 
     def _survivor(self, row: ReportRow) -> Patient | None:
         return self._world.patients.get(row.order.patient.merged_into or "")

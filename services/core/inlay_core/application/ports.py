@@ -20,7 +20,7 @@ from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order, OrderStatus, Priority
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
-from inlay_core.domain.report import Report
+from inlay_core.domain.report import Author, Report
 from inlay_core.domain.subscription import Subscription
 
 # ---------------------------------------------------------------------------------------------- site
@@ -556,6 +556,14 @@ class Page:
     limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a worklist tells besides its page: how many reports stand where, and who has opened those of the page."""
+
+    counts: Mapping[Status, int]
+    openers: Mapping[str, Author]
+
+
 # ---------------------------------------------------------------------------------------------- repositories
 
 
@@ -676,6 +684,14 @@ class Reports(Protocol):
 
     def history(self, since: datetime | None, offset: int, limit: int) -> Page:
         """One page of all versions of all reports, the newest first, none older than `since`."""
+        ...
+
+    def counts(self) -> Mapping[Status, int]:
+        """How many reports stand where; a status without any may be missing."""
+        ...
+
+    def openers(self, report_ids: Sequence[str]) -> Mapping[str, Author]:
+        """Report id -> who made its first version in review, for those that have one."""
         ...
 
 
