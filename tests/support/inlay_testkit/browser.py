@@ -29,6 +29,11 @@ def new_words(_gap: Gap, number: int) -> tuple[str, ...]:
     return f"New text {number}. ", f"Second text {number}. ", f"Third text {number}. "
 
 
+def nothing_disputed(_claimed: Claimed) -> Sequence[Dispute]:
+    """The model agrees with every lock."""
+    return ()
+
+
 class Worker:
     """Takes one job after the other in a thread; `pause` keeps it from taking or finishing any."""
 
@@ -36,7 +41,7 @@ class Worker:
         self.server = server
         self.draft = draft
         self.words: Callable[[Gap, int], tuple[str, ...]] = new_words
-        self.disputes: Callable[[Claimed], Sequence[Dispute]] = lambda _: ()
+        self.disputes: Callable[[Claimed], Sequence[Dispute]] = nothing_disputed
         self.may_take = threading.Event()
         self.may_end = threading.Event()
         self.may_take.set()
@@ -116,12 +121,32 @@ class Room:
         self.requests: list[str] = []
         self.problems: list[str] = []
         self._contexts: list[BrowserContext] = []
+        self._orders = 1000
 
-    def drafted(self, number: str = "1", draft: Generated = DRAFT, **order: Any) -> str:
-        """The id of a report with its draft."""
+    @property
+    def accession(self) -> str:
+        """The accession number of the newest order."""
+        return f"A{self._orders}"
+
+    def refresh(self) -> None:
+        """Forget what was seen, and have the worker do as it does by default."""
+        self.requests.clear()
+        self.problems.clear()
+        self.worker.words, self.worker.disputes = new_words, nothing_disputed
+        self.worker.may_take.set()
+        self.worker.may_end.set()
+
+    def leave(self) -> None:
+        """Close all windows."""
+        while self._contexts:
+            self._contexts.pop().close()
+
+    def drafted(self, draft: Generated = DRAFT, **tags: Any) -> str:
+        """The id of a new report with its draft; `tags` are attributes of its image."""
         self.worker.draft = draft
-        report = self.server.site.order(number, wake=False, **order)
-        while not self.server.site.report(report).status == "drafted":
+        self._orders += 1
+        report = self.server.site.order(str(self._orders), wake=False, **tags)
+        while self.server.site.report(report).status != "drafted":
             threading.Event().wait(0.05)
         return report.id
 
@@ -140,9 +165,14 @@ class Room:
         self._contexts.append(context)
         page = context.new_page()
         page.on("request", lambda request: self.requests.append(request.url))
-        page.on("console", lambda said: self.problems.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("console", lambda said: self._heard(said.type, said.text))
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         return page
+
+    def _heard(self, kind: str, text: str) -> None:
+        # Chromium tells of every refused request; that somebody else was faster (412) is part of the job.
+        if kind in ("error", "warning") and "status of 412" not in text:
+            self.problems.append(text)
 
     def read(self, report_id: str, name: str = "radiologist", **options: Any) -> Page:
         """The report in a window, ready to be edited."""
@@ -153,8 +183,7 @@ class Room:
 
     def close(self) -> None:
         """End everything."""
-        for context in self._contexts:
-            context.close()
+        self.leave()
         self.worker.close()
         self.server.close()
 

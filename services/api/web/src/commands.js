@@ -140,6 +140,7 @@ export function settle(pieces, state, everything = false) {
     for (const piece of [...section.pieces].reverse()) {
       const here = !everything && piece.from <= to && from <= piece.to;
       if (piece.kind !== "text" || here || !piece.text.trim() || !pieces.typed.has(piece.key)) continue;
+      if (pieces.origin(piece.key, piece.text) !== "clinician") continue;
       tr.replaceWith(piece.from, piece.to, locks(pieces, piece));
       pieces.typed.delete(piece.key);
     }

@@ -20,6 +20,11 @@ export function time(moment, text) {
   return h("time", { datetime: moment, title: moment }, text);
 }
 
+/** A sign with the words that it stands for. */
+export function sign(shown, words) {
+  return [h("span", { "aria-hidden": "true" }, shown), h("span", { class: "hidden-text" }, words)];
+}
+
 /** A button with its key shown and announced. */
 export function button(label, key, onclick, attributes = {}) {
   const shown = key ? h("kbd", { "aria-hidden": "true" }, key) : null;

@@ -4,8 +4,9 @@ import { keymap } from "prosemirror-keymap";
 import { EditorState, Plugin, PluginKey, TextSelection } from "prosemirror-state";
 import { Decoration, DecorationSet, EditorView } from "prosemirror-view";
 import { deleteSelection, goTo, insertGap, removeSentence, settle, step, toggleLock } from "./commands.js";
-import { button, h } from "./dom.js";
+import { button, h, sign } from "./dom.js";
 import { newKey, utf16 } from "./pieces.js";
+import { endsSentence } from "./sentences.js";
 import { lockOf, pieceAt, schema, sectionsOf, textOf } from "./schema.js";
 import { t } from "./texts.js";
 
@@ -168,14 +169,19 @@ export class Editor {
     const tr = state.tr;
     const seen = new Set();
     const mark = schema.marks.piece;
+    const give = (from, to, key) => tr.addMark(from, to, mark.create({ key }));
     for (const { pieces } of sectionsOf(state.doc)) {
-      for (const piece of pieces) {
-        const key = !piece.key || seen.has(piece.key) ? newKey() : piece.key;
+      pieces.forEach((piece, number) => {
+        const before = pieces[number - 1];
+        const continues = !piece.key && before?.kind === "text" && before.key && !endsSentence(before.text);
+        const key = continues ? before.key : !piece.key || seen.has(piece.key) ? newKey() : piece.key;
         seen.add(key);
-        if (key === piece.key) continue;
-        if (piece.kind === "text") tr.addMark(piece.from, piece.to, mark.create({ key }));
-        else tr.setNodeAttribute(piece.from, "key", key);
-      }
+        if (key !== piece.key && piece.kind === "text") give(piece.from, piece.to, key);
+        else if (key !== piece.key) tr.setNodeAttribute(piece.from, "key", key);
+        // A sentence that is typed after another one is a piece of its own: the other one was not changed.
+        const stem = piece.kind === "text" && key === piece.key ? this.pieces.stem(key, piece.text) : 0;
+        if (stem) give(piece.from + stem, piece.to, newKey());
+      });
     }
     if (tr.docChanged) return tr;
     const travels = trs.some((one) => one.getMeta("history$") || one.getMeta("stored"));
@@ -204,8 +210,13 @@ export class Editor {
           if (stream.started) drawn.push(drawnAs(piece, { class: "rewritten" }));
           else drawn.push(drawnAs(piece, { class: "open" }));
         }
-        if (piece.kind !== "text") continue;
         const place = this.pieces.place(piece.key, piece.text);
+        if (piece.kind === "lock") {
+          // The text of a lock never changes; what is known of it does, and then it is drawn again.
+          const known = `${place?.origin ?? "clinician"} ${place?.warnings.length ?? 0}`;
+          drawn.push(Decoration.node(piece.from, piece.to, { "data-known": known }));
+        }
+        if (piece.kind !== "text") continue;
         const origin = place?.origin ?? "clinician";
         const isFresh = Boolean(place && this.fresh.job && place.job_id === this.fresh.job);
         const words = [`piece-${origin}`, isFresh ? "fresh" : ""].join(" ");
@@ -247,11 +258,11 @@ function disputes(place, piece) {
 export function tagOf(origin, locked, isFresh = false) {
   const words = [t(`origin.${origin}`), locked ? t("origin.locked") : "", isFresh ? t("origin.new") : ""];
   const label = words.filter(Boolean).join(", ");
-  const sign = locked ? h("span", { class: "padlock", "aria-hidden": "true" }) : null;
+  const padlock = locked ? h("span", { class: "padlock", "aria-hidden": "true" }) : null;
   return h(
     "span",
     { class: `tag tag-${origin}${isFresh ? " tag-new" : ""}`, role: "img", "aria-label": label, title: label, contenteditable: "false" },
-    sign,
+    padlock,
     h("span", { "aria-hidden": "true" }, t(`mark.${origin}`)),
   );
 }
@@ -262,9 +273,9 @@ function reviewOf(run, act) {
   return h(
     "span",
     { class: "review", role: "group", "aria-label": t("review.label"), contenteditable: "false" },
-    many ? button("‹", null, () => act("previous", run), { "aria-label": t("review.previous") }) : null,
+    many ? button(sign("‹", t("review.previous")), null, () => act("previous", run)) : null,
     count,
-    many ? button("›", null, () => act("next", run), { "aria-label": t("review.next") }) : null,
+    many ? button(sign("›", t("review.next")), null, () => act("next", run)) : null,
     button(t("review.accept"), null, () => act("accept", run)),
     button(t("review.reject"), null, () => act("reject", run)),
   );

@@ -9,7 +9,7 @@ import { t } from "./texts.js";
 const LONELY_MS = 4000;
 
 /**
- * What is asked of the model: {body, layout, opened}. Locks go by their ids; runs of open text and gaps are items.
+ * What is asked of the model: {body, layout, opened}. Locks go by their ids, what stands open between them are items.
  * `opened` says for each item which pieces it stands for. Null where nothing is open.
  */
 export function requestOf(doc, pieces, alternatives) {
@@ -33,12 +33,13 @@ export function requestOf(doc, pieces, alternatives) {
   return sections.length ? { body: { sections, alternatives }, layout, opened } : null;
 }
 
+/** Locks, and between two of them one stretch that is open: the model writes it as a whole, gaps and text alike. */
 function itemsOf(pieces) {
   const items = [];
   for (const piece of pieces) {
     const last = items.at(-1);
     if (piece.kind === "lock") items.push({ lock: piece });
-    else if (piece.kind === "text" && last?.open && last.open[0].kind === "text") last.open.push(piece);
+    else if (last?.open) last.open.push(piece);
     else items.push({ open: [piece] });
   }
   return items;
@@ -46,7 +47,9 @@ function itemsOf(pieces) {
 
 function asked(item, pieces) {
   if (item.lock) return { lock: pieces.place(item.lock.key, item.lock.text).id };
-  if (item.open[0].kind === "gap") return { gap: { hint: item.open[0].hint || null } };
+  const gaps = item.open.filter((piece) => piece.kind === "gap");
+  const hint = gaps.map((piece) => piece.hint.trim()).filter(Boolean).join(", ");
+  if (gaps.length) return { gap: { hint: hint.slice(0, 200) || null } };
   return { text: item.open.map((piece) => piece.text).join(""), locked: false };
 }
 

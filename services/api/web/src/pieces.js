@@ -3,6 +3,8 @@
 // A piece has a key in the document; where its words come from stands here. A piece whose words are stored already is
 // named by id (with the version or the characters, where it was cut or brought back), and its text stays in the browser.
 
+import { endsSentence } from "./sentences.js";
+
 /** Code points of `text` before UTF-16 offset `at`: what the API counts. */
 function codePoints(text, at) {
   return [...text.slice(0, at)].length;
@@ -57,6 +59,13 @@ export class Pieces {
   /** Where these words of the piece come from; undefined for words that are nowhere stored yet. */
   place(key, text) {
     return this.#known.get(key)?.find((place) => place.text.slice(place.from, place.to) === text);
+  }
+
+  /** How much of the text is a whole stored sentence of this piece, with something else typed after it; 0 for none. */
+  stem(key, text) {
+    if (this.place(key, text)) return 0;
+    const stored = (this.#known.get(key) ?? []).map((place) => place.text.slice(place.from, place.to));
+    return stored.find((one) => text.startsWith(one) && endsSentence(one))?.length ?? 0;
   }
 
   /** Who wrote it: what is nowhere stored was typed here. */

@@ -2,7 +2,7 @@
 import { api, Problem } from "./api.js";
 import { goTo } from "./commands.js";
 import { conflictDialog, finishDialog, keysDialog, retractDialog, signDialog } from "./dialogs.js";
-import { button, h } from "./dom.js";
+import { button, h, sign } from "./dom.js";
 import { Editor } from "./editor.js";
 import { Fill, requestOf } from "./fill.js";
 import { newKey, Pieces } from "./pieces.js";
@@ -139,8 +139,8 @@ class Reading {
       lock: button(t("do.lock"), "F3", act(() => editor.lock()), { title: t("do.lock.title") }),
       gap: button(t("do.gap"), "F4", act(() => editor.gap()), { title: t("do.gap.title") }),
       remove: button(t("do.remove"), "Alt+⌫", act(() => editor.remove()), { title: t("do.remove.title") }),
-      undo: button("↶", null, act(() => editor.undo()), { "aria-label": t("do.undo"), title: `${t("do.undo")} (Ctrl+Z)` }),
-      redo: button("↷", null, act(() => editor.redo()), { "aria-label": t("do.redo"), title: `${t("do.redo")} (Ctrl+Y)` }),
+      undo: button(sign("↶", t("do.undo")), null, act(() => editor.undo()), { title: `${t("do.undo")} (Ctrl+Z)` }),
+      redo: button(sign("↷", t("do.redo")), null, act(() => editor.redo()), { title: `${t("do.redo")} (Ctrl+Y)` }),
       retry: button(t("do.retry"), null, act(() => this.#retry()), { class: "main" }),
       amend: button(t("do.amend"), null, act(() => this.#amend()), {}),
       retract: button(t("do.retract"), null, act(() => this.#retract()), {}),
@@ -152,7 +152,7 @@ class Reading {
     for (const element of Object.values(this.buttons)) {
       element.addEventListener("mousedown", (event) => event.preventDefault());
     }
-    const help = button("?", "F1", () => keysDialog(), { "aria-label": t("do.keys"), class: "quiet" });
+    const help = button(sign("?", t("do.keys")), "F1", () => keysDialog(), { class: "quiet" });
     const toolbar = this.root.querySelector("#toolbar");
     toolbar.setAttribute("aria-label", t("toolbar.label"));
     toolbar.replaceChildren(...Object.values(this.buttons), help);
@@ -385,8 +385,10 @@ class Reading {
     this.#drawn();
   }
 
-  async #review(action, run) {
-    if (!this.may.edit) return;
+  async #review(action, shown) {
+    // The buttons may have been drawn before something else moved.
+    const run = this.#runs().find((one) => one.keys[0] === shown.keys[0]);
+    if (!this.may.edit || !run) return;
     const { state } = this.editor.view;
     const tr = state.tr.setMeta("save", "now");
     if (action === "accept") {

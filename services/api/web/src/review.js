@@ -28,9 +28,9 @@ function described(run, pieces, known, fresh) {
   };
   const before = pieces.slice(0, run.first).map(itemOf).filter((item) => item !== undefined).at(-1) ?? -1;
   const after = pieces.slice(run.until).map(itemOf).find((item) => item !== undefined) ?? Infinity;
-  const open = fresh.open.filter((one) => one.section === run.section && before < one.item && one.item < after);
-  // Two gaps side by side are one stretch of text to whoever reads it: they have no alternatives of their own.
-  const item = open.length === 1 ? open[0].item : null;
+  // Between two locks there is one open item.
+  const open = fresh.open.find((one) => one.section === run.section && before < one.item && one.item < after);
+  const item = open?.item ?? null;
   const offered = fresh.alternatives.find((one) => one.section === run.section && one.item === item);
   const texts = offered?.texts.map((one) => one.text.trim()) ?? [];
   const at = Math.max(0, texts.indexOf(run.text.trim()));

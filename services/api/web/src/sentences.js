@@ -3,6 +3,11 @@
 const END = /[.!?]+["'\u2019\u201d)\]]*\s+|[^\S\r\n]*[\r\n]\s*/gu;
 const ABBREVIATION = /(?:^|[\s([])(?:approx|vs|dr|prof|mr|mrs|ms|no|fig|e\.g|i\.e|cf|ca|resp|st)\.\s+$/iu;
 
+/** Whether what follows this text is another sentence. */
+export function endsSentence(text) {
+  return /(?:[.!?]["'\u2019\u201d)\]]*\s+|[\r\n]\s*)$/u.test(text) && !ABBREVIATION.test(text);
+}
+
 export function splitSentences(text) {
   const pieces = [];
   let start = 0;

@@ -1,7 +1,7 @@
 // The image: zoom, pan, window, inversion and the views of the study, on pictures that the server has windowed.
 import OpenSeadragon from "openseadragon";
 import { api } from "./api.js";
-import { button, h } from "./dom.js";
+import { button, h, sign } from "./dom.js";
 import { t } from "./texts.js";
 
 const MOST_PIXELS = 4096;
@@ -71,14 +71,14 @@ class Viewer {
       "div",
       { class: "tools", role: "toolbar", "aria-label": t("image.tools") },
       views,
-      button("+", null, zoom(1.4), { "aria-label": t("image.closer") }),
-      button("−", null, zoom(1 / 1.4), { "aria-label": t("image.further") }),
+      button(sign("+", t("image.closer")), null, zoom(1.4), { title: t("image.closer") }),
+      button(sign("−", t("image.further")), null, zoom(1 / 1.4), { title: t("image.further") }),
       button(t("image.fit"), null, () => this.osd.viewport.goHome()),
       h("span", { class: "split" }),
-      button("◐+", null, move([0, 0.8]), { "aria-label": t("image.harder"), title: t("image.harder") }),
-      button("◐−", null, move([0, 1.25]), { "aria-label": t("image.softer"), title: t("image.softer") }),
-      button("☀+", null, move([-0.1, 1]), { "aria-label": t("image.brighter"), title: t("image.brighter") }),
-      button("☀−", null, move([0.1, 1]), { "aria-label": t("image.darker"), title: t("image.darker") }),
+      button(sign("◐+", t("image.harder")), null, move([0, 0.8]), { title: t("image.harder") }),
+      button(sign("◐−", t("image.softer")), null, move([0, 1.25]), { title: t("image.softer") }),
+      button(sign("☀+", t("image.brighter")), null, move([-0.1, 1]), { title: t("image.brighter") }),
+      button(sign("☀−", t("image.darker")), null, move([0.1, 1]), { title: t("image.darker") }),
       this.invertButton,
       button(t("image.reset"), null, () => this.#reset()),
       h("span", { class: "split" }),
