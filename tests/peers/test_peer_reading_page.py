@@ -110,7 +110,7 @@ def sentences(*texts: str) -> Generated:
 
 
 def test_the_whole_job_by_keyboard(room: Room) -> None:
-    """From the worklist to the signature without a mouse: find, lock, gap with a hint, fill, other text, accept, sign."""
+    """From the worklist to the signature without a mouse: find, lock, gap, hint, fill, other text, accept, sign."""
     report_id = room.drafted()
     asked: list[Any] = []
     room.worker.words = lambda gap, number: asked.append(gap) or (f"One {number}. ", f"Two {number}. ")

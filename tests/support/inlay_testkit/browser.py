@@ -13,6 +13,7 @@ from inlay_core.application.ports import Claimed, Generated
 from inlay_core.domain.fragment import SECTION_NAMES
 from inlay_core.domain.infill import Choice, Dispute, Fill, OpenGap
 from inlay_core.domain.job import JobKind
+from inlay_core.domain.report import Report
 from inlay_testkit.core import DRAFT, WORKER
 from inlay_testkit.peers import find_program
 from inlay_testkit.server import Server
@@ -146,9 +147,20 @@ class Room:
         self.worker.draft = draft
         self._orders += 1
         report = self.server.site.order(str(self._orders), wake=False, **tags)
+        self.await_draft(report)
+        return report.id
+
+    def await_draft(self, report: Report) -> None:
+        """Wait until the worker has drafted it."""
         while self.server.site.report(report).status != "drafted":
             threading.Event().wait(0.05)
-        return report.id
+
+    def report_of(self, order_id: str) -> Report:
+        """The report that answers the order."""
+        with self.server.site.services.reader() as uow:
+            found = uow.reports.by_order(order_id)
+        assert found is not None
+        return found
 
     def person(self, name: str = "radiologist", *roles: str, **options: Any) -> Page:
         """A window of somebody who has signed in."""

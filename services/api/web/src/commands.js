@@ -132,13 +132,17 @@ export function goTo(tr, piece) {
   return tr.setSelection(selection).scrollIntoView();
 }
 
-/** Pieces that were typed and that the caret has left become locked, a sentence each. Null where there are none. */
-export function settle(pieces, state, everything = false) {
+/**
+ * Pieces that were typed and that the caret has left become locked, a sentence each. Null where there are none. At the
+ * border of two pieces somebody who types (`typing`) is in the first one, somebody who moved there in the second.
+ */
+export function settle(pieces, state, { everything = false, typing = false } = {}) {
   const { from, to } = state.selection;
   const tr = state.tr;
   for (const section of sectionsOf(state.doc).reverse()) {
     for (const piece of [...section.pieces].reverse()) {
-      const here = !everything && piece.from <= to && from <= piece.to;
+      const next = section.pieces.some((one) => one.from === piece.to);
+      const here = !everything && piece.from <= to && (from < piece.to || (from === piece.to && (typing || !next)));
       if (piece.kind !== "text" || here || !piece.text.trim() || !pieces.typed.has(piece.key)) continue;
       if (pieces.origin(piece.key, piece.text) !== "clinician") continue;
       tr.replaceWith(piece.from, piece.to, locks(pieces, piece));

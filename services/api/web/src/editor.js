@@ -66,7 +66,7 @@ export class Editor {
 
   /** Lock what was typed, wherever the caret is. */
   settle() {
-    const tr = settle(this.pieces, this.view.state, true);
+    const tr = settle(this.pieces, this.view.state, { everything: true });
     if (tr) this.view.dispatch(tr);
   }
 
@@ -187,7 +187,8 @@ export class Editor {
     const travels = trs.some((one) => one.getMeta("history$") || one.getMeta("stored"));
     if (travels) this.resting = true;
     else if (trs.some((one) => one.docChanged)) this.resting = false;
-    return travels || this.resting ? null : settle(this.pieces, state);
+    const typing = trs.some((one) => one.docChanged);
+    return travels || this.resting ? null : settle(this.pieces, state, { typing });
   }
 
   #paste(event) {
