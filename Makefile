@@ -86,10 +86,10 @@ clean-all: clean ## remove .venv and the data in var/ as well
 .venv/ready: constraints.txt pyproject.toml
 	@echo "Setting up .venv (once; downloads on the first run) ..." >&2
 	@tests/support/make-venv "$(PYTHON)" >&2
-	@$(BIN)/python -m pip install $(PIP_FLAGS) -e . >&2
+	@$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[model]' >&2
 	@touch $@
 
 .venv/ready-dev: .venv/ready
 	@echo "Adding what tests and checks need ..." >&2
-	@$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[dev]' >&2
+	@$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[model,dev]' >&2
 	@touch $@

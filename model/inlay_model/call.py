@@ -4,7 +4,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 
 import torch
 
@@ -26,6 +26,7 @@ from inlay_model.request import (
     check_sections,
 )
 from inlay_model.schedule import BEGIN_AGAIN, Sampler
+from inlay_model.second_look import regrets
 from inlay_model.step import Step
 from inlay_model.transcript import spans_of, until_end_of_turn
 
@@ -36,6 +37,14 @@ class Ears:
 
     on_step: Callable[[StepEvent], None] | None = None
     cancelled: Callable[[], bool] | None = None
+
+
+@dataclass(slots=True)
+class Looks:
+    """How many second looks a request has taken, and how many texts did not stand."""
+
+    taken: int = 0
+    doubted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,7 @@ class Begun:
     generator: torch.Generator
     ears: Ears
     began: float
+    looks: Looks = field(default_factory=Looks, kw_only=True)
 
     def check_cancelled(self) -> None:
         """Raise `Cancelled` once the caller says so: for work between two canvases."""
@@ -88,6 +98,8 @@ class Begun:
             text_digest=digest_of_text(filled),
             canvas_length=canvas_length,
             batch=batch,
+            second_looks=self.looks.taken,
+            doubted=self.looks.doubted,
             device=_device_name(checkpoint.model.device),
             dtype=str(checkpoint.model.dtype).removeprefix("torch."),
             threads=torch.get_num_threads(),
@@ -115,6 +127,12 @@ class Call(Begun):
             on_step=self._teller(layout),
             cancelled=self.ears.cancelled,
         )
+
+    def looked_at(self, ids: Sequence[int], parts: Sequence[Sequence[int]]) -> Passes[list[float]]:
+        """What a second look says of these parts of a canvas (`second_look.regrets`)."""
+        self.looks.taken += 1
+        canvas_L = torch.tensor(ids, device=self.checkpoint.model.device)
+        return (yield from regrets(canvas_L, parts, self.checkpoint.vocabulary, self.generator))
 
     def _teller(self, layout: Layout) -> Callable[[int, Step], None] | None:
         tell = self.ears.on_step
@@ -178,7 +196,7 @@ def make_call(
         stability_threshold=chosen.stability_threshold,
         confidence_threshold=chosen.confidence_threshold,
     )
-    return Call(**{field.name: getattr(begun, field.name) for field in fields(begun)}, sampler=sampler)
+    return Call(**{part.name: getattr(begun, part.name) for part in fields(begun)}, sampler=sampler)
 
 
 def _device_name(device: torch.device) -> str:

@@ -13,6 +13,7 @@ from inlay_model.errors import BadRequest, ReplayMismatch
 from inlay_model.filling import Filling, banned_in_gaps
 from inlay_model.gaps import Policy
 from inlay_model.loading import Checkpoint, load
+from inlay_model.mending import mended
 from inlay_model.passes import Passes, on
 from inlay_model.prefix import Prefixes
 from inlay_model.prompt import instruction
@@ -213,8 +214,12 @@ class Engine:
         (start, _), free = layout.spans[0], until_end_of_turn(done.ids_BL[0].tolist(), self._checkpoint.control)
         text = (header(0, head) if head else "") + decode(tokenizer, free[start:])
         texts, complete = parse_draft(text, request.sections)
+        steps = done.steps
+        if complete and call.settings.second_look:
+            look = yield from on([study.prefix], mended(call, self._policy, self._banned_V, texts))
+            texts, steps = list(look.texts), steps + look.steps
         filled = spliced(asked, texts)
-        record = call.record(study, filled, steps=done.steps, gap_lengths=(), **self._page(tally))
+        record = call.record(study, filled, steps=steps, gap_lengths=(), **self._page(tally))
         return Filled(filled, record, () if complete else ("headers-missing",))
 
     def _infilling(self, request: InfillRequest, tally: Tally) -> Passes[Filled]:

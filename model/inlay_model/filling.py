@@ -14,6 +14,7 @@ from inlay_model.gaps import Policy, Scored, Search, mean_log_probability, watch
 from inlay_model.loading import Checkpoint
 from inlay_model.passes import Passes
 from inlay_model.request import Alternative, Gap, Lock
+from inlay_model.second_look import DOUBTED, sentence_parts
 from inlay_model.transcript import (
     decode,
     ends_sentence,
@@ -33,7 +34,8 @@ _TAIL = 8
 class Attempt:
     """One way of filling gaps: its layout, the tokens, the text of every gap, and how sure the model was of them.
 
-    `alternatives` has for every gap the texts that it might hold, best first; empty where one only was asked for.
+    `doubt` is what the second look says of it (`second_look.regrets`; zero where there was none). `alternatives` has
+    for every gap the texts that it might hold, best first; empty where one only was asked for.
     """
 
     layout: Layout
@@ -42,7 +44,13 @@ class Attempt:
     whole: bool
     score: float
     steps: int
+    doubt: float = 0.0
     alternatives: tuple[tuple[Alternative, ...], ...] = ()
+
+    @property
+    def doubted(self) -> bool:
+        """Whether the model would not write this again."""
+        return self.doubt > DOUBTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +112,16 @@ class Filling:
         good: dict[str, Attempt] = {}
         for candidate, others in _tries(ranking, self.call.settings.fill_attempts, wanted):
             self.call.check_cancelled()
-            attempts.append((yield from self._attempt(frame, [candidate.length, *others], open_ended=open_ended)))
-            if attempts[-1].whole and not _repeats(attempts[-1], said):
-                good.setdefault(attempts[-1].texts[0], attempts[-1])
+            attempt = yield from self._attempt(frame, [candidate.length, *others], open_ended=open_ended)
+            if attempt.whole and not _repeats(attempt, said):
+                doubt = yield from self._doubt(attempt.ids, *attempt.layout.spans[0])
+                attempt = replace(attempt, doubt=doubt)
+                if not attempt.doubted:
+                    good.setdefault(attempt.texts[0], attempt)
+            attempts.append(attempt)
             if len(good) == wanted:
                 break
-        best = max(attempts, key=lambda attempt: (attempt.whole, not _repeats(attempt, said), attempt.score))
+        best = max(attempts, key=lambda one: (one.whole, not _repeats(one, said), not one.doubted, one.score))
         if not open_ended and not frame.blocks.holes[0].gap.min_tokens and _repeats(best, said):
             # Nobody writes a sentence twice: what is left of the text without it is what the gap was for.
             best = replace(best, texts=(" ".join(one for one in sentences(best.texts[0]) if one not in said),))
@@ -129,6 +141,15 @@ class Filling:
         order = sorted(range(len(found)), key=lambda at: -scores[at])
         alternatives = tuple(Alternative(found[at].texts[0], scores[at]) for at in order)
         return replace(found[order[0]], alternatives=(alternatives,))
+
+    def _doubt(self, ids: Sequence[int], begin: int, end: int) -> Passes[float]:
+        """What a second look says of the text between these positions, at its worst; zero where none is taken."""
+        if not self.call.settings.second_look:
+            return 0.0
+        parts = sentence_parts(self._checkpoint.tokenizer, ids[begin:end], begin)
+        doubt = max((yield from self.call.looked_at(ids, parts)), default=0.0)
+        self.call.looks.doubted += doubt > DOUBTED
+        return doubt
 
     def _attempt(self, frame: Frame, lengths: Sequence[int], *, open_ended: bool) -> Passes[Attempt]:
         layout = frame.layout(lengths)
@@ -155,6 +176,7 @@ class Filling:
         names = [section.name for section in self.call.sections[open_holes[0].section :]]
         steps, wanted = 0, self.call.settings.alternatives
         good: dict[tuple[str, ...], tuple[int, ...]] = {}
+        tried: list[tuple[bool, bool, tuple[str, ...], tuple[int, ...]]] = []
         # The generator has gone on, so another attempt is another text.
         for _ in range(self.call.settings.fill_attempts if wanted == 1 else _ROUNDS * wanted):
             self.call.check_cancelled()
@@ -167,15 +189,20 @@ class Filling:
             filled = tuple(found.pop(hole.section, "") for hole in open_holes)
             whole = complete and all(ends_sentence(text) for text in filled if text)
             ids = tuple(done.ids_BL[0].tolist())
-            if whole:
+            # The end of turn is part of what was written.
+            end = min(len(head) + len(written_ids) + 1, len(ids))
+            stands = whole and (yield from self._doubt(ids, len(head), end)) <= DOUBTED
+            tried.append((whole, stands, filled, ids))
+            if stands:
                 good.setdefault(filled, ids)
             if len(good) == wanted:
                 break
+        whole, _, filled, ids = max(tried, key=lambda one: one[:2])
         ranked = [(filled, 0.0)]
         if wanted > 1:
             ranked = yield from self._ranked_ends(good or {filled: ids}, len(head))
             filled = ranked[0][0]
-            ids, whole = good.get(filled, ids), bool(good)
+            ids = good.get(filled, ids)
         return Attempt(
             layout=layout,
             ids=ids,

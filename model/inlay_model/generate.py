@@ -6,6 +6,7 @@ The loop of transformers' `generate` keeps nothing of a given canvas. This one i
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -96,7 +97,9 @@ def denoising(
     # What the next step is told: logits, or what a reader that takes the steps itself makes of them.
     conditioning_BLV: torch.Tensor | None = None
     told_BLH: torch.Tensor | None = None
-    done_B = torch.zeros(free_BL.shape[0], dtype=torch.bool, device=free_BL.device)
+    # Rows that are done, known on the host; on the device only once there are any.
+    done = [False] * free_BL.shape[0]
+    stays_B1: torch.Tensor | None = None
     same_B = [0] * free_BL.shape[0]
     taken = 0
     for left in range(sampler.steps, 0, -1):
@@ -124,33 +127,48 @@ def denoising(
                 certain_BLV = certain_logits(fixed, vocabulary, dtype)
             conditioning_BLV = self_conditioning(certain_BLV, fixed, step.logits_NV)
         taken += 1
-        stays_B1 = done_B.unsqueeze(-1)
-        new_BL = torch.where(stays_B1, argmax_BL, step.argmax_BL)
+        new_BL = step.argmax_BL if stays_B1 is None else torch.where(stays_B1, argmax_BL, step.argmax_BL)
+        doubt_B = mean_free_entropy(step, fixed)
+        seen = _looked_at(step, fixed, new_BL == argmax_BL, doubt_B)
         # Before the first step there is no earlier prediction to agree with.
-        unchanged_B = (new_BL == argmax_BL).all(-1).tolist() if taken > 1 else [False] * len(same_B)
-        same_B = [count + 1 if same else 0 for count, same in zip(same_B, unchanged_B, strict=True)]
+        same_B = [count + 1 if row.same and taken > 1 else 0 for count, row in zip(same_B, seen, strict=True)]
         argmax_BL, accepted_BL = new_BL, step.accepted_BL
-        canvas_BL = torch.where(stays_B1, canvas_BL, step.canvas_BL)
+        canvas_BL = step.canvas_BL if stays_B1 is None else torch.where(stays_B1, canvas_BL, step.canvas_BL)
         if on_step is not None:
             on_step(taken, step)
-        doubt_B = mean_free_entropy(step, fixed)
-        done_B = done_B | _done(step, fixed, same_B, doubt_B, sampler)
-        if bool(done_B.all()):
+        done = [before or _is_done(row, same, sampler) for before, row, same in zip(done, seen, same_B, strict=True)]
+        if all(done):
             break
+        if any(done):
+            stays_B1 = torch.tensor(done, device=free_BL.device).unsqueeze(-1)
         if begins_again(taken, sampler):
-            tail_BL = unsettled_tail(step.entropy_BL, free_BL, sampler.entropy_bound) & ~done_B.unsqueeze(-1)
+            tail_BL = unsettled_tail(step.entropy_BL, free_BL, sampler.entropy_bound)
+            if stays_B1 is not None:
+                tail_BL &= ~stays_B1
             canvas_BL = torch.where(tail_BL, noise(fixed, vocabulary, generator), argmax_BL)
             # As in the first step: what was foretold of the tail is what is to be forgotten.
             conditioning_BLV, told_BLH = None, None
     return Denoised(argmax_BL, accepted_BL, doubt_B, taken)
 
 
-def _done(step: Step, fixed: Fixed, same_B: list[int], doubt_B: torch.Tensor, sampler: Sampler) -> torch.Tensor:
-    means = doubt_B.tolist()
-    if any(value != value for value in means):  # noqa: PLR0124 - only NaN differs from itself
+class _Seen(NamedTuple):
+    """What the host looks at after a step, of one row."""
+
+    same: bool
+    doubt: float
+    settled: bool
+
+
+def _looked_at(step: Step, fixed: Fixed, same_BL: torch.Tensor, doubt_B: torch.Tensor) -> list[_Seen]:
+    """All of it at once: each look waits for the device, which stands still meanwhile. Raises `NotANumber`."""
+    settled_B = (step.accepted_BL | fixed.locked_BL).all(-1)
+    looked_3B = torch.stack((same_BL.all(-1).to(doubt_B.dtype), doubt_B, settled_B.to(doubt_B.dtype))).tolist()
+    if any(value != value for value in looked_3B[1]):  # noqa: PLR0124 - only NaN differs from itself
         raise NotANumber("The model gave NaN logits; the checkpoint is damaged or its precision does not suffice.")
-    done = [is_done(same, mean, sampler) for same, mean in zip(same_B, means, strict=True)]
-    done_B = torch.tensor(done, device=step.canvas_BL.device)
-    if sampler.early_stop and sampler.stop_when_accepted:
-        done_B |= (step.accepted_BL | fixed.locked_BL).all(-1)
-    return done_B
+    return [_Seen(bool(same), doubt, bool(settled)) for same, doubt, settled in zip(*looked_3B, strict=True)]
+
+
+def _is_done(row: _Seen, same: int, sampler: Sampler) -> bool:
+    if sampler.early_stop and sampler.stop_when_accepted and row.settled:
+        return True
+    return is_done(same, row.doubt, sampler)

@@ -24,7 +24,8 @@ class RunRecord:
 
     `kind` is draft or infill. `gap_lengths` are the token lengths chosen, in reading order. `steps_taken` counts
     denoising steps of the text that was returned, `forward_passes` every pass of the decoder, the search included.
-    `batch` is the number of canvases denoised together (a part of the numerics). `seconds` is informative.
+    `batch` is the number of canvases denoised together (a part of the numerics). `second_looks` is how often a text was
+    looked at once more, `doubted` how many of these texts did not stand. `seconds` is informative.
     """
 
     kind: str
@@ -50,6 +51,8 @@ class RunRecord:
     threads: int
     versions: Mapping[str, str]
     seconds: float
+    second_looks: int = 0
+    doubted: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON-able dictionary."""
@@ -66,8 +69,8 @@ class RunRecord:
         return cls(**known)
 
     def generation_settings(self) -> GenerationSettings:
-        """The settings to run it again with."""
-        return GenerationSettings(**self.settings)
+        """The settings to run it again with; records of versions that knew no second look had none."""
+        return GenerationSettings(**{"second_look": False, **self.settings})
 
     def prompt_context(self) -> PromptContext:
         """The context to run it again with."""

@@ -66,6 +66,8 @@ class GenerationSettings:
     follows its first uncertain token.
     `lock_first_header` holds the first section's header in a draft (the model writes the others itself).
     `fill_attempts` is how many gap lengths are written out at most before the best is returned.
+    `second_look` shows what was written to the model once more, half of it hidden: what it would not write again is
+    mended in a draft, and gives way to another text in a gap.
     `alternatives` is how many different texts are looked for in every gap of an infill; fewer may be found.
     `disputes` reads a filled report once more and says which locked words the model disputes, where the checkpoint was
     trained for that; `confidence` reads it likewise and says how probable each written word is. Both share one pass.
@@ -82,6 +84,7 @@ class GenerationSettings:
     begin_again: bool = True
     lock_first_header: bool = True
     fill_attempts: int = 3
+    second_look: bool = True
     alternatives: int = 1
     disputes: bool = True
     confidence: bool = False

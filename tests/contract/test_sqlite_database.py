@@ -10,14 +10,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, select, text, update
 
-from inlay_core.application import trail
+from inlay_core.application import queries, trail
+from inlay_core.application.ports import Standing
+from inlay_core.domain.audit import Kind, Tag, event_of
 from inlay_core.domain.errors import Fault, Race, Unavailable
 from inlay_core.persistence import schema
 from inlay_core.persistence.engine import open_database
 from inlay_core.persistence.statements import Statements
 from inlay_core.persistence.tables import AUDIT_EVENTS, AUDIT_LINKS, METADATA, ORDERS
 from inlay_core.persistence.unit_of_work import SqlUnitOfWork
-from inlay_testkit.core import Ward, order_command
+from inlay_testkit.core import EHR, MONDAY, Ward, order_command
 from inlay_testkit.uow_contract import in_threads
 
 
@@ -166,3 +168,19 @@ def test_a_read_only_unit_of_work_commits_no_change(engine: Engine) -> None:
     assert refused.value.code == "read-only"
     with reader:
         assert reader.reports.get(report.id) == report
+
+
+def test_readings_of_several_threads_wait_for_the_lock(engine: Engine) -> None:
+    """A unit of work for one statement takes the write lock with it, and waits for it rather than fail."""
+    ward = Ward(SqlUnitOfWork(engine))
+    report = ward.drafted()
+    standing = Standing.of(queries.read_report(ward.uow, EHR, report.id))
+
+    def read(number: int) -> int:
+        single = SqlUnitOfWork(engine, single=True)
+        names = [f"{number}-{n}" for n in range(10)]
+        events = [event_of(name, MONDAY, EHR, Tag.READER_REPORT_READ, (Kind.REPORT, report.id)) for name in names]
+        return sum(len(queries.record_while(single, [(event, standing)])) for event in events)
+
+    assert in_threads(read, 4) == [10] * 4
+    assert trail.verify_trail(ward.uow).unsealed > 40

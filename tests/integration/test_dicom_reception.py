@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from inlay_core.bootstrap import upgrade_database
+from inlay_core.bootstrap import unit_of_work, upgrade_database
+from inlay_core.domain.audit import Outcome, Tag
 from inlay_core.domain.errors import Invalid
 from inlay_core.domain.job import JobState
 from inlay_core.settings import Settings
@@ -14,7 +15,7 @@ from inlay_dicom.mapping import FolderImages
 from inlay_dicom.scp import CANNOT_UNDERSTAND
 from inlay_dicom.store import ReceivedStore
 from inlay_gateway.delivery import Books
-from inlay_gateway.dicom import site_of, storage_scp
+from inlay_gateway.dicom import Recorder, site_of, storage_scp
 from inlay_gateway.sweepers import queue_arrived
 from inlay_testkit.archive import Held, web_archive
 from inlay_testkit.core import WORKER, order_command
@@ -70,8 +71,11 @@ def test_a_mistake_in_the_file_stops_the_listener(tmp_path: Path) -> None:
         storage_scp(settings, site_of(settings))
 
 
-def test_what_comes_over_dicom_leaves_no_trace_in_the_log(tmp_path: Path) -> None:
-    """At the finest level the listener tells of images, conflicts and refusals, and nothing of patients and UIDs."""
+def test_what_comes_over_dicom_leaves_no_trace_in_log_and_trail(tmp_path: Path) -> None:
+    """At the finest level the listener tells of images, conflicts and refusals, and nothing of patients and UIDs.
+
+    What was refused is in the trail as well, and says no more.
+    """
     port = free_port()
     upgrade_database(Settings(home=tmp_path))
     image: dict[str, Any] = {
@@ -90,11 +94,34 @@ def test_what_comes_over_dicom_leaves_no_trace_in_the_log(tmp_path: Path) -> Non
         assert client.associate(calling="ZWETSCHGE", called="QX7731905").is_rejected
         client.hang_up()
         assert listener.end() == 0
-    log = "".join(listener.log)
+    with unit_of_work(Settings(home=tmp_path)) as uow:
+        events = [event for event in uow.audit.unsealed() if event.tag is Tag.INTAKE_ACCESS_REFUSED]
+    told = [(event.detail["interaction"], event.detail["code"]) for event in events]
+    assert told == [("store", "conflicting"), ("store", "bad-tag"), ("associate", "called-ae-unknown")]
+    assert {(event.actor_id, event.outcome) for event in events} == {("dicom:127.0.0.1", Outcome.REFUSED)}
+    log = "".join(listener.log) + "".join(event.canonical() for event in events)
     for expected in ('"conflicting"', '"bad-tag"', '"called-ae-unknown"', "dicom.object"):
         assert expected in log
     for planted in ("zwetschge", "wilma", "7731905", "2.25.9021"):
         assert planted not in log.lower()
+
+
+def test_a_peer_that_floods_does_not_fill_the_trail(tmp_path: Path) -> None:
+    """The same refusal of the same peer is written once in a minute; another one, and another peer's, by itself."""
+    site, now = Installation(tmp_path), [0.0]
+    record = Recorder(site.services, now=lambda: now[0])
+    for _ in range(3):
+        record("association-rejected", "10.0.0.1", "calling-ae-unknown", 0)
+    record("association-rejected", "10.0.0.2", "calling-ae-unknown", 0)
+    record("object", "10.0.0.1", "store-full", 10)
+    record("object", "10.0.0.1", "stored", 10)
+    now[0] = 61.0
+    record("association-rejected", "10.0.0.1", "calling-ae-unknown", 0)
+    with site.services.reader() as uow:
+        told = [(event.actor_name, event.detail["code"]) for event in uow.audit.unsealed()]
+    site.services.close()
+    first, second = ("10.0.0.1", "calling-ae-unknown"), ("10.0.0.2", "calling-ae-unknown")
+    assert told == [first, second, ("10.0.0.1", "store-full"), first]
 
 
 def test_what_an_archive_is_asked_leaves_no_trace_in_the_log(tmp_path: Path) -> None:

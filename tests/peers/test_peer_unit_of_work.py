@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
 
+from inlay_core.application import queries
 from inlay_core.application.ports import NewUnitOfWork
+from inlay_core.domain.audit import Kind, Tag, event_of
+from inlay_core.domain.errors import Fault
 from inlay_core.persistence import schema
 from inlay_core.persistence.engine import open_database
 from inlay_core.persistence.tables import METADATA
 from inlay_core.persistence.unit_of_work import SqlUnitOfWork
+from inlay_testkit.core import EHR, MONDAY, Ward
 from inlay_testkit.uow_contract import ConcurrencyContract, UnitOfWorkContract, in_threads
 
 pytestmark = pytest.mark.peers
@@ -74,3 +79,40 @@ def test_processes_that_upgrade_together_do_not_disturb_each_other(postgres_url:
             opened.dispose()
 
     assert set(in_threads(upgrade, 3)) == {schema.newest()}
+
+
+def test_a_connection_that_died_while_it_lay_idle_is_replaced(
+    postgres_uow: NewUnitOfWork, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the database was away, whoever comes next meets no dead connection."""
+    monkeypatch.setattr("inlay_core.persistence.engine._SURELY_ALIVE_SECONDS", 0.0)
+    with postgres_uow() as uow:
+        assert uow.reports.get("x") is None
+    killer = open_database(engine.url.render_as_string(hide_password=False))
+    with killer.begin() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )
+        )
+    killer.dispose()
+    with postgres_uow() as uow:
+        assert uow.reports.get("x") is None
+
+
+def test_one_statement_is_a_transaction_by_itself(engine: Engine, postgres_uow: NewUnitOfWork) -> None:
+    """A unit of work for one statement commits it at once, and refuses to be used for several."""
+    ward = Ward(postgres_uow())
+    report = ward.drafted()
+    single = SqlUnitOfWork(engine, single=True)
+    event = event_of("once", MONDAY, EHR, Tag.READER_REPORT_READ, (Kind.REPORT, report.id), report_id=report.id)
+    queries.record_accesses(single, [event])
+    assert ward.tags(report.id)[-1] == Tag.READER_REPORT_READ
+    with single as uow:
+        uow.audit.record(replace(event, id="twice"))
+        uow.assertions.add("issuer", "jti", MONDAY)
+        with pytest.raises(Fault, match="one statement"):
+            uow.commit()
+    with postgres_uow() as uow:
+        assert uow.audit.get("twice") is None

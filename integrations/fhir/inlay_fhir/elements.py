@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -26,6 +27,11 @@ ARTIFICIAL_INTELLIGENCE: Final[Json] = {
 
 # XML 1.0 (2.2) has no way to write these, and FHIR's `string` excludes the C0 controls as well: U+FFFD stands for them.
 _UNWRITABLE: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def json_bytes(resource: Json) -> bytes:
+    """The resource as it is sent."""
+    return json.dumps(resource, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
 
 def filled(**elements: Any) -> Json:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from inlay_fhir.elements import Json
 from inlay_fhir.http import FhirRequest, FhirResponse
-from inlay_fhir.mapping.core import Actor, Job, Report
+from inlay_fhir.mapping.core import Actor, Job, Report, Standing
+from inlay_fhir.recent import Recent
 from inlay_fhir.site import FhirSite
 from inlay_fhir.store import Access, FhirStore
 
@@ -24,6 +25,8 @@ class Exchange:
     store: FhirStore
     site: FhirSite
     again: Callable[[FhirRequest], FhirResponse]
+    # Answers to reads by the ids of their reports; each is good for as long as its report stands like that.
+    kept: Recent[str, tuple[Standing, Answer]]
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -35,6 +38,17 @@ class Exchange:
     def identity(self) -> str:
         """The id in the path."""
         return self.variables["id"]
+
+    def read_again(self) -> Answer | None:
+        """What the last read of this report was answered, if it still stands so: then the reading is recorded."""
+        kept = self.kept.get(self.identity)
+        if kept is None:
+            return None
+        standing, answer = kept
+        (access,) = answer.accesses
+        if not self.store.read_again(self.actor, standing, access.of(self.request)):
+            return None
+        return replace(answer, accesses=())
 
     def jobs_of(self, report: Report) -> tuple[Job, ...]:
         """The report's jobs where they matter: for words of the model, or for a result that made this version."""
@@ -56,6 +70,8 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     # Whether the version still stands for all that is shown; else the client gets it anew, whichever it has.
     settled: bool = True
+    # The whole resource as it is sent, where it was made before.
+    whole: bytes | None = None
     # Something was changed: the client may prefer to get nothing back, and no condition of a read applies.
     written: bool = False
 

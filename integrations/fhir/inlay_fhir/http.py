@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from inlay_fhir.mapping.core import Actor
 from inlay_fhir.scopes import Scopes
+
+ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+"""https://hl7.org/fhir/R4/datatypes.html#id; anything else names nothing that we have."""
+
+
+HEADERS: Final = (
+    "Accept",
+    "Content-Type",
+    "If-Match",
+    "If-None-Exist",
+    "If-None-Match",
+    "Prefer",
+    "X-Request-Id",
+)
+"""The headers of requests that mean something here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +49,12 @@ class FhirRequest:
         """The value of a header, whatever its capitals."""
         wanted = name.lower()
         return next((value for key, value in self.headers.items() if key.lower() == wanted), None)
+
+    @property
+    def request_id(self) -> str | None:
+        """The client's X-Request-Id, when it looks like an id rather than like somebody's name with blanks."""
+        stated = self.header("X-Request-Id") or ""
+        return stated if ID.fullmatch(stated) else None
 
 
 @dataclass(frozen=True, slots=True)

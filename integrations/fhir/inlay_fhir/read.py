@@ -5,9 +5,12 @@ https://hl7.org/fhir/R4/http.html#read, https://hl7.org/fhir/R4/http.html#vread
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from inlay_fhir.elements import json_bytes
 from inlay_fhir.exchange import Answer, Exchange
 from inlay_fhir.mapping.audit_event import audit_event
-from inlay_fhir.mapping.core import Detail, Kind, NotFound, ReportRow, ReportSearch, Sort, Tag
+from inlay_fhir.mapping.core import Detail, Kind, NotFound, ReportRow, ReportSearch, Sort, Standing, Tag
 from inlay_fhir.mapping.device import device, digest_prefix
 from inlay_fhir.mapping.diagnostic_report import diagnostic_report
 from inlay_fhir.mapping.imaging_study import imaging_study
@@ -46,8 +49,15 @@ def _detail(interaction: str, resource: str, patient_id: str | None) -> dict[str
 
 
 def read_diagnostic_report(exchange: Exchange) -> Answer:
-    """A report."""
-    return _report(exchange, exchange.store.report(exchange.actor, exchange.identity), "read")
+    """A report. While it stands as it did when it was read last, so do the bytes of the answer."""
+    again = exchange.read_again()
+    if again is not None:
+        return again
+    row = exchange.store.report(exchange.actor, exchange.identity)
+    answer = _report(exchange, row, "read")
+    answer = replace(answer, whole=json_bytes(answer.resource))
+    exchange.kept.keep(row.report.id, (Standing.of(row), answer))
+    return answer
 
 
 def vread_diagnostic_report(exchange: Exchange) -> Answer:

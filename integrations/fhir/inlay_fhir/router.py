@@ -5,8 +5,6 @@ https://hl7.org/fhir/R4/http.html. What is shown is in the trail before it leave
 
 from __future__ import annotations
 
-import json
-import re
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,22 +15,28 @@ from typing import Final
 import structlog
 
 from inlay_fhir.capability import capabilities
-from inlay_fhir.elements import Json
+from inlay_fhir.elements import json_bytes
 from inlay_fhir.exchange import Answer, Exchange
-from inlay_fhir.http import FhirRequest, FhirResponse
-from inlay_fhir.mapping.core import Detail, DomainError, Kind, Outcome, Tag
+from inlay_fhir.http import ID, FhirRequest, FhirResponse
+from inlay_fhir.mapping.core import Detail, DomainError, Kind, Outcome, Standing, Tag
 from inlay_fhir.negotiation import MEDIA_TYPE, check_format, etag, has_already, preferred_return
 from inlay_fhir.outcome import DONE, FAULT, Refusal, outcome, refusal_of
+from inlay_fhir.recent import Recent
 from inlay_fhir.site import FhirSite
 from inlay_fhir.store import Access, FhirStore
 from inlay_fhir.summary import cut_of
 from inlay_fhir.table import DOCUMENTATION, ROUTES, Route
 
 _LOG: Final = structlog.get_logger("inlay_fhir")
-# https://hl7.org/fhir/R4/datatypes.html#id; anything else names nothing that we have.
-_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+# A report is asked for several times in a short while: by each who was notified, and by each viewer that opens it. With
+# its PDF it takes some 100 KB, as a dictionary and as bytes.
+_KEPT: Final = 128
 _METADATA: Final = Route("", "capabilities", "GET", "metadata", capabilities)
 _TEMPLATES: Final = tuple((route, tuple(route.path.split("/"))) for route in (_METADATA, *ROUTES))
+# By the first segment, which is no variable in any of them.
+_BELOW: Final = {
+    first: tuple(each for each in _TEMPLATES if each[1][0] == first) for first in {t[0] for _, t in _TEMPLATES}
+}
 
 
 class FhirRouter:
@@ -41,6 +45,7 @@ class FhirRouter:
     def __init__(self, store: FhirStore, site: FhirSite | None = None) -> None:
         self._store = store
         self._site = site or FhirSite()
+        self._kept: Recent[str, tuple[Standing, Answer]] = Recent(_KEPT)
 
     def handle(self, request: FhirRequest) -> FhirResponse:
         """The answer to a request. Nothing that a client sends makes it raise."""
@@ -50,7 +55,7 @@ class FhirRouter:
             route, variables = routed(asked)
             check_format(asked)
             check_scopes(asked, route)
-            answer = route.interact(Exchange(asked, self._store, self._site, self.handle, variables))
+            answer = route.interact(Exchange(asked, self._store, self._site, self.handle, self._kept, variables))
             response = _response(asked, answer)
             self._record(asked, answer.accesses)
         except Refusal as refusal:
@@ -66,8 +71,7 @@ class FhirRouter:
 
     def _record(self, request: FhirRequest, accesses: tuple[Access, ...]) -> None:
         if accesses:
-            request_id = _request_id(request)
-            self._store.record(request.actor, [replace(access, request_id=request_id) for access in accesses])
+            self._store.record(request.actor, [access.of(request) for access in accesses])
 
     def _refused(self, request: FhirRequest, route: Route | None, refusal: Refusal) -> FhirResponse:
         """The outcome of a refusal. Whatever was asked of a record and not given is in the trail with its status."""
@@ -79,7 +83,7 @@ class FhirRouter:
                 self._record(request, (access,))
             except Exception as error:  # noqa: BLE001 (nothing was shown: the refusal stands, the log tells)
                 _log(error)
-        return FhirResponse(refusal.status, _typed(refusal.headers), _bytes(outcome(refusal)))
+        return FhirResponse(refusal.status, _typed(refusal.headers), json_bytes(outcome(refusal)))
 
 
 def check_scopes(request: FhirRequest, route: Route) -> None:
@@ -93,7 +97,8 @@ def check_scopes(request: FhirRequest, route: Route) -> None:
 
 def _response(request: FhirRequest, answer: Answer) -> FhirResponse:
     """The answer as HTTP: 304 where the client has it, and after a write what the client prefers to get back."""
-    body = _bytes(cut_of(request.query)(answer.resource))
+    resource = cut_of(request.query)(answer.resource)
+    body = answer.whole if answer.whole and resource is answer.resource else json_bytes(resource)
     headers = {**_headers(answer, body), **answer.headers}
     if answer.status == 204:
         return FhirResponse(204, answer.headers)
@@ -101,7 +106,7 @@ def _response(request: FhirRequest, answer: Answer) -> FhirResponse:
         wanted = preferred_return(request)
         if wanted == "minimal":
             return FhirResponse(answer.status, headers)
-        body = _bytes(DONE) if wanted == "operationoutcome" else body
+        body = json_bytes(DONE) if wanted == "operationoutcome" else body
     elif answer.settled and "ETag" in headers and has_already(request, headers["ETag"]):
         return FhirResponse(304, headers)
     return FhirResponse(answer.status, _typed(headers), body)
@@ -111,7 +116,9 @@ def routed(request: FhirRequest) -> tuple[Route, Mapping[str, str]]:
     """The route of a request and the variables in its path. Raises Refusal (404, 405)."""
     segments = tuple(request.path.strip("/").split("/"))
     fitting = [
-        (route, found) for route, template in _TEMPLATES if (found := _variables(template, segments)) is not None
+        (route, found)
+        for route, template in _BELOW.get(segments[0], ())
+        if (found := _variables(template, segments)) is not None
     ]
     for route, variables in fitting:
         if route.method == request.method:
@@ -130,16 +137,12 @@ def _variables(template: tuple[str, ...], segments: tuple[str, ...]) -> dict[str
     variables: dict[str, str] = {}
     for part, segment in zip(template, segments, strict=True):
         if part.startswith("{"):
-            if not _ID.fullmatch(segment):
+            if not ID.fullmatch(segment):
                 return None
             variables[part.strip("{}")] = segment
         elif part != segment:
             return None
     return variables
-
-
-def _bytes(resource: Json) -> bytes:
-    return json.dumps(resource, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
 
 def _headers(answer: Answer, body: bytes) -> dict[str, str]:
@@ -162,12 +165,6 @@ def _typed(headers: Mapping[str, str]) -> dict[str, str]:
 
 def _without_body(response: FhirResponse) -> FhirResponse:
     return replace(response, headers={**response.headers, "Content-Length": str(len(response.body))}, body=b"")
-
-
-def _request_id(request: FhirRequest) -> str | None:
-    """The client's X-Request-Id, when it looks like an id rather than like somebody's name with blanks."""
-    stated = request.header("X-Request-Id") or ""
-    return stated if _ID.fullmatch(stated) else None
 
 
 def _log(error: BaseException) -> None:

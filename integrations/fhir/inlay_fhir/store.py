@@ -6,10 +6,11 @@ Each method raises the core's errors: Forbidden where the actor lacks the permis
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from inlay_fhir.http import FhirRequest
 from inlay_fhir.mapping.core import (
     Actor,
     AuditEvent,
@@ -28,6 +29,7 @@ from inlay_fhir.mapping.core import (
     ReportRow,
     ReportSearch,
     Sort,
+    Standing,
     Status,
     Subscription,
     Tag,
@@ -45,6 +47,10 @@ class Access:
     outcome: Outcome = Outcome.SUCCESS
     detail: Mapping[str, Detail] = field(default_factory=dict)
     request_id: str | None = None
+
+    def of(self, request: FhirRequest) -> Access:
+        """The access as the one of that request."""
+        return replace(self, request_id=request.request_id)
 
 
 class FhirStore(Protocol):
@@ -122,6 +128,10 @@ class FhirStore(Protocol):
 
     def unsubscribe(self, actor: Actor, subscription_id: str) -> Subscription:
         """`subscribing.unsubscribe`."""
+        ...
+
+    def read_again(self, actor: Actor, standing: Standing, access: Access) -> bool:
+        """`queries.record_while`: write the access into the trail if the report stands like that, or say that not."""
         ...
 
     def record(self, actor: Actor, accesses: Sequence[Access]) -> None:

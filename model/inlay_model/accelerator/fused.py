@@ -13,7 +13,7 @@ import triton
 from torch import Tensor
 
 from inlay_model.accelerator import triton_attention, triton_experts, triton_norms, triton_vocabulary
-from inlay_model.accelerator.packing import Experts
+from inlay_model.accelerator.packing import INNER_GROUP, Experts
 from inlay_model.accelerator.reference import Drawn, Heads, Joint, Reference, Room
 
 
@@ -31,49 +31,70 @@ class Tile:
     swap: bool = True
 
 
+def _shapes(by_rows: Mapping[int, Tile], bits: Mapping[int, Mapping[int, Tile]]) -> dict[tuple[int, int], Tile]:
+    return {(width, rows): tile for width in (16, 8, 4) for rows, tile in {**by_rows, **bits.get(width, {})}.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Block shapes of one kind of device. Experts: by bits and by whether few or many rows meet an expert."""
+    """Block shapes of one kind of device. Experts: by bits and by rows of a block.
 
-    few_rows: int = 32
-    many_rows: int = 64
-    # From so many pairs per expert on, blocks of `many_rows` are used.
-    many_from: int = 48
-    up: dict[tuple[int, bool], Tile] = field(
+    `rows_from` are the rows of a block by how many pairs an expert has on average: a block of an expert is as large as
+    what it is likely to have, so that its weights are read once. `most_rows` limits them by bits.
+    """
+
+    rows_from: tuple[tuple[int, int], ...] = ((96, 128), (48, 64), (0, 32))
+    most_rows: dict[int, int] = field(default_factory=lambda: {16: 128, 8: 128, 4: 64})
+    # Blocks of 128 rows fill the matrix unit themselves; with fewer the weights must.
+    up: dict[tuple[int, int], Tile] = field(
+        default_factory=lambda: _shapes(
+            {32: Tile(64, 128, 3, 4), 64: Tile(64, 128, 3, 4), 128: Tile(64, 64, 4, 8, swap=False)},
+            {16: {64: Tile(64, 64, 4, 4)}, 8: {32: Tile(64, 128, 5, 4), 128: Tile(64, 128, 4, 8, swap=False)}},
+        )
+    )
+    down: dict[tuple[int, int], Tile] = field(
+        default_factory=lambda: _shapes(
+            {32: Tile(128, 64, 4, 4), 64: Tile(128, 64, 4, 4), 128: Tile(128, 64, 4, 8, swap=False)}, {}
+        )
+    )
+    # (queries, keys, stages, warps) of attention by head width up to, for few canvases and for `many_canvases` or more,
+    # which fill the device with larger blocks too.
+    attention: dict[tuple[int, bool], tuple[int, int, int, int]] = field(
         default_factory=lambda: {
-            (16, False): Tile(64, 128, 3, 4),
-            (16, True): Tile(64, 64, 4, 4),
-            (8, False): Tile(64, 128, 4, 4),
-            (8, True): Tile(64, 128, 3, 4),
-            (4, False): Tile(64, 128, 3, 4),
-            (4, True): Tile(64, 128, 3, 4),
+            (256, False): (32, 32, 3, 4),
+            (256, True): (64, 32, 2, 4),
+            (512, False): (16, 32, 2, 4),
+            (512, True): (32, 32, 2, 8),
         }
     )
-    down: dict[tuple[int, bool], Tile] = field(
-        default_factory=lambda: {
-            (16, False): Tile(128, 64, 4, 4),
-            (16, True): Tile(128, 64, 4, 4),
-            (8, False): Tile(128, 64, 4, 4),
-            (8, True): Tile(128, 64, 4, 4),
-            (4, False): Tile(128, 64, 4, 4),
-            (4, True): Tile(128, 64, 4, 4),
-        }
-    )
-    # (queries, keys, stages, warps) of attention by head width up to.
-    attention: dict[int, tuple[int, int, int, int]] = field(
-        default_factory=lambda: {256: (32, 32, 3, 4), 512: (16, 32, 2, 4)}
-    )
+    many_canvases: int = 4
     vocabulary_block: int = 8192
+
+    def rows(self, bits: int, pairs: int, experts: int) -> int:
+        """Rows of a block for so many pairs over so many experts."""
+        fitting = next(rows for least, rows in self.rows_from if pairs >= least * experts)
+        return min(fitting, self.most_rows[bits])
+
+    def attended(self, width: int, canvases: int) -> tuple[int, int, int, int]:
+        """Block shape of attention for heads of this width."""
+        most = min(wide for wide, _ in self.attention if width <= wide)
+        return self.attention[most, canvases >= self.many_canvases]
 
 
 def tuning_of(found: Mapping[str, Any]) -> Tuning:
-    """The tuning with tiles put in place that were found by name: side.bits.few or side.bits.many."""
+    """The tuning with what was found put in place, by name: `up.16.32`, `down.8.128`, `rows.16`, `attention.256.many`.
+
+    Other names are passed over.
+    """
     tuning = Tuning()
-    for key, tile in found.items():
-        side, _, rest = key.partition(".")
-        if side in {"up", "down"} and tile:
-            bits, _, many = rest.partition(".")
-            getattr(tuning, side)[int(bits), many == "many"] = Tile(**tile)
+    for key, value in found.items():
+        side, *rest = key.split(".")
+        if side in {"up", "down"} and value:
+            getattr(tuning, side)[int(rest[0]), int(rest[1])] = Tile(**value)
+        elif side == "rows":
+            tuning.most_rows[int(rest[0])] = int(value)
+        elif side == "attention":
+            tuning.attention[int(rest[0]), rest[1] == "many"] = tuple(value)
     return tuning
 
 
@@ -141,19 +162,18 @@ class Fused(Reference):
         )
         return q_TAW
 
-    def attend(self, q_TAW: Tensor, room: Room, lengths_B: Tensor, mask_LS: Tensor | None = None) -> Tensor:
+    def attend(self, q_TAW: Tensor, room: Room, lengths_B: Tensor, until_L: Tensor | None = None) -> Tensor:
         """See `Reference`."""
         rows, kv_heads, slots, width = room.keys.shape
         canvas = len(q_TAW) // rows
         out_TAW = torch.empty_like(q_TAW)
-        shape = next(shape for most, shape in sorted(self.tuning.attention.items()) if width <= most)
-        block_m, block_n, stages, warps = shape
+        block_m, block_n, stages, warps = self.tuning.attended(width, rows)
         triton_attention.attend_kernel[(triton.cdiv(canvas, block_m), q_TAW.shape[1], rows)](
             q_TAW,
             room.keys,
             room.values,
             lengths_B,
-            mask_LS,
+            until_L,
             out_TAW,
             canvas,
             room.start,
@@ -163,7 +183,7 @@ class Fused(Reference):
             width,
             block_m,
             block_n,
-            mask_LS is not None,
+            until_L is not None,
             num_stages=stages,
             num_warps=warps,
         )
@@ -232,20 +252,30 @@ class Fused(Reference):
     def experts(self, x_TH: Tensor, chosen_TK: Tensor, experts: Experts) -> Tensor:
         """See `Reference`."""
         pairs, top_k = chosen_TK.numel(), chosen_TK.shape[1]
-        many = pairs > self.tuning.many_from * experts.count
-        rows = self.tuning.many_rows if many else self.tuning.few_rows
+        rows = self.tuning.rows(experts.bits, pairs, experts.count)
+        up, down = self.tuning.up[experts.bits, rows], self.tuning.down[experts.bits, rows]
         sorted_P, expert_P = self.grouped(chosen_TK, experts.count, rows)
-        inner_PI = x_TH.new_empty((len(sorted_P), experts.inner))
+        rows_TH, rows_scale_T = x_TH, experts.gate_up_scale
+        inner_scale_PG, inner_kind = experts.gate_up_scale, x_TH.dtype
+        if experts.bits == 8:
+            if not up.block_n == down.block_k == INNER_GROUP:
+                raise ValueError(f"With float8 a tile makes, and a step reads, {INNER_GROUP} inner channels.")
+            rows_TH, rows_scale_T = self.float8(x_TH)
+            inner_kind = torch.float8_e4m3fn
+            groups = triton.cdiv(experts.inner, INNER_GROUP)
+            inner_scale_PG = x_TH.new_empty((len(sorted_P), groups), dtype=torch.float32)
+        inner_PI = x_TH.new_empty((len(sorted_P), experts.inner), dtype=inner_kind)
         made_SH = x_TH.new_empty((pairs, experts.hidden))
         exact = x_TH.dtype == torch.float32
-        up, down = self.tuning.up[experts.bits, many], self.tuning.down[experts.bits, many]
         triton_experts.experts_up_kernel[(len(expert_P) * triton.cdiv(experts.inner, up.block_n),)](
-            x_TH,
+            rows_TH,
+            rows_scale_T,
             experts.gate_up,
             experts.gate_up_scale,
             sorted_P,
             expert_P,
             inner_PI,
+            inner_scale_PG,
             pairs,
             experts.hidden,
             experts.inner,
@@ -260,6 +290,7 @@ class Fused(Reference):
         )
         triton_experts.experts_down_kernel[(len(expert_P) * triton.cdiv(experts.hidden, down.block_n),)](
             inner_PI,
+            inner_scale_PG,
             experts.down,
             experts.down_scale,
             sorted_P,
@@ -277,6 +308,14 @@ class Fused(Reference):
             **_launch(down),
         )
         return made_SH
+
+    def float8(self, x_TH: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows in float8, and the scale of each: `packing.through_float8` in two parts."""
+        tokens, width = x_TH.shape
+        out_TH = torch.empty_like(x_TH, dtype=torch.float8_e4m3fn)
+        scale_T = x_TH.new_empty(tokens, dtype=torch.float32)
+        triton_experts.float8_kernel[(tokens,)](x_TH, out_TH, scale_T, width, triton.next_power_of_2(width))
+        return out_TH, scale_T
 
     def combine(
         self, pairs_SH: Tensor, weights_TK: Tensor, mlp_TH: Tensor, residual_TH: Tensor, joint: Joint, eps: float

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from inlay_model.accelerator.packing import GROUP
 from inlay_model.errors import NotEnoughMemory
 
 GIB = 2**30
@@ -40,14 +41,25 @@ def need_of(config: Any, precision: str = "bf16", *, rows: int = 1, slots: int =
     """
     text = config.get_text_config()
     packed, plain = parameters_of(config)
-    bytes_packed = {"bf16": width, "fp32": width, "fp8": 1 + 4 / text.hidden_size, "4bit": 0.5 + 2 / 32}[precision]
     tokens = rows * (slots + config.canvas_length)
     kept = 0
     for layer in range(text.num_hidden_layers):
         own = text.per_layer_config[layer]
         kept += 2 * own.num_key_value_heads * own.head_dim * width
     logits = rows * config.canvas_length * text.vocab_size * width
-    return Need(weights=round(packed * bytes_packed) + plain * width, rooms=tokens * kept, step=2 * logits)
+    return Need(
+        weights=_packed_bytes(text, packed, precision, width) + plain * width, rooms=tokens * kept, step=2 * logits
+    )
+
+
+def _packed_bytes(text: Any, packed: int, precision: str, width: int) -> int:
+    """Bytes of so many parameters of packed experts, with the scales of `packing.pack`."""
+    if precision == "fp8":
+        channels = text.num_hidden_layers * text.num_experts * (2 * text.moe_intermediate_size + text.hidden_size)
+        return int(packed + 4 * channels)
+    if precision == "4bit":
+        return packed // 2 + 2 * packed // GROUP
+    return packed * width
 
 
 def parameters_of(config: Any) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """Packed experts in bfloat16, float8 or four bits: 88 % of the 26B model's parameters, which general quantisers skip.
 
-Float8 is e4m3 with one scale per output channel. Four bits are whole numbers from -8 to 7, two to a byte, with one
-scale per 32 inputs, chosen to lose least. Byte j of a group of 64 inputs holds input j below and input 32 + j above.
+Float8 is e4m3 with one scale per output channel; its rows are float8 too (`through_float8`). Four bits are whole
+numbers from -8 to 7, two to a byte, with one scale per 32 inputs, chosen to lose least. Byte j of a group of 64 inputs
+holds input j below and input 32 + j above.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,10 @@ from dataclasses import dataclass
 import torch
 
 GROUP = 32
-_E4M3_MOST = 448.0
+# The largest number of e4m3.
+E4M3_MOST = 448.0
+# Channels between an expert's projections that share a scale when they are float8: what one program of the first makes.
+INNER_GROUP = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +68,23 @@ def pack(gate_up: torch.Tensor, down: torch.Tensor, bits: int) -> Experts:
     return Experts(first, second, first_scale, second_scale, bits)
 
 
+def through_float8(x: torch.Tensor, group: int | None = None) -> torch.Tensor:
+    """Float32 rows as float8 holds them, with a scale for each row or for every `group` numbers of it."""
+    width = x.shape[-1]
+    group = group or width
+    parts = torch.nn.functional.pad(x, (0, -width % group)).unflatten(-1, (-1, group))
+    scale = (parts.abs().amax(-1, keepdim=True) / E4M3_MOST).clamp(min=1e-12)
+    held: torch.Tensor = (parts / scale).to(torch.float8_e4m3fn).float() * scale
+    return held.flatten(-2)[..., :width]
+
+
 def _to_float8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     # One expert at a time: the widened copy of all would need twice the memory of the model.
     packed = torch.empty(weight.shape, dtype=torch.float8_e4m3fn, device=weight.device)
     scale = torch.empty(weight.shape[:-1], dtype=torch.float32, device=weight.device)
     for expert, rows in enumerate(weight):
         wide = rows.float()
-        scale[expert] = (wide.abs().amax(-1) / _E4M3_MOST).clamp(min=1e-12)
+        scale[expert] = (wide.abs().amax(-1) / E4M3_MOST).clamp(min=1e-12)
         packed[expert] = (wide / scale[expert].unsqueeze(-1)).to(torch.float8_e4m3fn)
     return packed, scale
 

@@ -23,13 +23,13 @@ Turn = tuple[Tensor, Tensor]
 class Places:
     """Where the tokens of a pass stand: slots in the rooms, turns by kind of layer (sliding, full), prefix lengths.
 
-    `mask_LS` is given for prompts only; a canvas sees its whole prefix and itself.
+    `until_L` is given for prompts only: how many slots each token sees. A canvas sees its whole prefix and itself.
     """
 
     slots_T: Tensor
     turns: dict[bool, Turn]
     lengths_B: Tensor
-    mask_LS: Tensor | None = None
+    until_L: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ def _layer(
     q_TAW = kernels.heads(
         linear(normed_TH, layer.projection), layer.heads, places.turns[layer.sliding], places.slots_T, room, eps
     )
-    attended_TH = linear(kernels.attend(q_TAW, room, places.lengths_B, places.mask_LS), layer.out)
+    attended_TH = linear(kernels.attend(q_TAW, room, places.lengths_B, places.until_L), layer.out)
     residual_TH, mlp_in_TH, experts_in_TH, router_in_TH = kernels.after_attention(
         attended_TH, hidden_TH, layer.middle_norms, layer.router_scale, eps
     )

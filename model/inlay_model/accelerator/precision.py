@@ -44,8 +44,10 @@ def apply_precision(model: Any, precision: str, device: torch.device) -> None:
         for experts in (of_decoder.experts, of_encoder.experts):
             experts.packed = packed
             for name in ("gate_up_proj", "down_proj"):
-                # Nothing of the wide weights may stay reachable; the names stay for whoever lists parameters.
-                setattr(experts, name, nn.Parameter(torch.empty(0, dtype=wide_dtype(model)), requires_grad=False))
+                # Nothing of the wide weights may stay reachable; the names stay for whoever lists parameters, on the
+                # device of the others: a model with parameters on two devices is taken for one that is spread.
+                nothing = torch.empty(0, dtype=wide_dtype(model), device=device)
+                setattr(experts, name, nn.Parameter(nothing, requires_grad=False))
     # The public setter asks a list that knows no registered implementation.
     text._experts_implementation_internal = NAME  # noqa: SLF001
 

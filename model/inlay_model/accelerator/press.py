@@ -5,7 +5,7 @@ attention goes both ways. Prompts as long as the sliding window are left to the 
 library does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ class Press:
             for room, layer in zip(self._rooms, after.cache.layers, strict=True):
                 room.keys[:, :, :begin].copy_(layer.keys)
                 room.values[:, :, :begin].copy_(layer.values)
-        sheet.write(self._embedded(ids, pixels), prompt_mask(mm_token_type_ids, begin), begin)
+        sheet.write(self._embedded(ids, pixels), sees_until(mm_token_type_ids, begin), begin)
         run()
         self.kept = Prefix(self._cache(end), end)
         return self.kept
@@ -107,15 +107,14 @@ class _Sheet:
                 for kind, width in widths.items()
             },
             lengths_B=torch.ones(1, dtype=torch.int32, device=device),
-            mask_LS=torch.zeros(length, slots + PROMPT_STEP, dtype=torch.uint8, device=device),
+            # Until something is written all tokens are padding, which may look at the first slot.
+            until_L=torch.ones(length, dtype=torch.int32, device=device),
         )
-        # Until something is written all tokens are padding, which may look at the first slot.
-        self._mask_LS()[:, 0] = 1
 
-    def write(self, embedded_TH: Tensor, mask_TS: Tensor, begin: int) -> None:
+    def write(self, embedded_TH: Tensor, until_T: list[int], begin: int) -> None:
         """Put a prompt in place; its last tokens are padding that goes to slots which nobody reads."""
         count, end = len(embedded_TH), begin + len(embedded_TH)
-        places, mask_LS, device = self.places, self._mask_LS(), self.embedded_TH.device
+        places, device = self.places, self.embedded_TH.device
         self.embedded_TH.zero_()
         self.embedded_TH[:count].copy_(embedded_TH)
         places.slots_T.fill_(self._slots)
@@ -126,25 +125,20 @@ class _Sheet:
             cosines[:count].copy_(cosine)
             sines[:count].copy_(sine)
         places.lengths_B.fill_(end)
-        mask_LS.zero_()
-        mask_LS[:count, :end].copy_(mask_TS)
-        mask_LS[count:, 0] = 1
-
-    def _mask_LS(self) -> Tensor:
-        assert self.places.mask_LS is not None
-        return self.places.mask_LS
+        assert places.until_L is not None
+        places.until_L.copy_(torch.tensor(until_T + [1] * (self.length - count), dtype=torch.int32))
 
 
-def prompt_mask(mm_token_type_ids: tuple[int, ...], begin: int) -> Tensor:
-    """What each of these tokens sees of all up to them, T x (begin + T): what is before it, and its own image whole.
+def sees_until(mm_token_type_ids: Sequence[int], begin: int) -> list[int]:
+    """How many of all tokens up to it each of these sees: those before it and itself, and its own image to its end.
 
-    Valid for prompts shorter than the sliding window. An image is a run of tokens of type 1 (or 2, video).
+    Valid for prompts shorter than the sliding window. An image is a run of tokens of type 1 (or 2, video). One number
+    per token is all there is to say: a mask of tokens by slots took longer to make than the pass that reads it.
     """
-    types_T = torch.tensor(mm_token_type_ids)
-    seen_T = (types_T == 1) | (types_T == 2)
-    starts_T = seen_T & ~torch.cat((torch.zeros(1, dtype=torch.bool), seen_T[:-1]))
-    image_T = torch.where(seen_T, starts_T.cumsum(0), 0)
-    count = len(types_T)
-    own_TT = (image_T.unsqueeze(-1) == image_T) & seen_T.unsqueeze(-1)
-    causal_TT = torch.ones(count, count, dtype=torch.bool).tril()
-    return torch.cat((torch.ones(count, begin, dtype=torch.bool), causal_TT | own_TT), dim=1).to(torch.uint8)
+    found: list[int] = []
+    end = 0
+    for at in reversed(range(len(mm_token_type_ids))):
+        in_image = mm_token_type_ids[at] in (1, 2)
+        end = max(end, begin + at + 1) if in_image else 0
+        found.append(max(end, begin + at + 1))
+    return found[::-1]

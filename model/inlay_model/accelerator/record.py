@@ -24,6 +24,9 @@ RATIOS = (
     ("step_fp8_over_floor", ("ours", "step_fp8_ms"), ("", "floor_step_fp8_ms")),
 )
 
+# What must be the same in parts of one record.
+_SAME = ("suite", "machine", "versions", "shape")
+
 
 class Record:
     """The figures measured so far, in a file."""
@@ -71,6 +74,33 @@ class Record:
         fresh = self._file.with_suffix(".part")
         fresh.write_text(json.dumps(self.figures, indent=2) + "\n", encoding="utf-8")
         fresh.replace(self._file)
+
+
+def merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One record of several that were measured in parts, later ones replacing what earlier ones have by the same name.
+
+    Raises `ValueError` naming what differs where they are not of the same suite, machine, versions and shape: figures
+    of two machines are no comparison.
+    """
+    first, *others = parts
+    for what in _SAME:
+        if any(other.get(what) != first.get(what) for other in others):
+            raise ValueError(f"The parts differ in {what}: they were not measured in one place.")
+    whole: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            if isinstance(value, dict) and name not in _SAME:
+                whole[name] = {**whole.get(name, {}), **value}
+            else:
+                whole[name] = value
+        measured = {f"{group}.{name}" for group, said in part.items() if isinstance(said, dict) for name in said}
+        failed = part.get("errors", {})
+        whole["errors"] = {
+            name: error for name, error in whole.get("errors", {}).items() if name in failed or name not in measured
+        }
+    whole["date"] = max(str(part.get("date", "")) for part in parts)
+    whole["ratios"] = ratios(whole)
+    return whole
 
 
 def ratios(figures: dict[str, Any]) -> dict[str, float]:

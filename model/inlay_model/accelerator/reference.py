@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from inlay_model.accelerator.packing import Experts
+from inlay_model.accelerator.packing import INNER_GROUP, Experts, through_float8
 from inlay_model.step import IMPOSSIBLE
 
 
@@ -100,10 +100,10 @@ class Reference:
             kept.transpose(1, 2)[row_T, slots_T.long()] = new_TGW
         return q_TAW
 
-    def attend(self, q_TAW: Tensor, room: Room, lengths_B: Tensor, mask_LS: Tensor | None = None) -> Tensor:
+    def attend(self, q_TAW: Tensor, room: Room, lengths_B: Tensor, until_L: Tensor | None = None) -> Tensor:
         """Attention T x (heads x width) over the first `lengths_B` slots and the canvas; the scale is one.
 
-        With `mask_LS` (uint8, position by slot, of one row) a prompt over itself: the first slots, as the mask says.
+        With `until_L` (int32, of one row) a prompt: each token sees the slots before the one that stands there for it.
         """
         rows, kv_heads, slots, width = room.keys.shape
         canvas = len(q_TAW) // rows
@@ -111,7 +111,7 @@ class Reference:
         at_S = torch.arange(slots, device=q_TAW.device)
         prefix = (at_S < lengths_B.unsqueeze(-1))[:, None, None, :]
         own = (at_S >= room.start) & (at_S < room.start + canvas)
-        seen = prefix | own if mask_LS is None else prefix & mask_LS.bool()
+        seen = prefix | own if until_L is None else (at_S < until_L.unsqueeze(-1))[None, None]
         groups = q_BALW.shape[1] // kv_heads
         # Slots that nothing was written to may hold NaN, and zero times NaN is NaN.
         shown_S = seen.any(-2, keepdim=True).transpose(-1, -2)
@@ -160,10 +160,18 @@ class Reference:
             begin = 0
             for expert, end in enumerate(ends_E.tolist()):
                 if end > begin:
-                    up, down = experts.widened(x_TH.dtype, expert)
-                    made_SH[begin:end] = self.gate(rows_SH[begin:end] @ up.T) @ down.T
+                    made_SH[begin:end] = self._expert(rows_SH[begin:end], experts, expert)
                 begin = end
         return torch.empty_like(made_SH).index_copy_(0, order_S, made_SH)
+
+    def _expert(self, rows_SH: Tensor, experts: Experts, expert: int) -> Tensor:
+        if experts.bits != 8:
+            up, down = experts.widened(rows_SH.dtype, expert)
+            return self.gate(rows_SH @ up.T) @ down.T
+        # With float8 weights what they are multiplied with is float8 too.
+        up, down = experts.widened(torch.float32, expert)
+        inner_SI = self.gate(through_float8(rows_SH.float()) @ up.T)
+        return (through_float8(inner_SI, INNER_GROUP) @ down.T).to(rows_SH.dtype)
 
     def combine(
         self, pairs_SH: Tensor, weights_TK: Tensor, mlp_TH: Tensor, residual_TH: Tensor, joint: Joint, eps: float

@@ -10,6 +10,7 @@ import datetime as dt
 import importlib.metadata
 import json
 import platform
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,13 +19,15 @@ from typing import Any
 import torch
 
 from inlay_model.accelerator import speed_baselines, speed_ours, speed_probes
-from inlay_model.accelerator.record import Record
+from inlay_model.accelerator.record import Record, merged
 from inlay_model.accelerator.speed_case import Case, forget
 
 PARTS: dict[str, tuple[Callable[[Case, Record], None], str]] = {
     "floor": (speed_probes.floor, "memory bandwidth, and the floor of a step that follows from it"),
     "parity": (speed_probes.parity, "kernels and whole passes against plain and eager ones, at the real shapes"),
-    "tiles": (speed_probes.tiles, "block shapes of the expert matmuls, bf16 and fp8; later parts use the best found"),
+    "tiles": (speed_probes.tiles, "block shapes of the experts in bf16; later parts use the best found"),
+    "tiles-fp8": (speed_probes.tiles_fp8, "the same in fp8"),
+    "shapes": (speed_probes.shapes, "block shapes of attention, slices of the expectation; later parts use them too"),
     "anatomy": (speed_probes.anatomy, "what the parts of a step cost, each in a graph of its own"),
     "ours": (speed_ours.drafts, "step, drafts of 16 and 48 steps, batch of 8, in bf16"),
     "infill": (speed_ours.infills, "infill through the engine, length given and searched for"),
@@ -54,11 +57,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="rounds per figure (default: %(default)s)")
     parser.add_argument("--layers", type=int, help="fewer layers than 30, to try things out; figures are marked")
     parser.add_argument("--without", default="", help="kernels left to PyTorch, comma-separated")
-    parser.add_argument("--slices", type=int, default=1, help="slices of the vocabulary in self-conditioning")
+    parser.add_argument("--slices", type=int, default=0, help="slices of the vocabulary in self-conditioning")
     parser.add_argument("--apart", action="store_true", help="shared MLP on a second stream")
     parser.add_argument("--toy", action="store_true", help="a small shape on any device: rehearses every part")
     parser.add_argument("--json", action="store_true", help="print the record at the end")
+    parser.add_argument("--merge", type=Path, nargs="+", metavar="FILE", help="measure nothing: join these into --out")
     arguments = parser.parse_args(argv)
+    if arguments.merge:
+        return _merge(parser, arguments)
     parts = [name.strip() for name in arguments.parts.split(",")]
     for name in parts:
         if name not in PARTS:
@@ -79,13 +85,30 @@ def main(argv: list[str]) -> int:
     for name in parts:
         # The library compiles what was made outside of inference mode only.
         mode = torch.no_grad if name in BASELINES else torch.inference_mode
+        began = time.monotonic()
         with mode():
             done.append(record.attempt("part", name, partial(PARTS[name][0], case, record)))
+        if done[-1]:
+            # How long it took, for whoever plans the next run; an earlier failure of it is forgotten.
+            record.put("part", name, round(time.monotonic() - began, 1))
         # Whatever the part has left on the device goes before the next one begins.
         forget()
     if arguments.json:
         print(json.dumps(record.figures, indent=2))
     return 0 if all(done) else 1
+
+
+def _merge(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    """Write one record of those that are named; 1 where something in them has failed."""
+    try:
+        whole = merged([json.loads(file.read_text(encoding="utf-8")) for file in arguments.merge])
+    except (OSError, ValueError) as problem:
+        parser.error(str(problem))
+    text = json.dumps(whole, indent=2)
+    arguments.out.write_text(text + "\n", encoding="utf-8")
+    if arguments.json:
+        print(text)
+    return 1 if whole["errors"] else 0
 
 
 def about(case: Case) -> dict[str, Any]:

@@ -40,7 +40,8 @@ class Case:
     toy: bool = False
     layers: int | None = None
     without: tuple[str, ...] = ()
-    slices: int = 1
+    # Zero: what the part `tiles` found, else one.
+    slices: int = 0
     apart: bool = False
 
     @property
@@ -93,7 +94,8 @@ class Case:
 
     def attached(self, model: Any, found: dict[str, Any] | None = None) -> Accelerated:
         """The model's accelerated path; raises where it is not fit for one."""
-        path = attach(model, self.kernels(found), beside=self.apart, slices=self.slices)
+        slices = self.slices or int((found or {}).get("slices", 1))
+        path = attach(model, self.kernels(found), beside=self.apart, slices=slices)
         if path is None:
             raise RuntimeError("the model is not fit for the accelerated path")
         return path

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from inlay_model.accelerator.accelerated import attach, detach
 from inlay_model.accelerator.memory import parameters_of
-from inlay_model.accelerator.packing import Experts, pack
+from inlay_model.accelerator.packing import INNER_GROUP, Experts, pack
 from inlay_model.accelerator.passes import decode_pass, logits_pass
 from inlay_model.accelerator.random_weights import diffusion_config
 from inlay_model.accelerator.record import Record, timed
@@ -21,6 +21,31 @@ from inlay_model.prefix import Decoder, encode
 
 # A kernel may differ from its plain twin by roundings of bfloat16; the whole model by what they do to routers' choices.
 KERNEL_TOLERANCE = 1e-2
+# One number that falls on the other side of a rounding to float8 differs by a sixteenth.
+FLOAT8_TOLERANCE = 3e-2
+
+# Block shapes to try: channels, depth of a step, stages, warps, and whether the weights are the first operand.
+EXPERT_TILES: dict[int, tuple[tuple[int, int, int, int, bool], ...]] = {
+    32: (
+        (64, 64, 6, 4, True), (64, 128, 3, 4, True), (64, 128, 5, 4, True), (64, 256, 3, 4, True),
+        (128, 64, 4, 4, True), (128, 64, 4, 8, True), (128, 64, 6, 4, True), (256, 64, 4, 8, True),
+    ),
+    64: (
+        (64, 64, 4, 4, True), (64, 128, 3, 4, True), (128, 64, 4, 4, True), (128, 64, 4, 8, True),
+        (64, 64, 4, 4, False), (64, 128, 4, 4, False), (128, 64, 4, 4, False), (256, 64, 3, 8, False),
+    ),
+    128: (
+        (64, 64, 4, 8, False), (64, 64, 3, 4, False), (64, 128, 3, 8, False), (64, 128, 4, 8, False),
+        (128, 64, 4, 8, False), (128, 64, 3, 8, False), (256, 64, 3, 8, False), (64, 64, 4, 4, True),
+        (128, 64, 4, 8, True),
+    ),
+}  # fmt: skip
+# Queries, keys, stages, warps, by head width.
+ATTENTION_SHAPES: dict[int, tuple[tuple[int, int, int, int], ...]] = {
+    256: ((32, 32, 3, 4), (32, 64, 2, 4), (64, 32, 2, 4), (64, 64, 2, 4), (64, 64, 2, 8), (128, 32, 2, 8),
+          (128, 64, 2, 8), (16, 64, 2, 4)),
+    512: ((16, 32, 2, 4), (16, 64, 2, 4), (32, 32, 2, 4), (32, 32, 2, 8), (64, 32, 2, 8), (16, 32, 3, 2)),
+}  # fmt: skip
 
 
 def floor(case: Case, record: Record) -> None:
@@ -53,7 +78,7 @@ def parity(case: Case, record: Record) -> None:
             ours, plain = work(kernels), work(Reference())
             error = max(_distance(a, b) for a, b in zip(_flat(ours), _flat(plain), strict=True))
             record.put("parity", f"kernel_{name}", float(f"{error:.2e}"))
-            if not error < KERNEL_TOLERANCE:
+            if not error < (FLOAT8_TOLERANCE if name == "experts_8" else KERNEL_TOLERANCE):
                 raise RuntimeError(f"{name} differs by {error:.2e}")
 
         record.attempt("parity", f"kernel_{name}", compare)
@@ -83,39 +108,141 @@ def parity(case: Case, record: Record) -> None:
 
 
 def tiles(case: Case, record: Record) -> None:
-    """Try block shapes for both expert matmuls with few and many rows; keep the fastest by name."""
+    """Try block shapes of the experts in bf16; keep the fastest by name."""
+    _tiles(case, record, 16)
+
+
+def tiles_fp8(case: Case, record: Record) -> None:
+    """The same in fp8."""
+    _tiles(case, record, 8)
+
+
+def shapes(case: Case, record: Record) -> None:
+    """Try block shapes of attention, and slices of the expectation; keep the fastest by name."""
+    if _has_no_shapes(case, record):
+        return
+    record.attempt("tiles", "attention", partial(_attention_shapes, case, record))
+    record.attempt("tiles", "slices", partial(_slices, case, record))
+
+
+def _tiles(case: Case, record: Record, bits: int) -> None:
+    if _has_no_shapes(case, record):
+        return
+    experts = _random_experts(case, bits)
+    for rows in (32, 64, 128):
+        record.attempt("tiles", f"rows {rows}.{bits}", partial(_expert_tiles, case, record, experts, rows))
+    record.attempt("tiles", f"rows.{bits}", partial(_block_rows, case, record, experts))
+    del experts
+    forget()
+
+
+def _has_no_shapes(case: Case, record: Record) -> bool:
     if case.device.type != "cuda":
         record.put("tiles", "skipped", "block shapes are those of a GPU")
-        return
+    return case.device.type != "cuda"
+
+
+def _fastest(record: Record, name: str, times: dict[str, float], values: dict[str, Any]) -> None:
+    """Keep what was fastest under this name, and all times."""
+    if not times:
+        raise RuntimeError(f"no choice of {name} could be run")
+    record.put("tiles", name, values[min(times, key=times.__getitem__)])
+    record.put("tiles_ms", name, {shape: round(value, 4) for shape, value in sorted(times.items())})
+
+
+def _tried(times: dict[str, float], name: str, work: Callable[[], float]) -> None:
+    try:
+        times[name] = work()
+    except Exception as problem:  # noqa: BLE001 - a shape that does not fit is not an answer
+        print(f"{name}: {type(problem).__name__}", flush=True)
+
+
+# How many canvases have experts with about as many rows as a block.
+_CANVASES = {32: 1, 64: 4, 128: 8}
+
+
+def _expert_tiles(case: Case, record: Record, experts: Experts, rows: int) -> None:
     from inlay_model.accelerator.fused import Fused, Tile, tuning_of
 
-    candidates = [
-        Tile(64, 64, 4, 4), Tile(64, 128, 3, 4), Tile(64, 128, 4, 4), Tile(128, 64, 3, 4), Tile(128, 64, 4, 8),
-        Tile(128, 128, 3, 8), Tile(64, 64, 6, 4), Tile(64, 256, 3, 4), Tile(64, 128, 3, 4, swap=False),
-        Tile(128, 64, 4, 4, swap=False),
-    ]  # fmt: skip
-    found: dict[str, Any] = record.figures.get("tiles", {})
-    for bits in (16, 8):
-        experts = _random_experts(case, bits)
-        for rows, many in ((1, False), (8, True)):
-            for side in ("up", "down"):
-                times: dict[str, float] = {}
-                for tile in candidates:
-                    key = f"{side}.{bits}.{'many' if many else 'few'}"
-                    tuning = tuning_of({**found, key: asdict(tile)})
-                    try:
-                        times[str(tuple(asdict(tile).values()))] = _expert_time(
-                            case, Fused(tuning), experts, rows * case.canvas
-                        )
-                    except Exception as problem:  # noqa: BLE001 - a shape that does not fit is not an answer
-                        print(f"{key} {tile}: {type(problem).__name__}", flush=True)
-                        continue
-                    if times[str(tuple(asdict(tile).values()))] <= min(times.values()):
-                        found[key] = asdict(tile)
-                record.put("tiles", key, found.get(key))
-                record.put("tiles_ms", key, {name: round(value, 4) for name, value in sorted(times.items())})
-        del experts
-        forget()
+    tokens = _CANVASES[rows] * case.canvas
+    for side in ("up", "down"):
+        name = f"{side}.{experts.bits}.{rows}"
+        found = record.figures.get("tiles", {})
+        candidates = [Tile(*shape) for shape in EXPERT_TILES[rows] if _fits(experts.bits, side, Tile(*shape))]
+        shapes = {_shape(tile): asdict(tile) for tile in candidates}
+        times: dict[str, float] = {}
+        for shape, tile in shapes.items():
+            # Blocks of just this size, whatever the choice between sizes would be.
+            tuning = replace(tuning_of({**found, name: tile, f"rows.{experts.bits}": rows}), rows_from=((0, rows),))
+            _tried(times, shape, partial(_expert_time, case, Fused(tuning), experts, tokens))
+        _fastest(record, name, times, shapes)
+
+
+def _shape(tile: Any) -> str:
+    return str(tuple(asdict(tile).values()))
+
+
+def _fits(bits: int, side: str, tile: Any) -> bool:
+    """With float8, what a program of the first projection makes is what a step of the second one reads."""
+    return bits != 8 or (tile.block_n if side == "up" else tile.block_k) == INNER_GROUP
+
+
+def _block_rows(case: Case, record: Record, experts: Experts) -> None:
+    """Whether blocks of 128 rows or of 64 are faster for eight canvases."""
+    from inlay_model.accelerator.fused import Fused, tuning_of
+
+    name, times = f"rows.{experts.bits}", dict[str, float]()
+    for rows in (64, 128):
+        tuning = tuning_of({**record.figures.get("tiles", {}), name: rows})
+        _tried(times, str(rows), partial(_expert_time, case, Fused(tuning), experts, 8 * case.canvas))
+    _fastest(record, name, times, {"64": 64, "128": 128})
+
+
+def _attention_shapes(case: Case, record: Record) -> None:
+    from inlay_model.accelerator.fused import Fused, Tuning
+    from inlay_model.accelerator.graphs import Capturer
+
+    text = diffusion_config(**case.changes()).text_config
+    for width, kv_heads in (
+        (text.head_dim, text.num_key_value_heads),
+        (text.global_head_dim, text.num_global_key_value_heads),
+    ):
+        for canvases, many in ((1, "few"), (8, "many")):
+            shape = (canvases, kv_heads, 512 + case.canvas, width)
+            keys, values = (torch.randn(shape, device=case.device).to(case.dtype) for _ in range(2))
+            q_TAW = torch.randn(canvases * case.canvas, text.num_attention_heads, width, device=case.device)
+            q_TAW = q_TAW.to(case.dtype)
+            lengths_B = torch.full((canvases,), case.prompt, dtype=torch.int32, device=case.device)
+            times: dict[str, float] = {}
+            for blocks in ATTENTION_SHAPES[width]:
+                kernels = Fused(Tuning(attention={(width, which): blocks for which in (False, True)}))
+
+                def measured(kernels: Fused = kernels) -> float:
+                    work = partial(kernels.attend, q_TAW, Room(keys, values, 512), lengths_B)  # noqa: B023
+                    return _ten(Capturer(case.device)(work))
+
+                _tried(times, str(blocks), measured)
+            shapes = {str(blocks): blocks for blocks in ATTENTION_SHAPES[width]}
+            _fastest(record, f"attention.{width}.{many}", times, shapes)
+
+
+def _slices(case: Case, record: Record) -> None:
+    """Into how many slices the product of probabilities and embedding is best cut, one canvas."""
+    from inlay_model.accelerator.graphs import Capturer
+
+    text = diffusion_config(**case.changes()).text_config
+    embedding_VH = torch.randn(text.vocab_size, text.hidden_size, device=case.device, dtype=case.dtype)
+    p_NV = torch.softmax(torch.randn(case.canvas, text.vocab_size, device=case.device), -1).to(case.dtype)
+    times: dict[str, float] = {}
+    for count in (1, 4, 8, 16, 32):
+        work = partial(torch.mm, p_NV, embedding_VH) if count == 1 else partial(_sliced, p_NV, embedding_VH, count)
+        _tried(times, str(count), lambda work=work: _ten(Capturer(case.device)(work)))  # type: ignore[misc]
+    _fastest(record, "slices", times, {name: int(name) for name in times})
+
+
+def _ten(replay: Callable[[], Any]) -> float:
+    """Milliseconds of one of ten in a row."""
+    return 100 * statistics.median(timed(lambda: [replay() for _ in range(10)], 3))
 
 
 def anatomy(case: Case, record: Record) -> None:
@@ -182,7 +309,7 @@ def _expert_time(case: Case, kernels: Reference, experts: Experts, tokens: int) 
     x_TH = torch.randn(tokens, experts.hidden, device=case.device).to(case.dtype)
     chosen_TK = _even_choice(case, experts.count, tokens, 8)
     replay = Capturer(case.device)(lambda: kernels.experts(x_TH, chosen_TK, experts))
-    return 100 * statistics.median(timed(lambda: [replay() for _ in range(10)], 3))
+    return _ten(replay)
 
 
 def _even_choice(case: Case, experts: int, tokens: int, top_k: int) -> torch.Tensor:

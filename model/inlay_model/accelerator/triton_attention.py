@@ -1,4 +1,4 @@
-"""Attention of a canvas over a prefix and itself, or of a prompt over itself under a mask, with shared key heads.
+"""Attention of a canvas over a prefix and itself, or of a prompt over its own beginning, with shared key heads.
 
 Keys lie in a fixed room: the prefix in the first slots (as many as `lengths` says), the canvas from slot `start` on.
 So one captured graph serves prefixes of every length, and only the slots in use are read.
@@ -20,8 +20,7 @@ def _attended(
     values,
     first,
     end,
-    mask,
-    masked: tl.constexpr,
+    until,
     width,
     block_n: tl.constexpr,
     depth: tl.constexpr,
@@ -31,9 +30,7 @@ def _attended(
     valid = at < end
     key = tl.load(keys + at[None, :].to(tl.int64) * width + wide[:, None], valid[None, :], 0.0)
     scores = tl.dot(q, key) * _LOG2E
-    seen = valid[None, :]
-    if masked:
-        seen = seen & (tl.load(mask + at[None, :], valid[None, :], 0) != 0)
+    seen = at[None, :] < until[:, None]
     scores = tl.where(seen, scores, -1.0e30)
     higher = tl.maximum(most, tl.max(scores, 1))
     shrink = tl.exp2(most - higher)
@@ -50,7 +47,7 @@ def attend_kernel(
     keys,
     values,
     lengths,
-    mask,
+    until,
     out,
     canvas,
     start,
@@ -60,10 +57,11 @@ def attend_kernel(
     depth: tl.constexpr,
     block_m: tl.constexpr,
     block_n: tl.constexpr,
-    masked: tl.constexpr,
+    bounded: tl.constexpr,
 ):
-    """Program (block of queries, head, row of the batch). With `masked`: a prompt over itself, as the mask says.
+    """Program (block of queries, head, row of the batch).
 
+    With `bounded` a prompt: each token sees the slots before the one that `until` says for it.
     Slots beyond those in use are never read: what stands there may be no number.
     """
     row = tl.program_id(2).to(tl.int64)
@@ -78,18 +76,24 @@ def attend_kernel(
     acc = tl.zeros((block_m, depth), tl.float32)
     most = tl.full((block_m,), -1.0e30, tl.float32)
     total = tl.zeros((block_m,), tl.float32)
-    length = tl.load(lengths + row)
-    rows = mask
-    if masked:
-        rows = mask + tl.minimum(at, canvas - 1)[:, None].to(tl.int64) * room
-    for first in range(0, length, block_n):
-        acc, most, total = _attended(
-            acc, most, total, query, keys, values, first, length, rows, masked, depth, block_n, depth
-        )
-    if not masked:
+    if bounded:
+        sees = tl.load(until + at, at < canvas, 0)
+        length = tl.max(sees, 0)
+        for first in range(0, length, block_n):
+            acc, most, total = _attended(
+                acc, most, total, query, keys, values, first, length, sees, depth, block_n, depth
+            )
+    else:
+        length = tl.load(lengths + row)
+        sees = tl.zeros((block_m,), tl.int32) + length
+        for first in range(0, length, block_n):
+            acc, most, total = _attended(
+                acc, most, total, query, keys, values, first, length, sees, depth, block_n, depth
+            )
+        sees = tl.zeros((block_m,), tl.int32) + start + canvas
         for first in range(start, start + canvas, block_n):
             acc, most, total = _attended(
-                acc, most, total, query, keys, values, first, start + canvas, mask, False, depth, block_n, depth
+                acc, most, total, query, keys, values, first, start + canvas, sees, depth, block_n, depth
             )
     # A query that may see nothing (padding) is given zeros.
     acc /= tl.maximum(total, 1.0e-30)[:, None]

@@ -36,8 +36,9 @@ from inlay_model.training.encoding import with_question
 from inlay_model.training.gap_questions import gap_of
 
 SECTIONS = ("findings", "impression")
-# Prompts that ask for a gap differ in length. In steps of this size there are few lengths to compile for.
-PROMPT_STEP = 32
+# All prompts of a run have one length, a multiple of this, for which layers are compiled once. A request for a report
+# has 86 or 90 tokens; the longest of a batch that asks for gaps, with the report around them, has 160 to 230.
+PROMPT_STEPS = {"diffusion": 32, "autoregressive": 128}
 
 
 @dataclass(slots=True)
@@ -107,16 +108,16 @@ class Drawing:
 class Batch:
     """One training batch of phantoms.
 
-    `prompt_BT` are the prompts, `types_BT` 1 on image tokens, `real_BT` false on padding (at the left; None: there is
-    none). `target_BL` is the text, EOS-filled; `canvas_BL` what the model sees once `noise_BL` is replaced by random
-    tokens; `anatomy` draws the images; `findings` (B, slots) are the labels of the auxiliary classifier.
+    `prompt_BT` are the prompts, `types_BT` 1 on image tokens, `real_BT` false on padding (at the left). `target_BL` is
+    the text, EOS-filled; `canvas_BL` what the model sees once `noise_BL` is replaced by random tokens; `anatomy` draws
+    the images; `findings` (B, slots) are the labels of the auxiliary classifier.
     """
 
     findings: IntArray
     anatomy: dict[str, npt.NDArray[np.float32]]
     prompt_BT: IntArray
     types_BT: IntArray
-    real_BT: BoolArray | None
+    real_BT: BoolArray
     target_BL: IntArray
     canvas_BL: IntArray
     noise_BL: BoolArray
@@ -170,16 +171,17 @@ def _any_style(rng: np.random.Generator) -> str:
     return STYLES[rng.integers(len(STYLES))]
 
 
-def _side_by_side(prompts: Sequence[Prompt], drawing: Drawing) -> tuple[IntArray, IntArray, BoolArray | None]:
-    most = max(len(prompt.ids) for prompt in prompts)
-    if drawing.kind == "autoregressive":
-        most = -(-most // PROMPT_STEP) * PROMPT_STEP
+def _side_by_side(prompts: Sequence[Prompt], drawing: Drawing) -> tuple[IntArray, IntArray, BoolArray]:
+    longest = max(len(prompt.ids) for prompt in (*prompts, *drawing.prompts.values()))
+    # At least one token is padding: the library has another kind of mask, and so another graph, where none is.
+    step = PROMPT_STEPS[drawing.kind]
+    most = (longest // step + 1) * step
     ids = np.full((len(prompts), most), drawing.pad, dtype=np.int64)
     types, real = np.zeros_like(ids), np.zeros(ids.shape, dtype=np.bool_)
     for row, prompt in enumerate(prompts):
         begin = most - len(prompt.ids)
         ids[row, begin:], types[row, begin:], real[row, begin:] = prompt.ids, prompt.mm_token_type_ids, True
-    return ids, types, None if bool(real.all()) else real
+    return ids, types, real
 
 
 def _denoised(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:

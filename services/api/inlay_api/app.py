@@ -44,6 +44,7 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 """On every answer that does not say otherwise."""
+_BY_NAME: Final = tuple((name.lower(), (name, value)) for name, value in HEADERS.items())
 
 
 def create_app(settings: Settings, services: Services | None = None) -> Flask:
@@ -90,8 +91,8 @@ def _guard(app: Flask, settings: Settings) -> None:
 
     @app.after_request
     def finish(answer: Response) -> Response:
-        for name, value in HEADERS.items():
-            answer.headers.setdefault(name, value)
+        said = {name.lower() for name, _ in answer.headers}
+        answer.headers.extend([header for name, header in _BY_NAME if name not in said])
         answer.headers["X-Request-Id"] = g.get("request_id", "")
         _tell(app, answer)
         return answer

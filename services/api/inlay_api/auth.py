@@ -5,6 +5,7 @@ A token is good only with an allowed algorithm, this issuer, this audience and a
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import json
 import os
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, InvalidClaimError, JoseError, MissingClaimError
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, KeySet
 
 from inlay_api.keys import FileKeys, Keys, UrlKeys
 from inlay_api.problems import Unauthenticated
@@ -25,6 +26,7 @@ from inlay_api.smart import SmartServer, header_of, read_clients
 from inlay_core.domain.errors import Forbidden, Invalid
 from inlay_core.domain.identity import Actor, ActorKind, Role
 from inlay_core.settings import Settings
+from inlay_fhir.recent import Recent
 from inlay_fhir.scopes import Scopes
 
 # Signatures with a public key only: with HS256 a public key could be used as a shared secret, and `none` is no
@@ -36,6 +38,8 @@ LEEWAY_SECONDS: Final = 30
 # Headers above 8 KiB do not reach us anyway; what follows is decoded, so it is bounded here too.
 LONGEST_TOKEN: Final = 8000
 LONGEST_NAME: Final = 200
+# Verified tokens, by digest: a system sends the same one until it expires, and a signature costs more than the answer.
+_KEPT: Final = 1024
 # Roles of machines; whoever has another one is a person unless the token says otherwise.
 _MACHINE_ROLES: Final = frozenset({Role.RIS, Role.EHR})
 
@@ -46,6 +50,16 @@ class Identity:
 
     actor: Actor
     scopes: Scopes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A token that held: whose it is, until when, and for one of the provider's the keys that it was verified by."""
+
+    identity: Identity
+    expires: float
+    keys: KeySet | None = None
+    kid: str | None = None
 
 
 class Verifier:
@@ -59,6 +73,7 @@ class Verifier:
         self._claim = "roles" if embedded else settings.role_claim
         self._map = {} if embedded else role_map(settings.role_map)
         self._now = now
+        self._known: Recent[bytes, _Known] = Recent(_KEPT)
         self._keys: Keys
         if embedded:
             ensure_key(settings)
@@ -73,12 +88,30 @@ class Verifier:
     def identity_of(self, authorization: str | None) -> Identity:
         """The identity of an Authorization header. Raises Unauthenticated."""
         token = bearer(authorization)
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        known = self._known.get(digest)
+        if known is None or not self._still_holds(known):
+            known = self._verified(token)
+            self._known.keep(digest, known)
+        return known.identity
+
+    def _still_holds(self, known: _Known) -> bool:
+        """Whether a token that was good may be taken as good: not expired, and by the keys that are trusted now."""
+        return self._now() < known.expires and (known.keys is None or self._keys.current(known.kid) is known.keys)
+
+    def _verified(self, token: str) -> _Known:
         if self.smart is not None and self.smart.is_ours(token):
             try:
-                return Identity(*self.smart.identify(token))
+                actor, scopes, expires = self.smart.identify(token)
+                return _Known(Identity(actor, scopes), expires)
             except (JoseError, ValueError, TypeError, KeyError):
                 raise Unauthenticated("token-invalid", "The access token does not hold or has expired.") from None
-        return Identity(actor_from(with_roles(self._claims(token), self._claim, self._map)))
+        kid = header_of(token).get("kid")
+        kid = kid if isinstance(kid, str) else None
+        keys = self._keys.current(kid)
+        claims = self._claims(token, keys)
+        identity = Identity(actor_from(with_roles(claims, self._claim, self._map)))
+        return _Known(identity, claims["exp"], keys, kid)
 
     def actor_of(self, authorization: str | None) -> Actor:
         """Who calls the workstation API. Raises Unauthenticated, Forbidden for a system's token of scopes."""
@@ -87,10 +120,8 @@ class Verifier:
             raise Forbidden("not-permitted", "A token of SMART scopes is good for FHIR only.", "actor.scopes")
         return identity.actor
 
-    def _claims(self, token: str) -> Mapping[str, Any]:
-        kid = header_of(token).get("kid")
+    def _claims(self, token: str, keys: KeySet) -> Mapping[str, Any]:
         try:
-            keys = self._keys.current(kid if isinstance(kid, str) else None)
             claims = jwt.decode(token, keys, algorithms=self._algorithms).claims
         except (JoseError, ValueError, TypeError, KeyError):
             raise Unauthenticated("token-invalid", "The token is not signed by a key that is trusted here.") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import metadata
 from typing import Any, Final
@@ -24,11 +24,12 @@ from inlay_core.application.ports import (
     ReportRow,
     ReportSearch,
     Sort,
+    Standing,
     UnitOfWork,
 )
 from inlay_core.bootstrap import Services
-from inlay_core.domain.audit import AuditEvent, Detail, Kind, Outcome, Tag
-from inlay_core.domain.identity import Actor, ActorKind
+from inlay_core.domain.audit import AuditEvent, Detail, Kind, Outcome, Tag, event_of
+from inlay_core.domain.identity import Actor, ActorKind, Permission, require
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.infill import InfillRequest
 from inlay_core.domain.job import Job
@@ -38,7 +39,8 @@ from inlay_core.domain.patient import Patient
 from inlay_core.domain.report import Report
 from inlay_core.domain.subscription import Subscription
 from inlay_core.printing import Printed, Printer
-from inlay_fhir.http import FhirRequest
+from inlay_core.together import Together
+from inlay_fhir.http import HEADERS, FhirRequest
 from inlay_fhir.router import FhirRouter
 from inlay_fhir.site import FhirSite, Pairs
 from inlay_fhir.store import Access
@@ -51,11 +53,18 @@ NOBODY: Final = Actor("anonymous", "anonymous", kind=ActorKind.PERSON)
 _METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Store:
-    """The FHIR store over the core's queries: a transaction per question, so that threads share nothing."""
+    """The FHIR store over the core's queries: a transaction per question, but for what threads ask together."""
 
     services: Services
+    # What is written into the trail at the same time is one statement and one commit.
+    readings: Together[Sequence[AuditEvent], None] = field(init=False)
+    repeated: Together[tuple[AuditEvent, Standing], bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.readings = Together(self._record)
+        self.repeated = Together(self._record_again)
 
     @property
     def _act(self) -> tuple[UnitOfWork, Clock, NewId]:
@@ -140,20 +149,34 @@ class Store:
 
     def record(self, actor: Actor, accesses: Sequence[Access]) -> None:
         """Write what was read into the trail."""
-        for access in accesses:
-            queries.record_access(
-                self.services.uow(),
-                self.services.clock,
-                self.services.new_id,
-                actor,
-                access.tag,
-                subject=access.subject,
-                report_id=access.report_id,
-                version=access.version,
-                outcome=access.outcome,
-                detail=access.detail,
-                request_id=access.request_id,
-            )
+        self.readings.ask([self._event(actor, access) for access in accesses])
+
+    def read_again(self, actor: Actor, standing: Standing, access: Access) -> bool:
+        """Write into the trail that a report is read which still stands like that, or say that it does not."""
+        require(actor, Permission.READ_REPORTS)
+        return self.repeated.ask((self._event(actor, access), standing))
+
+    def _event(self, actor: Actor, access: Access) -> AuditEvent:
+        return event_of(
+            self.services.new_id(),
+            self.services.clock(),
+            actor,
+            access.tag,
+            access.subject,
+            report_id=access.report_id,
+            version=access.version,
+            outcome=access.outcome,
+            detail=access.detail,
+            request_id=access.request_id,
+        )
+
+    def _record(self, readings: Sequence[Sequence[AuditEvent]]) -> Sequence[None]:
+        queries.record_accesses(self.services.single(), [event for events in readings for event in events])
+        return [None] * len(readings)
+
+    def _record_again(self, readings: Sequence[tuple[AuditEvent, Standing]]) -> Sequence[bool]:
+        recorded = queries.record_while(self.services.single(), readings)
+        return [event.id in recorded for event, _ in readings]
 
 
 def router_of(services: Services) -> FhirRouter:
@@ -176,7 +199,8 @@ def router_of(services: Services) -> FhirRouter:
 
 def _base_url() -> str:
     """The endpoint as others name it."""
-    return f"{(desk().settings.public_url or request.url_root).rstrip('/')}{MOUNT}"
+    address = desk().settings.public_url or f"{request.scheme}://{request.host}{request.root_path}"
+    return f"{address.rstrip('/')}{MOUNT}"
 
 
 @blueprint.get(f"{MOUNT}/.well-known/smart-configuration")
@@ -220,6 +244,11 @@ def _json(body: Mapping[str, Any], status: int = 200) -> Response:
     return answer
 
 
+def _told() -> dict[str, str]:
+    """The headers that the router knows, and no others: a client sends many."""
+    return {name: value for name in HEADERS if (value := request.headers.get(name)) is not None}
+
+
 @blueprint.route(MOUNT, methods=_METHODS, defaults={"path": ""}, provide_automatic_options=False)
 @blueprint.route(f"{MOUNT}/", methods=_METHODS, defaults={"path": ""}, provide_automatic_options=False)
 @blueprint.route(f"{MOUNT}/<path:path>", methods=_METHODS, provide_automatic_options=False)
@@ -233,8 +262,8 @@ def fhir(path: str) -> Response:
             path=below,
             query=tuple(request.args.items(multi=True)),
             # The one in the answer, so that trail and log name the same request.
-            headers={**dict(request.headers), "X-Request-Id": g.request_id},
-            body=request.get_data(),
+            headers={**_told(), "X-Request-Id": g.request_id},
+            body=b"" if request.method in ("GET", "HEAD") else request.get_data(),
             actor=identity.actor,
             base_url=_base_url(),
             scopes=identity.scopes,

@@ -44,7 +44,7 @@ def worklist() -> Response:
     reader = call.desk.services.reader()
     found = queries.worklist(reader, call.actor, offset=offset, limit=PAGE_SIZE)
     call.record(Tag.READER_REPORT_SEARCHED, (Kind.ACCESS, "worklist"))
-    return _html("worklist.html", call.actor, **page_body(found, queries.standing(reader, call.actor, found)))
+    return _html("worklist.html", call.actor, **page_body(found, queries.overview(reader, call.actor, found)))
 
 
 @blueprint.get("/reports/<report_id>")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from inlay_core.application.ports import OutboxItem, Page, ReportRow, Standing
+from inlay_core.application.ports import OutboxItem, Overview, Page, ReportRow
 from inlay_core.domain.audit import AuditEvent
 from inlay_core.domain.checks import Check
 from inlay_core.domain.errors import DomainError
@@ -87,11 +87,11 @@ def row_body(row: ReportRow, opener: Author | None = None) -> Body:
     }
 
 
-def page_body(page: Page, standing: Standing) -> Body:
+def page_body(page: Page, overview: Overview) -> Body:
     """One page of the worklist or of a search."""
     return {
-        "reports": [row_body(row, standing.openers.get(row.report.id)) for row in page.rows],
-        "counts": {str(status): count for status, count in sorted(standing.counts.items())},
+        "reports": [row_body(row, overview.openers.get(row.report.id)) for row in page.rows],
+        "counts": {str(status): count for status, count in sorted(overview.counts.items())},
         "total": page.total,
         "offset": page.offset,
         "limit": page.limit,

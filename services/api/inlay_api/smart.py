@@ -144,8 +144,11 @@ class SmartServer:
         # Providers call their tokens `at+jwt` as well (RFC 9068); the key tells whose it is.
         return header.get("typ") == _TYPE and header.get("kid") == self._key.kid
 
-    def identify(self, token: str) -> tuple[Actor, Scopes]:
-        """Who a token of ours is for. Raises JoseError, ValueError or KeyError for one that does not hold."""
+    def identify(self, token: str) -> tuple[Actor, Scopes, int]:
+        """Who a token of ours is for, what it grants, and until when.
+
+        Raises JoseError, ValueError or KeyError for one that does not hold.
+        """
         claims = jwt.decode(token, self._key, algorithms=["ES384"]).claims
         if not isinstance(claims.get("exp"), int) or claims["exp"] <= self._now():
             raise ValueError("expired")
@@ -153,7 +156,8 @@ class SmartServer:
             raise ValueError("the client is not registered any more")
         # What was taken from a client's registration is taken from its tokens as well.
         scopes = self._clients[claims["sub"]].scopes.granted(claims["scope"])
-        return Actor(f"client:{claims['sub']}", claims["name"], roles_of(scopes), ActorKind.SYSTEM), scopes
+        actor = Actor(f"client:{claims['sub']}", claims["name"], roles_of(scopes), ActorKind.SYSTEM)
+        return actor, scopes, claims["exp"]
 
     def _asserted(self, assertion: str) -> tuple[Client, Mapping[str, Any]]:
         header = header_of(assertion)

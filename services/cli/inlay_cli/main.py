@@ -26,6 +26,11 @@ COMMANDS = {
     "model": ("model", "draft, infill, train and measure with the model alone"),
 }
 
+# What the extra `model` brings; an installation that serves, listens or relays has none of it.
+MODEL_PACKAGES = frozenset(
+    {"accelerate", "huggingface_hub", "peft", "safetensors", "tokenizers", "torch", "tqdm", "transformers"}
+)
+
 FAILED = 1
 MISUSED = 2
 INTERRUPTED = 130
@@ -46,6 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CommandError as error:
         print(f"inlay: {error}", file=sys.stderr)
         return error.status
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in MODEL_PACKAGES:
+            raise
+        print(f"inlay: {missing} is not installed; this command needs the model: 'inlay[model]'", file=sys.stderr)
+        return FAILED
     except DomainError as error:
         # These name places and never values, so they can be shown as they are.
         print(f"inlay: {error}", file=sys.stderr)

@@ -49,6 +49,10 @@ class Services:
         """A unit of work that only reads."""
         return SqlUnitOfWork(self.engine, read_only=True)
 
+    def single(self) -> UnitOfWork:
+        """A unit of work for one statement: a question, or rows of one table."""
+        return SqlUnitOfWork(self.engine, single=True)
+
     def close(self) -> None:
         """Give connections back."""
         self.engine.dispose()

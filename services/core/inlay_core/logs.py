@@ -105,6 +105,7 @@ def configure_logs(
     """Send our logs and those of libraries through the allow-list, one line each, to `stream` (stderr)."""
     structlog.configure(
         processors=[
+            structlog.stdlib.filter_by_level,
             structlog.stdlib.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             describe_exception,

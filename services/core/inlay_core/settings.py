@@ -16,6 +16,8 @@ from inlay_core.domain.errors import Invalid
 from inlay_core.domain.origins import is_private, origin_of
 
 PREFIX: Final = "INLAY_"
+FILE_SUFFIX: Final = "_FILE"
+"""Behind the name of a secret setting: the file that it stands in."""
 
 
 def _setting(default: Any, help_text: str, *, secret: bool = False) -> Any:
@@ -80,7 +82,12 @@ class Settings:
     jobs_together: int = _setting(
         1, "Waiting jobs that a worker takes at once and denoises in one batch. More than 1 pays on a GPU."
     )
-    metrics_port: int = _setting(0, "Port of a worker's Prometheus metrics, on INLAY_HTTP_HOST. 0: none.")
+    metrics_port: int = _setting(
+        0,
+        "Port of /metrics, /livez and /readyz of a listener, relay or worker, on INLAY_HTTP_HOST. 0: none. "
+        "`inlay up` gives it to the worker.",
+    )
+    warm_up: bool = _setting(False, "Draft once from an empty picture before the first job is taken.")
     report_style: str = _setting("", "Style of drafts, one that the model was trained in. Empty: its first.")
     draft: bool = _setting(True, "Intended use: drafts from images.")
     infill: bool = _setting(True, "Intended use: infill between locked fragments.")
@@ -123,11 +130,8 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Read the settings; raise Invalid, naming the variable (never its value), where one cannot be read."""
-        values: dict[str, Any] = {
-            field.name: _read(field, environ[PREFIX + field.name.upper()])
-            for field in dataclasses.fields(cls)
-            if environ.get(PREFIX + field.name.upper(), "") != ""
-        }
+        given = ((field, _given(field, environ)) for field in dataclasses.fields(cls))
+        values: dict[str, Any] = {field.name: _read(field, text) for field, text in given if text != ""}
         return _checked(cls(**values))
 
     @property
@@ -225,6 +229,20 @@ def _kind(field: dataclasses.Field[Any]) -> type:
     return next(kind for kind in _READERS if isinstance(field.default, kind))
 
 
+def _given(field: dataclasses.Field[Any], environ: Mapping[str, str]) -> str:
+    """The text of a setting; that of a secret may stand in a file, which no listing of an environment shows."""
+    name = PREFIX + field.name.upper()
+    path = environ.get(name + FILE_SUFFIX, "") if field.metadata["secret"] else ""
+    if not path:
+        return environ.get(name, "")
+    if environ.get(name, "") != "":
+        raise Invalid("bad-setting", f"Given twice: by {name} and by its file.", name + FILE_SUFFIX)
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise Invalid("bad-setting", "The file cannot be read.", name + FILE_SUFFIX) from None
+
+
 def _read(field: dataclasses.Field[Any], text: str) -> object:
     kind = _kind(field)
     try:
@@ -248,10 +266,14 @@ def reference() -> str:
         f"| `{PREFIX}{field.name.upper()}` | {_KIND_NAMES[_kind(field)]} | {_shown(field)} | {field.metadata['help']} |"
         for field in dataclasses.fields(Settings)
     ]
+    secret = [field.name.upper() for field in dataclasses.fields(Settings) if field.metadata["secret"]]
+    secrets = ", ".join(f"`{PREFIX}{name}{FILE_SUFFIX}`" for name in secret)
     head = (
         "# Settings\n\n"
         "Generated from `services/core/inlay_core/settings.py`; do not edit.\n"
-        "All settings are environment variables. An empty variable counts as not set.\n\n"
+        "All settings are environment variables. An empty variable counts as not set.\n"
+        "A secret may stand in a file instead: `INLAY_DATABASE_URL_FILE=/run/secrets/database` and likewise "
+        f"{secrets}.\n\n"
         "| variable | kind | default | what it does |\n|---|---|---|---|\n"
     )
     return head + "\n".join(rows) + "\n"

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
+import threading
+import time
+from collections.abc import Callable
 from typing import Final
 
-from inlay_core.domain.errors import Invalid
+from inlay_core.application import queries
+from inlay_core.bootstrap import Services
+from inlay_core.domain.audit import Kind, Outcome, Tag
+from inlay_core.domain.errors import DomainError, Invalid
+from inlay_core.domain.identity import Actor, ActorKind
 from inlay_core.logs import get_logger
 from inlay_core.settings import Settings
 from inlay_dicom.archive import Archive
-from inlay_dicom.scp import StorageScp, Use
+from inlay_dicom.scp import Observe, StorageScp, Use
 from inlay_dicom.scu import DimseArchive
 from inlay_dicom.site import Site, read_site_file
 from inlay_dicom.store import ReceivedStore
@@ -20,6 +27,9 @@ SETTING: Final = "INLAY_DICOM_CONFIG"
 _GIB: Final = 1 << 30
 # What happens all day long; a refusal, a conflict or a broken association is worth a warning.
 _ORDINARY: Final = frozenset({"stored", "repeated", "success"})
+# What is written into the trail where it was refused, and as which interaction.
+_RECORDED: Final = {"association-rejected": "associate", "object": "store"}
+_ONCE_IN_SECONDS: Final = 60.0
 
 
 def site_of(settings: Settings) -> Site:
@@ -56,8 +66,11 @@ def sender_of(settings: Settings, site: Site) -> WebArchive | DimseArchive | Non
     raise Invalid("bad-setting", f"[{settings.dicom_reports}] is missing; INLAY_DICOM_REPORTS needs it.", SETTING)
 
 
-def storage_scp(settings: Settings, site: Site) -> StorageScp:
-    """The Storage SCP of these settings, not started. Raises Invalid for what would let anybody in, or cannot be."""
+def storage_scp(settings: Settings, site: Site, observe: Observe | None = None) -> StorageScp:
+    """The Storage SCP of these settings, not started; what happens goes to the log, or to `observe`.
+
+    Raises Invalid for what would let anybody in, or cannot be.
+    """
     listener = site.listener
     if not listener.peers and not _is_loopback(settings.dicom_host):
         raise Invalid("bad-setting", "Reachable from the network, it needs [[listener.peer]] entries.", SETTING)
@@ -73,7 +86,7 @@ def storage_scp(settings: Settings, site: Site) -> StorageScp:
         peers=listener.peers,
         tls=tls,
         use=Use(associations=listener.associations),
-        observe=_log,
+        observe=observe or _log,
     )
 
 
@@ -82,6 +95,49 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+class Recorder:
+    """Logs what happens, and writes what was refused into the trail: who came, and why, and nothing of the object.
+
+    The same refusal of the same peer is written once in a minute: whoever floods the listener must not fill the trail.
+    """
+
+    def __init__(self, services: Services, now: Callable[[], float] = time.monotonic) -> None:
+        self._services = services
+        self._now = now
+        self._lock = threading.Lock()
+        self._last: dict[tuple[str, str, str], float] = {}
+
+    def __call__(self, event: str, peer: str, code: str, size: int) -> None:
+        """Told by the SCP, from the thread of an association."""
+        _log(event, peer, code, size)
+        interaction = _RECORDED.get(event)
+        if interaction is None or code in _ORDINARY or not self._is_news((event, peer, code)):
+            return
+        services = self._services
+        try:
+            queries.record_access(
+                services.uow(),
+                services.clock,
+                services.new_id,
+                Actor(f"dicom:{peer}", peer, kind=ActorKind.SYSTEM),
+                Tag.INTAKE_ACCESS_REFUSED,
+                subject=(Kind.ACCESS, "dicom"),
+                outcome=Outcome.REFUSED,
+                detail={"interface": "dicom", "interaction": interaction, "code": code},
+            )
+        except DomainError:
+            LOG.exception("dicom.unrecorded", peer=peer, code=code)
+
+    def _is_news(self, refusal: tuple[str, str, str]) -> bool:
+        now = self._now()
+        with self._lock:
+            self._last = {key: at for key, at in self._last.items() if now - at < _ONCE_IN_SECONDS}
+            if refusal in self._last:
+                return False
+            self._last[refusal] = now
+            return True
 
 
 def _log(event: str, peer: str, code: str, size: int) -> None:

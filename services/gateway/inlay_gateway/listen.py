@@ -19,10 +19,12 @@ from typing import Final, Protocol
 
 from inlay_core.bootstrap import Services, bootstrap
 from inlay_core.domain.errors import Invalid
+from inlay_core.health import database_answers, told
 from inlay_core.logs import configure_logs, get_logger
 from inlay_core.settings import Settings
 from inlay_dicom.scp import StorageScp
-from inlay_gateway.dicom import site_of, storage_scp
+from inlay_gateway.dicom import Recorder, site_of, storage_scp
+from inlay_gateway.metrics import ListenerMetrics
 from inlay_gateway.reception import Answered, Reception
 from inlay_gateway.tls import listener_context
 from inlay_hl7.ack import Outcome
@@ -52,9 +54,10 @@ def run(settings: Settings) -> None:
     """Listen until SIGTERM or SIGINT. Raises Invalid for settings that cannot be, OSError for a port that is taken."""
     configure_logs("listen", level=settings.log_level, log_format=settings.log_format)
     senders, tls = senders_of(settings), listener_context(settings)
-    scp = storage_scp(settings, site_of(settings))
+    site = site_of(settings)
     services = bootstrap(settings)
     try:
+        scp = storage_scp(settings, site, Recorder(services))
         asyncio.run(_serve(services, senders, tls, scp))
     finally:
         services.close()
@@ -83,13 +86,17 @@ async def _serve(services: Services, senders: Senders, tls: ssl.SSLContext | Non
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="intake") as pool:
-        server = listener(reception, pool, limits_of(settings))
+        metrics = ListenerMetrics()
+        server = listener(reception, pool, limits_of(settings), metrics)
+        metrics.connections(lambda: server.connections)
         await server.start(settings.mllp_host, settings.mllp_port, tls)
         LOG.info("listener.ready", listener="mllp", host=settings.mllp_host, port=server.port)
         port = scp.start(settings.dicom_host, settings.dicom_port)
         LOG.info("listener.ready", listener="dicom", host=settings.dicom_host, port=port)
         try:
-            await stopped.wait()
+            # Only now: whoever sends us messages because we are ready finds both ports open.
+            with told(settings, metrics.registry, ready=database_answers(services.reader)):
+                await stopped.wait()
         finally:
             await asyncio.gather(asyncio.to_thread(scp.stop), server.stop(_GRACE_SECONDS))
     LOG.info("listener.stopped", listener="mllp")
@@ -104,14 +111,19 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def listener(reception: Reception, pool: ThreadPoolExecutor, limits: Limits) -> MllpServer:
+def listener(
+    reception: Reception, pool: ThreadPoolExecutor, limits: Limits, metrics: ListenerMetrics | None = None
+) -> MllpServer:
     """A server that hands messages to the reception, in a thread of `pool`, and sends what it answers."""
     desk = Desk(reception, pool)
 
     async def handle(payload: bytes, peer: str) -> bytes:
         begun = time.monotonic()
         answered = await desk.take(payload, peer)
-        _log_answer(answered, len(payload), peer, time.monotonic() - begun)
+        seconds = time.monotonic() - begun
+        _log_answer(answered, len(payload), peer, seconds)
+        if metrics is not None:
+            metrics.answered(answered.outcome, seconds)
         return answered.payload
 
     return MllpServer(handle, limits=limits, observe=_log_connection)

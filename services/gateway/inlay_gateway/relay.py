@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Final
@@ -16,6 +17,7 @@ from typing import Final
 from inlay_core.application.ports import ImageSource, Wakeup
 from inlay_core.bootstrap import Services, bootstrap
 from inlay_core.domain.errors import Unavailable
+from inlay_core.health import database_answers, told
 from inlay_core.logs import configure_logs, get_logger
 from inlay_core.messaging import CeleryWakeup, celery_app
 from inlay_core.settings import Settings
@@ -25,6 +27,7 @@ from inlay_dicom.mapping import ArchiveImages, FolderImages
 from inlay_gateway.delivery import Books, Oru, Sent, deliver_result, deliver_wakeups
 from inlay_gateway.dicom import archives, sender_of, site_of, store_of
 from inlay_gateway.documents import Documents, deliver_document
+from inlay_gateway.metrics import Rounds, registry_of
 from inlay_gateway.notifying import Notifier, deliver_notification, http_client
 from inlay_gateway.printing import printed_result
 from inlay_gateway.sweepers import compare, queue_arrived, reclaim, seal, wake
@@ -54,6 +57,9 @@ class Duty:
     round: Callable[[], int]
 
 
+Watched = Callable[[str], AbstractContextManager[None]]
+
+
 def run(settings: Settings) -> None:
     """Relay until SIGTERM or SIGINT."""
     configure_logs("relay", level=settings.log_level, log_format=settings.log_format)
@@ -66,8 +72,11 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     try:
-        LOG.info("relay.ready", destination=[target.destination for target in result_targets(settings)])
-        work(duties(services, CeleryWakeup(celery_app(settings))), stopped)
+        rounds = Rounds()
+        all_of_them = duties(services, CeleryWakeup(celery_app(settings)))
+        with told(settings, registry_of(rounds), ready=database_answers(services.reader)):
+            LOG.info("relay.ready", destination=[target.destination for target in result_targets(settings)])
+            work(all_of_them, stopped, rounds=rounds)
         LOG.info("relay.stopped")
     finally:
         services.close()
@@ -128,10 +137,16 @@ def _comparison_duty(books: Books, archive: Archive, settings: Settings) -> Duty
     )
 
 
-def work(all_of_them: Sequence[Duty], stopped: threading.Event, rest: float = _REST_SECONDS) -> None:
-    """Do every duty in a thread of its own until `stopped` is set."""
+def work(
+    all_of_them: Sequence[Duty],
+    stopped: threading.Event,
+    rest: float = _REST_SECONDS,
+    rounds: Rounds | None = None,
+) -> None:
+    """Do every duty in a thread of its own until `stopped` is set; `rounds` sees how long each takes."""
+    watched = (rounds or Rounds()).watched
     threads = [
-        threading.Thread(target=_repeat, args=(duty, stopped, rest), name=duty.name, daemon=True)
+        threading.Thread(target=_repeat, args=(duty, stopped, rest, watched), name=duty.name, daemon=True)
         for duty in all_of_them
     ]
     for thread in threads:
@@ -142,11 +157,13 @@ def work(all_of_them: Sequence[Duty], stopped: threading.Event, rest: float = _R
         thread.join(_JOIN_SECONDS)
 
 
-def _repeat(duty: Duty, stopped: threading.Event, rest: float) -> None:
+def _repeat(duty: Duty, stopped: threading.Event, rest: float, watched: Watched) -> None:
     while not stopped.is_set():
         pause = duty.pause
         try:
-            if duty.round():
+            with watched(duty.name):
+                done = duty.round()
+            if done:
                 pause = 0.0
         except Unavailable as error:
             LOG.warning("duty.unavailable", component=duty.name, code=error.code)

@@ -50,14 +50,17 @@ def run(settings: Settings, load: "Callable[[Settings], Model] | None" = None) -
     from celery import signals
     from celery.exceptions import WorkerShutdown
 
-    from inlay_worker.metrics import serve
+    from inlay_core.health import told
+    from inlay_worker.metrics import registry_of
+    from inlay_worker.readiness import consumes
     from inlay_worker.tasks import register
     from inlay_worker.wiring import load_model, make_worker
 
     configure_logs("work", level=settings.log_level, log_format=settings.log_format)
     model = (load or load_model)(settings)
     worker = make_worker(settings, model)
-    serve(settings, model)
+    if settings.warm_up:
+        worker.generation.warm_up()
     app = make_app(settings)
     register(app, worker)
 
@@ -74,8 +77,10 @@ def run(settings: Settings, load: "Callable[[Settings], Model] | None" = None) -
     signals.worker_shutting_down.connect(stop)
     signals.worker_ready.connect(look_once)
     try:
-        celery_worker = app.Worker(loglevel=settings.log_level.upper(), **WORKER_OPTIONS)
-        celery_worker.start()
+        # After the model is loaded: a worker that answers is warm.
+        with told(settings, registry_of(model), ready=consumes(worker, settings.forgotten_seconds)):
+            celery_worker = app.Worker(loglevel=settings.log_level.upper(), **WORKER_OPTIONS)
+            celery_worker.start()
     finally:
         signals.worker_shutting_down.disconnect(stop)
         signals.worker_ready.disconnect(look_once)

@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import numpy as np
+
 from inlay_core.application.ports import Claimed, Generated
-from inlay_core.domain.errors import Forbidden, Invalid
+from inlay_core.domain.errors import Forbidden, Invalid, Unavailable
 from inlay_core.domain.fragment import SECTION_NAMES
 from inlay_core.domain.infill import Choice, Dispute, Fill, KeptText, OpenGap, ResolvedSection
 from inlay_core.domain.job import Job, JobKind
@@ -30,6 +32,8 @@ from inlay_worker.images import Study
 DRAFTED_SECTIONS: Final = ("findings", "impression")
 # The code of a warning at a locked word that the model holds to be wrong.
 DISPUTED: Final = "disputed"
+# A picture of the size of most, in which there is nothing.
+_EMPTY: Final = np.zeros((512, 512), dtype=np.uint8)
 OnStep = Callable[[StepEvent], None]
 Cancelled = Callable[[], bool]
 
@@ -121,6 +125,13 @@ class Generation:
             return
         if study is None or not study.phantom:
             raise Forbidden("not-a-phantom", "The demonstration model reads synthetic phantoms only, and this is none.")
+
+    def warm_up(self) -> None:
+        """Draft once from an empty picture. Raises Unavailable where the model cannot."""
+        settings, context = GenerationSettings(steps=self._steps), PromptContext(style=self._style)
+        (answer,) = self._model.batch([DraftRequest((_EMPTY,), DRAFTED_SECTIONS, settings=settings, context=context)])
+        if isinstance(answer, Exception):
+            raise Unavailable("cannot-draft", f"The model cannot draft ({type(answer).__name__}).", "INLAY_MODEL")
 
     def generate(self, asked: Sequence[Asked], ended: Callable[[int, Generated | Exception], None]) -> None:
         """Answer all these jobs; `ended` hears of each, by its place, as soon as it has its answer or has failed.

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from inlay_core.domain.errors import Unavailable
-from inlay_core.settings import Settings
 from inlay_worker.generation import KeptPrefixes, Model
 
 
@@ -34,16 +32,3 @@ def registry_of(model: Model) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(PrefixCache(model.prefixes))
     return registry
-
-
-def serve(settings: Settings, model: Model) -> None:
-    """Answer Prometheus on INLAY_METRICS_PORT, from a thread that ends with the process; 0 is no port.
-
-    Raises Unavailable where the port cannot be had.
-    """
-    if not settings.metrics_port:
-        return
-    try:
-        start_http_server(settings.metrics_port, settings.http_host, registry_of(model))
-    except OSError:
-        raise Unavailable("port-taken", "The port for metrics cannot be had.", "INLAY_METRICS_PORT") from None

@@ -72,8 +72,8 @@ class Worker:
     """Everything a worker works with. One thread calls it; `stopping` may be set from anywhere.
 
     `together` is how many waiting jobs it may take at once: they share the passes of the model, and each keeps its own
-    lease, fence, cancellation and end. `busy` is true while it looks for jobs or does one. `stream` makes of a listener
-    one that is told beside the work.
+    lease, fence, cancellation and end. `busy` is true while it looks for jobs or does one, `looked` is when it last
+    ended that. `stream` makes of a listener one that is told beside the work.
     """
 
     uow: NewUnitOfWork
@@ -89,8 +89,12 @@ class Worker:
     stopping: threading.Event = field(default_factory=threading.Event)
     timer: Callable[[], float] = time.monotonic
     busy: bool = False
+    looked: float = 0.0
     _held: OrderedDict[str, None] = field(default_factory=OrderedDict)
     _faults: int = 0
+
+    def __post_init__(self) -> None:
+        self.looked = self.timer()
 
     def work_off(self) -> int:
         """Do jobs until there are none, the worker is stopping, or its turn is over. Return how many were claimed.
@@ -101,6 +105,7 @@ class Worker:
         try:
             return self._work_off()
         finally:
+            self.looked = self.timer()
             self.busy = False
 
     def _work_off(self) -> int:

@@ -14,16 +14,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from inlay_testkit.bench_hl7 import machine
+from inlay_testkit.bench_hl7 import cpu_seconds, machine
 from inlay_testkit.peers import free_port, postgres_database, postgres_server, running
 from inlay_testkit.server import Server
 
 CONNECTIONS = 8
+FIRST_READS = 8 * CONNECTIONS
 
 
 def main() -> None:
@@ -40,24 +42,33 @@ def main() -> None:
         print("\n".join(f"{name:<36} {value}" for name, value in figures.items()))
 
 
-def reading(reads: int, rounds: int) -> dict[str, float]:
-    """Reads per second over eight connections, alternating: FHIR and the bare route; the median of the ratios."""
+def reading(reads: int, rounds: int) -> dict[str, Any]:
+    """Reads per second over eight connections, alternating: FHIR and the bare route; the median of the ratios.
+
+    One report is read again and again; what the first read of a report takes, its PDF included, is measured besides.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="inlay-bench-") as home,
         postgres_server(durable=True) as postgres,
         postgres_database(postgres, "bench") as url,
         serving(Path(home), url) as server,
     ):
-        report = server.site.ward.drafted()
-        path, headers = f"/fhir/DiagnosticReport/{report.id}", {"Authorization": f"Bearer {server.token_of('ehr')}"}
+        paths = [f"/fhir/DiagnosticReport/{server.site.ward.drafted(str(n)).id}" for n in range(FIRST_READS + 1)]
+        path, headers = paths.pop(), {"Authorization": f"Bearer {server.token_of('ehr')}"}
         body = _read(http.client.HTTPConnection("127.0.0.1", server.port), path, headers)
-        with bare_route(body, Path(home)) as port:
-            targets = ((server.port, path, headers), (port, "/report/1", headers))
-            for target in targets:
-                _seconds(*target, CONNECTIONS * 20)
-            measured = [[reads / _seconds(*target, reads) for target in targets] for _ in range(rounds)]
+        first = FIRST_READS / _seconds(server.port, paths, headers)
+        with bare_route(body, Path(home)) as (port, pid):
+            targets = ((server.port, path, _worker(server)), (port, "/report/1", pid))
+            for target, of_target, _ in targets:
+                _seconds(target, [of_target] * CONNECTIONS * 20, headers)
+            before = [cpu_seconds(worker) for *_, worker in targets]
+            measured = [
+                [reads / _seconds(target, [of_target] * reads, headers) for target, of_target, _ in targets]
+                for _ in range(rounds)
+            ]
+            cpu = [cpu_seconds(worker) - was for (*_, worker), was in zip(targets, before, strict=True)]
         recorded = _recorded(server)
-    asked = CONNECTIONS * 20 + reads * rounds + 1
+    asked = 1 + FIRST_READS + CONNECTIONS * 20 + reads * rounds
     if recorded != asked:
         raise RuntimeError(f"{asked} reads are not {recorded} records")
     ratios = sorted(ours / bare for ours, bare in measured)
@@ -66,6 +77,10 @@ def reading(reads: int, rounds: int) -> dict[str, float]:
         "fhir_reads_per_second": round(fhir, 1),
         "bare_flask_per_second": round(bare, 1),
         "read_ratio": round(ratios[rounds // 2], 3),
+        "server_cpu_microseconds": [round(each / reads / rounds * 1e6) for each in cpu],
+        "cpu_ratio": round(cpu[1] / cpu[0], 3),
+        "lowest_and_highest_ratio": [round(ratios[0], 3), round(ratios[-1], 3)],
+        "first_reads_per_second": round(first, 1),
         "bytes_per_report": len(body),
     }
 
@@ -81,13 +96,19 @@ def serving(home: Path, url: str) -> Iterator[Server]:
 
 
 @contextmanager
-def bare_route(body: bytes, folder: Path) -> Iterator[int]:
-    """Port of a Flask application with one route, in gunicorn as `inlay serve` sets it up."""
+def bare_route(body: bytes, folder: Path) -> Iterator[tuple[int, int]]:
+    """Port and worker process of a Flask application with one route, in gunicorn as `inlay serve` sets it up."""
     (folder / "body").write_bytes(body)
     port = free_port()
     command = [sys.executable, "-c", _BARE, str(port), str(folder / "body")]
-    with running(command, folder / "bare.log", lambda: _listens(port)):
-        yield port
+    with running(command, folder / "bare.log", lambda: (folder / "pid").exists() and _listens(port)):
+        yield port, int((folder / "pid").read_text(encoding="ascii"))
+
+
+def _worker(server: Server) -> int:
+    """The process that answers."""
+    pid = server.process.pid
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()[0])
 
 
 def _listens(port: int) -> bool:
@@ -99,6 +120,7 @@ def _listens(port: int) -> bool:
 
 
 _BARE = """
+import os
 import sys
 from flask import Flask, Response
 from inlay_api.server import Server
@@ -113,26 +135,27 @@ def report(identity):
 
 class Bare(Server):
     def load(self):
+        open(os.path.dirname(sys.argv[2]) + "/pid", "w").write(str(os.getpid()))
         return app
 
 Bare(Settings(http_port=int(sys.argv[1])), 1).run()
 """
 
 
-def _seconds(port: int, path: str, headers: dict[str, str], reads: int) -> float:
-    """The time that so many reads take over eight connections at once, each after the answer to the last."""
+def _seconds(port: int, paths: Sequence[str], headers: dict[str, str]) -> float:
+    """The time that these reads take over eight connections at once, each after the answer to the last."""
     barrier = threading.Barrier(CONNECTIONS + 1)
 
-    def run() -> None:
+    def run(mine: Sequence[str]) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.connect()
         barrier.wait()
-        for _ in range(reads // CONNECTIONS):
+        for path in mine:
             _read(connection, path, headers)
         connection.close()
 
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        waiting = [pool.submit(run) for _ in range(CONNECTIONS)]
+        waiting = [pool.submit(run, paths[n::CONNECTIONS]) for n in range(CONNECTIONS)]
         barrier.wait()
         begun = time.perf_counter()
         for future in waiting:

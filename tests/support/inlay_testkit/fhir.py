@@ -16,9 +16,18 @@ from fhir.resources.R4B import get_fhir_model_class
 from fhir_core.fhirabstractmodel import FHIRAbstractModel
 
 from inlay_core.application import drafting, intake, queries, signing, subscribing
-from inlay_core.application.ports import OrderCommand, OrderCondition, Page, Placed, ReportRow, ReportSearch, Sort
-from inlay_core.domain.audit import AuditEvent
-from inlay_core.domain.identity import Actor
+from inlay_core.application.ports import (
+    OrderCommand,
+    OrderCondition,
+    Page,
+    Placed,
+    ReportRow,
+    ReportSearch,
+    Sort,
+    Standing,
+)
+from inlay_core.domain.audit import AuditEvent, event_of
+from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.infill import InfillRequest
 from inlay_core.domain.job import Job
 from inlay_core.domain.lifecycle import Status
@@ -120,21 +129,32 @@ class QueryStore:
         """See the protocol."""
         return subscribing.unsubscribe(*self.ward.trio, actor, subscription_id)
 
+    def read_again(self, actor: Actor, standing: Standing, access: Access) -> bool:
+        """See the protocol."""
+        require(actor, Permission.READ_REPORTS)
+        event = self._event(actor, access)
+        recorded = queries.record_while(self.ward.uow, [(event, standing)])
+        self.accesses += [access] * len(recorded)
+        return event.id in recorded
+
     def record(self, actor: Actor, accesses: Sequence[Access]) -> None:
         """See the protocol."""
-        for access in accesses:
-            queries.record_access(
-                *self.ward.trio,
-                actor,
-                access.tag,
-                subject=access.subject,
-                report_id=access.report_id,
-                version=access.version,
-                outcome=access.outcome,
-                detail=access.detail,
-                request_id=access.request_id,
-            )
+        queries.record_accesses(self.ward.uow, [self._event(actor, access) for access in accesses])
         self.accesses += accesses
+
+    def _event(self, actor: Actor, access: Access) -> AuditEvent:
+        return event_of(
+            self.ward.new_id(),
+            self.ward.clock(),
+            actor,
+            access.tag,
+            access.subject,
+            report_id=access.report_id,
+            version=access.version,
+            outcome=access.outcome,
+            detail=access.detail,
+            request_id=access.request_id,
+        )
 
 
 @dataclass(frozen=True)

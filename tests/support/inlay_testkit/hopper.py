@@ -98,11 +98,13 @@ def _launch_all() -> None:
         turn = (wide(256, width), wide(256, width))
         q_TAW = kernels.heads(wide(256, columns * width), heads, turn, slots, room, 1e-6)
         kernels.attend(q_TAW, room, lengths)
-        kernels.attend(q_TAW, room, lengths, wide(256, 768, dtype=byte))
+        kernels.attend(q_TAW, room, lengths, slots)
+        many = Room(wide(8, kv_heads, 768, width), wide(8, kv_heads, 768, width), 512)
+        kernels.attend(wide(2048, 16, width), many, wide(8, dtype=torch.int32))
     numbers, flags = wide(256, dtype=number), wide(256, dtype=byte)
     kernels.draw(wide(256, 262_144), numbers, numbers, 30.0, wide(262_144, dtype=byte), flags)
     kernels.route(wide(256, 128), wide(128), 8)
-    for tokens in (256, 2048):
+    for tokens in (256, 1024, 2048):
         chosen, rows = wide(tokens, 8, dtype=torch.int32), wide(tokens, 2816)
         one = wide(1, dtype=number)
         kernels.experts(rows, chosen, Experts(wide(128, 1408, 2816), wide(128, 2816, 704), one, one, 16))

@@ -21,6 +21,7 @@ from inlay_core.application.ports import (
     ReportSearch,
     Sort,
     Sought,
+    Standing,
     StepProgress,
     StoredMessage,
     Switch,
@@ -306,6 +307,11 @@ class MemoryReports(_Part):
         reviews = {i: [v for v in self._world.reports[i] if v.status is Status.IN_REVIEW] for i in report_ids}
         return {report_id: versions[0].author for report_id, versions in reviews.items() if versions}
 
+    def standing(self, report_id: str) -> Standing | None:
+        """How the report stands."""
+        newest = self.get(report_id)
+        return Standing.of(self._row(newest)) if newest else None
+
     def _survivor(self, row: ReportRow) -> Patient | None:
         return self._world.patients.get(row.order.patient.merged_into or "")
 
@@ -579,10 +585,21 @@ class MemoryOutbox(_Part):
 class MemoryTrail(_Part):
     """`AuditTrail` in memory."""
 
+    def __init__(self, duty: _Duty, reports: MemoryReports) -> None:
+        super().__init__(duty)
+        self._reports = reports
+
     def record(self, event: AuditEvent) -> None:
         """See the port."""
         self._duty.recorded.add((event.subject_kind, event.subject_id))
         self._world.events[event.id] = event.canonical()
+
+    def record_while(self, readings: Sequence[tuple[AuditEvent, Standing]]) -> frozenset[str]:
+        """See the port."""
+        holding = [event for event, standing in readings if self._reports.standing(standing.report_id) == standing]
+        for event in holding:
+            self.record(event)
+        return frozenset(event.id for event in holding)
 
     def of_report(self, report_id: str, offset: int = 0, limit: int = 1000) -> Sequence[AuditEvent]:
         """See the port."""
@@ -716,7 +733,7 @@ class MemoryUnitOfWork:
         self.jobs = MemoryJobs(self._duty)
         self.messages = MemoryMessages(self._duty)
         self.outbox = MemoryOutbox(self._duty)
-        self.audit = MemoryTrail(self._duty)
+        self.audit = MemoryTrail(self._duty, self.reports)
         self.progress = MemoryProgressRows(self._duty)
         self.switches = MemorySwitches(self._duty)
         self.assertions = MemoryAssertions(self._duty)

@@ -35,6 +35,7 @@ from inlay_core.application.ports import (
     NewUnitOfWork,
     OrderCondition,
     OutboxItem,
+    Overview,
     Placed,
     Received,
     ReportSearch,
@@ -48,7 +49,7 @@ from inlay_core.application.ports import (
     TimeBound,
     UnitOfWork,
 )
-from inlay_core.domain.audit import Kind, Tag, event_of
+from inlay_core.domain.audit import AuditEvent, Kind, Tag, event_of
 from inlay_core.domain.edits import FragmentEdit, SectionEdit
 from inlay_core.domain.errors import Conflict, Fault, NotFound, Race, Stale
 from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, Section
@@ -730,12 +731,12 @@ class UnitOfWorkContract:
         """Counts are over all reports, not the page; a report in review is with the person who opened it."""
         first, _ = ward.drafted("1"), ward.order("2")
         page = queries.worklist(ward.uow, RADIOLOGIST, limit=1)
-        assert queries.standing(ward.uow, EHR, page) == Standing({Status.DRAFTED: 1, Status.REGISTERED: 1}, {})
+        assert queries.overview(ward.uow, EHR, page) == Overview({Status.DRAFTED: 1, Status.REGISTERED: 1}, {})
         opened = editing.open_report(*ward.trio, RADIOLOGIST, first.id, expected_version=first.version)
         edits = [SectionEdit("impression", (FragmentEdit(text="Clear."),))]
         editing.put_fragments(*ward.trio, COLLEAGUE, first.id, expected_version=opened.version, edits=edits)
         page = queries.worklist(ward.uow, RADIOLOGIST)
-        told = queries.standing(ward.uow, EHR, page)
+        told = queries.overview(ward.uow, EHR, page)
         assert told.counts == {Status.IN_REVIEW: 1, Status.REGISTERED: 1}
         assert {report_id: who.name for report_id, who in told.openers.items()} == {first.id: RADIOLOGIST.name}
 
@@ -759,6 +760,26 @@ class UnitOfWorkContract:
         assert [event.tag for event in events][-2:] == [Tag.WORKER_REPORT_DRAFTED, Tag.WORKER_JOB_SUCCEEDED]
         assert queries.read_audit_event(ward.uow, RADIOLOGIST, events[0].id) == events[0]
         assert queries.trail_of_report(ward.uow, RADIOLOGIST, report.id, offset=1, limit=2) == events[1:3]
+
+    def test_a_reading_is_recorded_while_the_report_stands_so(self, ward: Ward) -> None:
+        """A version of report, order or patient that has moved on records nothing, and of several each for itself."""
+        first, second = ward.drafted("1"), ward.drafted("2")
+        rows = [queries.read_report(ward.uow, RADIOLOGIST, report.id) for report in (first, second)]
+        standing, other = map(Standing.of, rows)
+        moved = (
+            replace(standing, version=2),
+            replace(standing, order_version=9),
+            replace(standing, patient_version=9),
+            replace(standing, patient_id=other.patient_id),
+            replace(standing, report_id="unknown"),
+        )
+        readings = [(_reading(f"read{n}", first.id), each) for n, each in enumerate((standing, *moved))]
+        readings.append((_reading("of-second", second.id), other))
+        assert queries.record_while(ward.uow, readings) == {"read0", "of-second"}
+        ids = [event.id for event in queries.trail_of_report(ward.uow, RADIOLOGIST, first.id)]
+        assert ids[-1] == "read0"
+        assert queries.read_audit_event(ward.uow, RADIOLOGIST, "of-second") == readings[-1][0]
+        assert queries.record_while(ward.uow, [(_reading("late", first.id), moved[0])]) == frozenset()
 
     # -------------------------------------------------------------------------------------- the whole way
 
@@ -1051,6 +1072,12 @@ def _message() -> StoredMessage:
 
 def _item(item_id: str, key: str, destination: str = Destination.ORU) -> OutboxItem:
     return OutboxItem(item_id, destination, key, {"report_id": "rep"}, MONDAY, MONDAY, "CONTROL")
+
+
+def _reading(event_id: str, report_id: str) -> AuditEvent:
+    """That a version of a report was read, by somebody whose name has quotes."""
+    reader = replace(EHR, name='the "EHR" \\ Müller')
+    return event_of(event_id, MONDAY, reader, Tag.READER_REPORT_READ, (Kind.REPORT, report_id), report_id=report_id)
 
 
 def _record(uow: UnitOfWork, subject: tuple[Kind, str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
 
-from inlay_api.auth import Verifier, actor_from, check_exposure, ensure_key, is_loopback, key_file, mint
+from inlay_api.auth import LEEWAY_SECONDS, Verifier, actor_from, check_exposure, ensure_key, is_loopback, key_file, mint
 from inlay_api.problems import Unauthenticated
 from inlay_core.domain.errors import Forbidden, Invalid
 from inlay_core.domain.identity import ActorKind, Role
@@ -119,6 +119,33 @@ def test_new_keys_of_the_issuer_are_taken_without_a_restart(tmp_path: Path) -> N
     assert verifier.actor_of(f"Bearer {issued()}").id == "dr-1"
     settings_with(tmp_path, KEY, fresh)
     assert verifier.actor_of(f"Bearer {issued(key=fresh)}").id == "dr-1"
+
+
+def test_a_token_that_was_seen_is_good_no_longer_than_before(tmp_path: Path) -> None:
+    """It expires, and it ends with the key that signed it: what is remembered is that it held, not that it holds."""
+    settings, clock = settings_with(tmp_path), [NOW]
+    verifier = Verifier(settings, now=lambda: clock[0])
+    authorization = f"Bearer {issued()}"
+    assert [verifier.actor_of(authorization).id for _ in range(2)] == ["dr-1"] * 2
+    clock[0] = NOW + 61 + LEEWAY_SECONDS
+    with pytest.raises(Unauthenticated):
+        verifier.actor_of(authorization)
+    clock[0] = NOW
+    assert verifier.actor_of(authorization).id == "dr-1"
+    fresh = ECKey.generate_key("P-256", private=True)
+    fresh.ensure_kid()
+    settings_with(tmp_path, fresh)
+    with pytest.raises(Unauthenticated):
+        verifier.actor_of(authorization)
+
+
+def test_a_token_that_was_seen_is_not_verified_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system sends the same token with each request; its signature is looked at once."""
+    verifier = Verifier(settings_with(tmp_path), now=lambda: NOW)
+    authorization = f"Bearer {issued()}"
+    verifier.actor_of(authorization)
+    monkeypatch.setattr(jwt, "decode", None)
+    assert verifier.actor_of(authorization).id == "dr-1"
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"keys": []}', '{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}'])

@@ -2,8 +2,12 @@
 
 import argparse
 import importlib
+import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +50,33 @@ def test_unknown_command_is_a_misuse(capsys: pytest.CaptureFixture[str]) -> None
     printed = capsys.readouterr()
     assert printed.err == "inlay: there is no command 'surve'; `inlay --help` lists them\n"
     assert printed.out == ""
+
+
+@pytest.mark.parametrize("missing", ["torch", "transformers.models.gemma"])
+def test_an_installation_without_the_model_says_which_extra_is_missing(
+    missing: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line names the extra; any other missing module is a fault and keeps its traceback."""
+
+    def without(name: str) -> Callable[[str, list[str]], int]:
+        def run(_command: str, _arguments: list[str]) -> int:
+            raise ModuleNotFoundError(name=name)
+
+        return run
+
+    monkeypatch.setattr(entry, "_run", without(missing))
+    assert entry.main(["work"]) == entry.FAILED
+    assert "inlay[model]" in capsys.readouterr().err
+    monkeypatch.setattr(entry, "_run", without("flask"))
+    with pytest.raises(ModuleNotFoundError):
+        entry.main(["serve"])
+
+
+def test_what_is_named_as_the_model_is_what_the_extra_brings() -> None:
+    """The packages that lead to this advice are those of the extra `model`, by the names they are imported under."""
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extra = {re.split(r"[<>=]", each)[0].replace("-", "_") for each in project["optional-dependencies"]["model"]}
+    assert extra == entry.MODEL_PACKAGES
 
 
 def test_no_arguments_prints_help_and_is_a_misuse(capsys: pytest.CaptureFixture[str]) -> None:

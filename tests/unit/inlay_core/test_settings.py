@@ -100,3 +100,26 @@ def test_every_setting_is_documented() -> None:
         assert field.metadata["help"].endswith(".")
     stored = Path(__file__).parents[3] / "docs" / "reference" / "settings.md"
     assert stored.read_text(encoding="utf-8") == page
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    """The last line break of a file of a secret does not count; a file beside the variable, or none, is refused."""
+    secret = tmp_path / "database"
+    secret.write_text("postgresql://u:geheim@h/d\n", encoding="utf-8")
+    variable = "INLAY_DATABASE_URL_FILE"
+    assert Settings.from_env({variable: str(secret)}).database == "postgresql://u:geheim@h/d"
+    for wrong in (
+        {variable: str(secret), "INLAY_DATABASE_URL": "sqlite://"},
+        {variable: str(tmp_path / "none")},
+    ):
+        with pytest.raises(Invalid) as refused:
+            Settings.from_env(wrong)
+        assert refused.value.place == variable
+        assert "geheim" not in str(refused.value)
+
+
+def test_only_secrets_are_read_from_files(tmp_path: Path) -> None:
+    """A variable that holds no secret has no file: its name with _FILE means nothing."""
+    other = tmp_path / "port"
+    other.write_text("9999", encoding="utf-8")
+    assert Settings.from_env({"INLAY_HTTP_PORT_FILE": str(other)}).http_port == Settings().http_port

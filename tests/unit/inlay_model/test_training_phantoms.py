@@ -84,12 +84,19 @@ def test_foreign_locks_do_not_overflow_the_canvas() -> None:
         assert drawn.target_BL.shape == drawn.noise_BL.shape == (16, CANVAS)
 
 
+@pytest.mark.parametrize("kind", ["diffusion", "autoregressive"])
+def test_all_batches_of_a_run_have_one_shape(kind: str) -> None:
+    """Whatever style and gaps they ask for; and each has some padding, without which masks are of another kind."""
+    some = list(islice(batches(drawing(Corruption(infill=0.5), kind, size=24), [5]), 12))
+    assert len({drawn.prompt_BT.shape for drawn in some}) == 1
+    assert not any(drawn.real_BT[:, 0].any() for drawn in some)
+
+
 def test_both_kinds_of_model_learn_the_same_reports() -> None:
     """Without gaps, prompts and targets of the sibling are those of the diffusion model, and nothing is noise."""
     plain = Corruption(infill=0.0, shift=0.0)
     one, other = (next(batches(drawing(plain, kind), [3])) for kind in ("diffusion", "autoregressive"))
-    real = slice(None) if other.real_BT is None else other.real_BT[0]
-    assert np.array_equal(one.prompt_BT[0], other.prompt_BT[0][real])
+    assert np.array_equal(one.prompt_BT[0][one.real_BT[0]], other.prompt_BT[0][other.real_BT[0]])
     assert not other.noise_BL.any()
     control = control_tokens(tokenizer())
     assert ((one.target_BL == control.end_of_turn).sum(1) == 1).all()
@@ -100,7 +107,6 @@ def test_the_sibling_is_asked_for_gaps_as_its_backend_asks() -> None:
     """In a gap example the prompt ends with the question, and the target is the missing text with its end of turn."""
     asked = drawing(Corruption(infill=1.0, shift=0.0, foreign_lock=0.0), "autoregressive", size=8)
     drawn = next(batches(asked, [3]))
-    assert drawn.real_BT is not None
     for ids, real, target in zip(drawn.prompt_BT, drawn.real_BT, drawn.target_BL, strict=True):
         shown = tokenizer().decode(ids[real])
         assert shown.count(GAP_MARK) == 2  # in the question and in the report

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from inlay_model.loading import default_checkpoint, kind_of, load
 from inlay_model.training.architecture import new_model
@@ -113,3 +114,21 @@ def test_a_run_begins_from_a_checkpoint(tmp_path: Path) -> None:
     assert len(begun.tokenizer) == len(tokenizer())
     saved = load(tmp_path / "a", device="cpu").model.state_dict()
     assert all(torch.equal(value, saved[name]) for name, value in begun.model.state_dict().items())
+
+
+@pytest.mark.slow
+# The compiler asks tensors for gradients that they do not have, and warns itself of it.
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_are_compiled_for_one_shape(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever style or gap a batch asks for: after the first steps nothing is compiled any more."""
+    monkeypatch.setattr("inlay_model.training.scratch._COMPILER", "eager")
+    torch._dynamo.reset()
+    options = Options(out=tmp_path, tokenizer=default_checkpoint(), compile=True)
+    run = PhantomTrainer(tiny_recipe(kind, steps=7), options, RunLog(tmp_path))
+    graphs: list[int] = []
+    run.loops["training"].after_step = lambda _: graphs.append(counters["stats"]["unique_graphs"])
+    counters.clear()
+    run.run()
+    assert graphs[0] > 0
+    assert graphs[2:] == graphs[1:2] * 5

@@ -7,9 +7,10 @@ from urllib.request import urlopen
 import pytest
 
 from inlay_core.application import drafting
-from inlay_core.domain.errors import Invalid, Unavailable
+from inlay_core.domain.errors import Invalid
 from inlay_core.domain.job import JobState
 from inlay_core.domain.lifecycle import Status
+from inlay_core.health import told
 from inlay_core.settings import Settings
 from inlay_model import CanvasOverflow, DraftRequest, InfillRequest
 from inlay_testkit.core import RADIOLOGIST
@@ -17,7 +18,7 @@ from inlay_testkit.engine import FakeModel
 from inlay_testkit.hospital import Hospital, raising, ticking
 from inlay_testkit.peers import free_port
 from inlay_worker.generation import Generation
-from inlay_worker.metrics import registry_of, serve
+from inlay_worker.metrics import registry_of
 
 
 def four_at_once(model: FakeModel | None = None) -> Hospital:
@@ -210,13 +211,8 @@ def test_prefix_cache_is_a_metric() -> None:
 
 
 def test_metrics_are_served_where_a_port_is_set() -> None:
-    """With a port the page can be fetched; a port that is taken is a named error; without one nothing listens."""
-    serve(Settings(), FakeModel())
+    """With a port the page can be fetched."""
     port = free_port()
     settings = Settings(metrics_port=port)
-    serve(settings, FakeModel())
-    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
+    with told(settings, registry_of(FakeModel())), urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
         assert b"inlay_prefix_cache_bytes 0.0" in page.read()
-    with pytest.raises(Unavailable) as refused:
-        serve(settings, FakeModel())
-    assert refused.value.place == "INLAY_METRICS_PORT"

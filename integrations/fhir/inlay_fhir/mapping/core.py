@@ -8,6 +8,7 @@ from inlay_core.application.ports import (
     ReportRow,
     ReportSearch,
     Sort,
+    Standing,
     TimeBound,
 )
 from inlay_core.domain.audit import AuditEvent, Detail, Kind, Outcome, Tag
@@ -46,6 +47,7 @@ __all__ = [
     "ReportSearch",
     "Sort",
     "Stale",
+    "Standing",
     "Status",
     "Subscription",
     "SubscriptionState",

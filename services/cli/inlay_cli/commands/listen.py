@@ -1,5 +1,6 @@
 """`inlay listen`: the MLLP and DICOM listeners, which store what comes before they acknowledge it."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from inlay_cli.environment import read_settings
@@ -15,8 +16,12 @@ INLAY_DICOM_HOST=0.0.0.0 INLAY_DICOM_CONFIG=/etc/inlay/dicom.toml inlay listen  
 
 def main(arguments: Sequence[str]) -> int:
     """Listen until SIGTERM."""
-    command_parser("listen", "Receives HL7 v2 orders over MLLP and images over DICOM.", EXAMPLES).parse_args(arguments)
+    parser = command_parser("listen", "Receives HL7 v2 orders over MLLP and images over DICOM.", EXAMPLES)
+    parser.add_argument("--unwatched", action="store_true", help="leave INLAY_METRICS_PORT to another process")
+    options = parser.parse_args(arguments)
     settings = read_settings()
+    if options.unwatched:
+        settings = dataclasses.replace(settings, metrics_port=0)
 
     from inlay_gateway.listen import run
 

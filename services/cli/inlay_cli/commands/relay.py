@@ -1,5 +1,6 @@
 """`inlay relay`: carries out what transactions decided (wake-ups, results) and sweeps up what was forgotten."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from inlay_cli.environment import read_settings
@@ -13,8 +14,12 @@ INLAY_ORU_TARGET=ris.example:2576 inlay relay      send results to the RIS
 
 def main(arguments: Sequence[str]) -> int:
     """Relay until SIGTERM."""
-    command_parser("relay", "Delivers what waits in the outbox, and sweeps.", EXAMPLES).parse_args(arguments)
+    parser = command_parser("relay", "Delivers what waits in the outbox, and sweeps.", EXAMPLES)
+    parser.add_argument("--unwatched", action="store_true", help="leave INLAY_METRICS_PORT to another process")
+    options = parser.parse_args(arguments)
     settings = read_settings()
+    if options.unwatched:
+        settings = dataclasses.replace(settings, metrics_port=0)
 
     from inlay_gateway.relay import run
 

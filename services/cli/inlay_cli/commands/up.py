@@ -43,7 +43,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def program(name: str) -> Program:
     """An `inlay` command as a child that ends with this process."""
-    return Program(name, (sys.executable, "-m", "inlay_cli", "--parent", str(os.getpid()), name))
+    ours = (sys.executable, "-m", "inlay_cli", "--parent", str(os.getpid()), name)
+    # One port for health and metrics, three that would take it: here `inlay up` watches, and the worker has figures.
+    return Program(name, (*ours, "--unwatched") if name in {"listen", "relay"} else ours)
 
 
 def say(message: str) -> None:

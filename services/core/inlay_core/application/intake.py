@@ -38,7 +38,7 @@ from inlay_core.application.ports import (
 from inlay_core.application.priors import store_prior
 from inlay_core.application.publishing import publish_report, wake_workers
 from inlay_core.application.transaction import Act, load_order, retried
-from inlay_core.domain.audit import Detail, Kind, Tag
+from inlay_core.domain.audit import Detail, Kind, Outcome, Tag
 from inlay_core.domain.errors import (
     Ambiguous,
     Category,
@@ -281,7 +281,8 @@ def _take(act: Act, arrival: Arrival, asked: Sequence[Command] | DomainError) ->
         act.record(Tag.INTAKE_MESSAGE_ACCEPTED, (Kind.MESSAGE, message_id), detail=detail)
     else:
         detail |= {"code": error.code, "place": error.place}
-        act.record(Tag.INTAKE_MESSAGE_REFUSED, (Kind.MESSAGE, message_id), detail=detail)
+        refused = (Kind.MESSAGE, message_id)
+        act.record(Tag.INTAKE_MESSAGE_REFUSED, refused, detail=detail, outcome=Outcome.REFUSED)
     return Received(message.ack, error is None, repeated=False, message_id=message_id, order_ids=order_ids)
 
 

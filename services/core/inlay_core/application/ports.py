@@ -547,6 +547,26 @@ class ReportRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """The newest version of a report, with the versions of what is shown with it.
+
+    While it is the same, so is what a reader is shown: the jobs that wrote a version's words ended with it.
+    """
+
+    report_id: str
+    version: int
+    order_version: int
+    patient_id: str
+    patient_version: int
+
+    @classmethod
+    def of(cls, row: ReportRow) -> Standing:
+        """How the report stands in `row`."""
+        order = row.order
+        return cls(row.report.id, row.report.version, order.version, order.patient.id, order.patient.version)
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One page of results and how many there are in all."""
 
@@ -557,7 +577,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Overview:
     """What a worklist tells besides its page: how many reports stand where, and who has opened those of the page."""
 
     counts: Mapping[Status, int]
@@ -825,6 +845,10 @@ class AuditTrail(Protocol):
 
     def record(self, event: AuditEvent) -> None:
         """Store the event; it is committed with its change or not at all."""
+        ...
+
+    def record_while(self, readings: Sequence[tuple[AuditEvent, Standing]]) -> frozenset[str]:
+        """Store those events whose report stands like that, in one statement; return their ids."""
         ...
 
     def of_report(self, report_id: str, offset: int = 0, limit: int = 1000) -> Sequence[AuditEvent]:

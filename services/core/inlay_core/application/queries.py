@@ -6,11 +6,10 @@ Who read what is recorded by `record_access`, which edges call after they answer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from inlay_core.application.ports import Page, ReportRow, ReportSearch, Sort, Standing, UnitOfWork
+from inlay_core.application.ports import Overview, Page, ReportRow, ReportSearch, Sort, Standing, UnitOfWork
 from inlay_core.application.transaction import load_job, load_order, load_report
 from inlay_core.domain.audit import AuditEvent, Detail, Kind, Outcome, Tag, event_of
 from inlay_core.domain.errors import NotFound
@@ -40,14 +39,14 @@ def search_reports(
         return uow.reports.search(search, sort, offset, limit)
 
 
-def standing(uow: UnitOfWork, actor: Actor, page: Page) -> Standing:
+def overview(uow: UnitOfWork, actor: Actor, page: Page) -> Overview:
     """How many reports stand where, and which person reads those of the page that are in review."""
     require(actor, Permission.READ_REPORTS)
     with uow:
         opened = [row.report.id for row in page.rows if row.report.status is Status.IN_REVIEW]
         openers = uow.reports.openers(opened) if opened else {}
         people = {report_id: who for report_id, who in openers.items() if who.kind is ActorKind.PERSON}
-        return Standing(uow.reports.counts(), people)
+        return Overview(uow.reports.counts(), people)
 
 
 def read_report(uow: UnitOfWork, actor: Actor, report_id: str, version: int | None = None) -> ReportRow:
@@ -206,7 +205,25 @@ def record_access(
         version=version,
         outcome=outcome,
         detail=detail,
+        request_id=request_id,
     )
+    record_accesses(uow, [event])
+
+
+def record_accesses(uow: UnitOfWork, events: Sequence[AuditEvent]) -> None:
+    """Record what several read, or were refused, in one transaction: all of it is in the trail, or nothing is."""
     with uow:
-        uow.audit.record(replace(event, request_id=request_id))
+        for event in events:
+            uow.audit.record(event)
         uow.commit()
+
+
+def record_while(uow: UnitOfWork, readings: Sequence[tuple[AuditEvent, Standing]]) -> frozenset[str]:
+    """Record readings of reports that were read before, as far as they still stand so; return the ids of those events.
+
+    For whoever has still what was shown, and may show it to who reads: that it is recorded tells that it holds.
+    """
+    with uow:
+        recorded = uow.audit.record_while(readings)
+        uow.commit()
+        return recorded

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final, ParamSpec, TypeVar
 
 from inlay_core.application.ports import DEFAULT_SITE, Site, UnitOfWork
-from inlay_core.domain.audit import Detail, Kind, Tag, event_of
+from inlay_core.domain.audit import Detail, Kind, Outcome, Tag, event_of
 from inlay_core.domain.errors import NotFound, Race
 from inlay_core.domain.identity import Actor
 from inlay_core.domain.ids import NewId
@@ -56,6 +56,7 @@ class Act:
         *,
         report_id: str | None = None,
         detail: Mapping[str, Detail] | None = None,
+        outcome: Outcome = Outcome.SUCCESS,
     ) -> None:
         """Record that the actor did what `tag` says to `subject`, in the transaction of the change."""
         kind, subject_id, version, of_report = _named(subject)
@@ -68,6 +69,7 @@ class Act:
             report_id=report_id or of_report,
             version=version,
             detail=detail,
+            outcome=outcome,
         )
         self.uow.audit.record(event)
 

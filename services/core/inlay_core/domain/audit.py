@@ -42,6 +42,7 @@ class Tag(StrEnum):
 
     INTAKE_MESSAGE_ACCEPTED = "intake:message:accepted"
     INTAKE_MESSAGE_REFUSED = "intake:message:refused"
+    INTAKE_ACCESS_REFUSED = "intake:access:refused"
     INTAKE_ORDER_CREATED = "intake:order:created"
     INTAKE_ORDER_CHANGED = "intake:order:changed"
     INTAKE_ORDER_CANCELLED = "intake:order:cancelled"

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DisconnectionError
 
 # Writers of SQLite queue for the lock; one transaction takes milliseconds, so this is hundreds of them.
 _BUSY_MILLISECONDS: Final = 20_000
+
+# To ask a connection whether it lives costs as much as to use it. Whoever meets one that died since gets Unavailable,
+# as if it had died a moment later, and the pool drops its others.
+_SURELY_ALIVE_SECONDS: Final = 1.0
+_USED: Final = "inlay_used"
 
 READ_ONLY: Final = "inlay_read_only"
 """Execution option of connections that only read: on SQLite they do not take the write lock."""
@@ -27,9 +36,26 @@ def open_database(url: str) -> Engine:
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     # Repeatable reads turn every lost update into an error that the use case answers by running again.
-    return create_engine(
-        parsed, hide_parameters=True, isolation_level="REPEATABLE READ", pool_pre_ping=True, pool_size=10
-    )
+    engine = create_engine(parsed, hide_parameters=True, isolation_level="REPEATABLE READ", pool_size=10)
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", _look_whether_alive)
+    return engine
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info[_USED] = time.monotonic()
+
+
+def _look_whether_alive(connection: Any, record: Any, _proxy: Any) -> None:
+    """Ask a connection that lay idle whether it lives; the pool replaces the dead by a new one."""
+    if time.monotonic() - record.info.get(_USED, -math.inf) < _SURELY_ALIVE_SECONDS:
+        return
+    try:
+        before, connection.autocommit = connection.autocommit, True
+        connection.execute("SELECT 1")
+        connection.autocommit = before
+    except psycopg.Error:
+        raise DisconnectionError from None
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

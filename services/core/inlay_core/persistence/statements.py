@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,8 +13,10 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     CursorResult,
+    Dialect,
     Executable,
     Insert,
+    LargeBinary,
     Row,
     Select,
     Table,
@@ -25,6 +28,7 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import TypeEngine
 
 from inlay_core.application.ports import NO_DATABASE
 from inlay_core.domain.errors import DomainError, Fault, Race, Unavailable
@@ -70,6 +74,44 @@ def _insert(table: Table) -> Insert:
     return insert(table).inline()
 
 
+@functools.cache
+def _insert_of_rows(table: Table, names: tuple[str, ...], dialect: Dialect) -> tuple[str, _Binders]:
+    """One statement for any number of rows, which come as one JSON text, and what binds each of the columns.
+
+    As many statements as rows are parsed, sent and answered one by one, also where they travel together. The rows are
+    inserted in their order: sequences rely on it.
+    """
+    types = [table.c[name].type.dialect_impl(dialect) for name in names]
+    given = rows_of_json([(name, kind.compile(dialect)) for name, kind in zip(names, types, strict=True)])
+    listed = ", ".join(names)
+    text = f"INSERT INTO {table.name} ({listed}) SELECT {listed} FROM {given} ORDER BY place"  # noqa: S608
+    return text, tuple((name, _binder(kind, dialect)) for name, kind in zip(names, types, strict=True))
+
+
+def _binder(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any]:
+    """What makes a value ready for JSON; bytes are, but for `_as_text`: the driver's wrapper is for parameters."""
+    return _as_it_is if isinstance(kind, LargeBinary) else kind.bind_processor(dialect) or _as_it_is
+
+
+_Binders = tuple[tuple[str, Callable[[Any], Any]], ...]
+
+
+def rows_of_json(columns: Sequence[tuple[str, str]]) -> str:
+    """`given`, in the FROM of PostgreSQL: rows with these columns (name, type), and their `place` in the one JSON."""
+    typed = ", ".join(f"{name} {kind}" for name, kind in columns)
+    listed = ", ".join(name for name, _ in columns)
+    return f"ROWS FROM (json_to_recordset(%s::json) AS ({typed})) WITH ORDINALITY AS given ({listed}, place)"
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _as_text(value: Any) -> str:
+    """A moment, a date or bytes as PostgreSQL reads them."""
+    return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value.isoformat())
+
+
 class Statements:
     """Statements of one transaction, and the audit duty: which aggregates it changed and which it recorded.
 
@@ -104,15 +146,67 @@ class Statements:
 
     def flush(self) -> None:
         """Insert what waits, in its order, referred rows first; raise like `run`."""
-        if not self._waiting:
-            return
+        if self._waiting:
+            with self._sending():
+                self._send()
+
+    def commit(self, *, single: bool = False) -> None:
+        """Insert what waits and make everything permanent, in one trip; raise like `run`.
+
+        `single`: what waits is one statement, which on PostgreSQL is all of the transaction.
+        """
+        try:
+            with contextlib.nullcontext() if single or not self._waiting else self._sending():
+                self._send()
+                self._commit()
+        except BaseException:
+            self._end_transaction()
+            raise
+        self.forget()
+
+    def _commit(self) -> None:
+        try:
+            self._connection.commit()
+        except DBAPIError as error:
+            raise translated(error) from None
+
+    def _end_transaction(self) -> None:
+        """Roll back what could not be committed: to SQLAlchemy a refused COMMIT is the end, also where a row was it."""
+        if not self._connection.invalidated and not self._connection.closed:
+            with contextlib.suppress(self._connection.dialect.loaded_dbapi.Error):
+                self._connection.connection.rollback()
+
+    @property
+    def waiting(self) -> int:
+        """How many statements wait to be sent."""
+        return len(self._waiting)
+
+    def _send(self) -> None:
         waiting, self._waiting = self._waiting, {}
         for look_up, found in self._foreseen.items():
             for row in waiting.get(look_up.table, ()):
                 found.pop(tuple(row[key] for key in look_up.keys), None)
-        with self._sending():
-            for table in sorted(waiting, key=_POSITIONS.__getitem__):
-                self._execute(_insert(table), waiting[table])
+        for table in sorted(waiting, key=_POSITIONS.__getitem__):
+            self._insert(table, waiting[table])
+
+    def with_rows(self, text: str, rows: Sequence[Mapping[str, Any]]) -> Sequence[Row[Any]]:
+        """Run a statement of PostgreSQL that is `given` rows (`rows_of_json`)."""
+        self.flush()
+        self._foreseen.clear()
+        return self._execute_given(text, rows).all()
+
+    def _execute_given(self, text: str, rows: Sequence[Mapping[str, Any]]) -> CursorResult[Any]:
+        try:
+            return self._connection.exec_driver_sql(text, (json.dumps(rows, default=_as_text),))
+        except DBAPIError as error:
+            raise translated(error) from None
+
+    def _insert(self, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+        if self.is_postgresql:
+            text, binders = _insert_of_rows(table, tuple(rows[0]), self._connection.dialect)
+            self._execute_given(text, [{name: bind(row[name]) for name, bind in binders} for row in rows])
+        else:
+            self._execute(_insert(table), rows)
 
     @contextlib.contextmanager
     def _sending(self) -> Iterator[None]:

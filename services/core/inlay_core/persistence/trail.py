@@ -8,11 +8,12 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Row, exists, func, insert, select, update
+from sqlalchemy import Row, bindparam, exists, func, insert, select, update
 
+from inlay_core.application.ports import Standing
 from inlay_core.domain.audit import GENESIS, AuditEvent, Link, Verification, first_break, seal
-from inlay_core.persistence.statements import Statements
-from inlay_core.persistence.tables import AUDIT_EVENTS, AUDIT_LINKS
+from inlay_core.persistence.statements import Statements, rows_of_json
+from inlay_core.persistence.tables import AUDIT_EVENTS, AUDIT_LINKS, ORDERS, PATIENTS, REPORTS
 
 # A walk along a trail of years must not hold it in memory.
 _BATCH: Final = 1000
@@ -29,10 +30,13 @@ class SqlAuditTrail:
 
     def record(self, event: AuditEvent) -> None:
         self._statements.recorded.add((event.subject_kind, event.subject_id))
-        self._statements.insert(
-            AUDIT_EVENTS,
-            {"id": event.id, "tag": event.tag.value, "report_id": event.report_id, "body": event.canonical()},
-        )
+        self._statements.insert(AUDIT_EVENTS, _values(event))
+
+    def record_while(self, readings: Sequence[tuple[AuditEvent, Standing]]) -> frozenset[str]:
+        rows = [_values(event) | _stands(standing) for event, standing in readings]
+        if self._statements.is_postgresql:
+            return frozenset(row.id for row in self._statements.with_rows(_RECORD_ALL_WHILE, rows))
+        return frozenset(row["id"] for row in rows if self._statements.run(_RECORD_ONE_WHILE, row).rowcount)
 
     def of_report(self, report_id: str, offset: int = 0, limit: int = 1000) -> Sequence[AuditEvent]:
         query = (
@@ -110,6 +114,55 @@ class SqlAuditTrail:
             for row in rows:
                 yield AuditEvent.from_canonical(row.body)
             seq = rows[-1].seq
+
+
+def _values(event: AuditEvent) -> dict[str, Any]:
+    return {"id": event.id, "tag": event.tag.value, "report_id": event.report_id, "body": event.canonical()}
+
+
+def _stands(standing: Standing) -> dict[str, Any]:
+    return {
+        "read_id": standing.report_id,
+        "version": standing.version,
+        "order_version": standing.order_version,
+        "patient_id": standing.patient_id,
+        "patient_version": standing.patient_version,
+    }
+
+
+_RECORD_ONE_WHILE: Final = insert(AUDIT_EVENTS).from_select(
+    ["id", "tag", "report_id", "body"],
+    select(*(bindparam(name, type_=AUDIT_EVENTS.c[name].type) for name in ("id", "tag", "report_id", "body"))).where(
+        exists().where(
+            REPORTS.c.id == bindparam("read_id"),
+            REPORTS.c.version == bindparam("version"),
+            ORDERS.c.id == REPORTS.c.order_id,
+            ORDERS.c.version == bindparam("order_version"),
+            PATIENTS.c.id == ORDERS.c.patient_id,
+            PATIENTS.c.id == bindparam("patient_id"),
+            PATIENTS.c.version == bindparam("patient_version"),
+        )
+    ),
+)
+
+# The same for several at once, which only PostgreSQL can be told in one statement.
+_GIVEN: Final = rows_of_json(
+    [
+        *((name, "text") for name in ("id", "tag", "report_id", "body", "read_id", "patient_id")),
+        *((name, "int") for name in ("version", "order_version", "patient_version")),
+    ]
+)
+_RECORD_ALL_WHILE: Final = f"""
+    INSERT INTO audit_events (id, tag, report_id, body)
+    SELECT given.id, given.tag, given.report_id, given.body
+    FROM {_GIVEN}
+    JOIN reports ON reports.id = given.read_id AND reports.version = given.version
+    JOIN orders ON orders.id = reports.order_id AND orders.version = given.order_version
+    JOIN patients ON patients.id = orders.patient_id
+        AND patients.id = given.patient_id AND patients.version = given.patient_version
+    ORDER BY given.place
+    RETURNING id
+"""  # noqa: S608 (no word of it comes from outside)
 
 
 def _unlinked() -> Any:

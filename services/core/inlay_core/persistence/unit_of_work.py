@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -33,7 +33,11 @@ from inlay_core.persistence.trail import SqlAuditTrail
 
 
 class SqlUnitOfWork:
-    """`UnitOfWork` on a database. `read_only` ones take no write lock and cannot commit changes."""
+    """`UnitOfWork` on a database. `read_only` ones take no write lock and cannot commit changes.
+
+    `single` ones are for one statement: a question, or rows of one table. PostgreSQL is told of no beginning and no end
+    then, because a statement is a transaction by itself.
+    """
 
     patients: SqlPatients
     orders: SqlOrders
@@ -48,9 +52,14 @@ class SqlUnitOfWork:
     assertions: SqlAssertions
     subscriptions: SqlSubscriptions
 
-    def __init__(self, engine: Engine, *, read_only: bool = False) -> None:
+    def __init__(self, engine: Engine, *, read_only: bool = False, single: bool = False) -> None:
         self._engine = engine
         self._read_only = read_only
+        self._single = single
+        # On SQLite a transaction whose first statement writes takes the lock with it, and waits for it.
+        self._options: dict[str, Any] = {READ_ONLY: True} if read_only or single else {}
+        if single and engine.dialect.name == "postgresql":
+            self._options["isolation_level"] = "AUTOCOMMIT"
         self._connection: Connection | None = None
 
     def __enter__(self) -> Self:
@@ -59,8 +68,8 @@ class SqlUnitOfWork:
         try:
             connection = self._engine.connect()
             try:
-                if self._read_only:
-                    connection = connection.execution_options(**{READ_ONLY: True})
+                if self._options:
+                    connection = connection.execution_options(**self._options)
                 connection.begin()
             except BaseException:
                 connection.close()
@@ -101,18 +110,17 @@ class SqlUnitOfWork:
         """Make everything permanent; Fault for a change without its audit event, Race when another was first."""
         if self._connection is None:
             raise Fault("no-transaction", "There is no open transaction.")
-        self._statements.flush()
         unrecorded = self._statements.changed - self._statements.recorded
         if unrecorded:
+            # A taken key is the first thing to be told of.
+            self._statements.flush()
             kinds = ", ".join(sorted({kind for kind, _ in unrecorded}))
             raise Fault("audit-event-missing", f"A change of {kinds} has no audit event.")
         if self._read_only and self._statements.changed:
             raise Fault("read-only", "This unit of work only reads.")
-        try:
-            self._connection.commit()
-        except DBAPIError as error:
-            raise translated(error) from None
-        self._statements.forget()
+        if self._single and self._statements.waiting > 1:
+            raise Fault("several-statements", "This unit of work is for one statement.")
+        self._statements.commit(single=self._single)
 
     def rollback(self) -> None:
         """Forget everything since the beginning."""

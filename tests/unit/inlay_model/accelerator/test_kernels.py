@@ -1,22 +1,22 @@
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 import torch
 
-from inlay_model.accelerator.packing import pack
+from inlay_model.accelerator.packing import pack, through_float8
 from inlay_model.accelerator.reference import Heads, Joint, Reference, Room
 
 triton = pytest.importorskip("triton", reason="the kernels are written in Triton, which is not installed here")
 
-from inlay_model.accelerator.fused import Fused, Tile, Tuning  # noqa: E402 - after the check above
+from inlay_model.accelerator.fused import Fused, Tile, Tuning, tuning_of  # noqa: E402 - after the check above
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # On a GPU in the dtype of service too; Triton's interpreter has no bfloat16 matrices.
 KINDS = [torch.float32, torch.float16, *([torch.bfloat16] if DEVICE == "cuda" else [])]
 PLAIN = Reference()
-SMALL_TILES = {(bits, many): Tile(32, 64, 2, 4) for bits in (16, 8, 4) for many in (False, True)}
-KERNELS = Fused(Tuning(few_rows=16, many_rows=16, up=SMALL_TILES, down=SMALL_TILES, vocabulary_block=128))
+KERNELS = Fused(Tuning(vocabulary_block=128))
 # Relative, of the whole tensor: float32 differs by the order of sums, the others by one rounding.
 TOLERANCE = {torch.float32: 3e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 
@@ -97,15 +97,14 @@ def test_a_canvas_sees_its_prefix_and_itself_and_nothing_else(kind: torch.dtype)
     agree(lambda kernels: kernels.attend(q_TAW, Room(keys, values, 8), lengths_B), kind)
 
 
-def test_a_prompt_sees_what_its_mask_says(kind: torch.dtype) -> None:
-    """Six tokens over fourteen slots under a random mask; slots beyond the prompt are never read."""
+def test_a_prompt_sees_as_far_as_it_is_told(kind: torch.dtype) -> None:
+    """Six tokens over fourteen slots, each to an end of its own; slots beyond the prompt are never read."""
     keys, values = normal(1, 2, 20, 32, kind=kind), normal(1, 2, 20, 32, kind=kind)
     values[:, :, 14:] = float("nan")
-    mask_LS = (torch.rand(6, 20) < 0.5).to(DEVICE, torch.uint8)
-    mask_LS[:, 0] = 1
+    until_L = torch.tensor([9, 10, 14, 14, 14, 1], dtype=torch.int32).to(DEVICE)
     lengths_B = torch.tensor([14], dtype=torch.int32).to(DEVICE)
     q_TAW = normal(6, 4, 32, kind=kind, scale=0.3)
-    agree(lambda kernels: kernels.attend(q_TAW, Room(keys, values, 16), lengths_B, mask_LS), kind)
+    agree(lambda kernels: kernels.attend(q_TAW, Room(keys, values, 16), lengths_B, until_L), kind)
 
 
 def test_routing_chooses_the_same_experts(kind: torch.dtype) -> None:
@@ -130,17 +129,74 @@ def test_grouping_puts_every_pair_into_a_block_of_its_expert() -> None:
     assert sorted(found) == list(range(len(flat)))
 
 
+def tiled(up: Tile, down: Tile) -> Fused:
+    """Kernels with these tiles for blocks of 16 rows, whatever the precision."""
+    uses = [(bits, 16) for bits in (16, 8, 4)]
+    return Fused(Tuning(((0, 16),), up=dict.fromkeys(uses, up), down=dict.fromkeys(uses, down)))
+
+
+def uneven(kind: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Forty rows and their choice of five experts out of twelve, of which one has more rows than a block."""
+    chosen_TK = torch.randint(0, 5, (40, 4), dtype=torch.int32).to(DEVICE)
+    chosen_TK[:, 0] = 2
+    return normal(40, 128, kind=kind), chosen_TK
+
+
 @pytest.mark.parametrize("bits", [16, 8, 4])
 @pytest.mark.parametrize("swap", [True, False])
 def test_experts_are_the_plain_ones_in_every_precision(kind: torch.dtype, bits: int, swap: bool) -> None:
-    """Uneven routing over some of twelve experts, of which one has more rows than a block."""
+    """Uneven routing over some of twelve experts; rows and weights in float8 where weights are."""
     experts = pack(normal(12, 128, 128, kind=kind, scale=0.1), normal(12, 128, 64, kind=kind, scale=0.1), bits)
-    tiles = {key: Tile(32, 64, 2, 4, swap) for key in SMALL_TILES}
-    kernels = Fused(Tuning(few_rows=16, many_rows=16, up=tiles, down=tiles))
-    x_TH = normal(40, 128, kind=kind)
-    chosen_TK = torch.randint(0, 5, (40, 4), dtype=torch.int32).to(DEVICE)
-    chosen_TK[:, 0] = 2
-    assert differ(kernels.experts(x_TH, chosen_TK, experts), PLAIN.experts(x_TH, chosen_TK, experts)) < TOLERANCE[kind]
+    kernels = tiled(Tile(64, 64, 2, 4, swap), Tile(32, 64, 2, 4, swap))
+    given = *uneven(kind), experts
+    assert differ(kernels.experts(*given), PLAIN.experts(*given)) < expert_tolerance(kind, bits)
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+def test_a_step_that_does_not_divide_the_depth_reads_nothing_beyond_it(bits: int) -> None:
+    """Steps of 128 over depths of 192 and 320: what stands behind the last expert's weights is no number."""
+    kind, wide = torch.float32, Tile(64, 128, 2, 4)
+    experts = pack(normal(3, 384, 320, kind=kind, scale=0.1), normal(3, 320, 192, kind=kind, scale=0.1), bits)
+    ending = replace(experts, gate_up=_with_nan_behind(experts.gate_up), down=_with_nan_behind(experts.down))
+    x_TH, chosen_TK = normal(5, 320, kind=kind), torch.tensor([[2, 0]] * 5, dtype=torch.int32).to(DEVICE)
+    # In float8 a step of the second depth is a group, which divides what the first projection makes.
+    kernels = tiled(wide, Tile(64, 64, 2, 4) if bits == 8 else wide)
+    found = kernels.experts(x_TH, chosen_TK, ending)
+    assert differ(found, PLAIN.experts(x_TH, chosen_TK, experts)) < expert_tolerance(kind, bits)
+
+
+def _with_nan_behind(weight: torch.Tensor) -> torch.Tensor:
+    """The same weights in memory that goes on with NaN in whatever precision."""
+    raw = torch.full((weight.nbytes + 4096,), 0xFF, dtype=torch.uint8, device=weight.device)
+    raw[: weight.nbytes] = weight.contiguous().view(torch.uint8).flatten()
+    return raw[: weight.nbytes].view(weight.dtype).view(weight.shape)
+
+
+def expert_tolerance(kind: torch.dtype, bits: int) -> float:
+    """One number that falls on the other side of a rounding to float8 is more than all else together."""
+    return max(TOLERANCE[kind], 2e-3) if bits == 8 else TOLERANCE[kind]
+
+
+def test_rows_are_float8_as_the_plain_conversion_has_them() -> None:
+    """Bit for bit, from rows of zeros and of tiny numbers to the largest; NaN stays NaN."""
+    x_TH = torch.randn(7, 96) * torch.logspace(-30, 4, 96)
+    x_TH[0], x_TH[1, 3] = 0.0, float("nan")
+    found_TH, scale_T = KERNELS.float8(x_TH.to(DEVICE))
+    clean = torch.tensor([0, 2, 3, 4, 5, 6])
+    held = (found_TH.float() * scale_T.unsqueeze(-1)).cpu()
+    assert held[clean].equal(through_float8(x_TH)[clean])
+    assert bool(found_TH[1, 3].float().isnan())
+
+
+def test_blocks_grow_with_what_an_expert_is_likely_to_have() -> None:
+    """One canvas of the 26B model has blocks of 32 rows, four of 64, eight of 128; what was found is put in place."""
+    tuning = Tuning()
+    assert [tuning.rows(16, canvases * 2048, 128) for canvases in (1, 4, 8)] == [32, 64, 128]
+    assert tuning.rows(4, 8 * 2048, 128) == 64
+    named = tuning_of(
+        {"rows.16": 64, "up.16.32": asdict(Tile(32, 32, 2, 2)), "slices": 8, "attention.256.many": [1, 2, 3, 4]}
+    )
+    assert (named.rows(16, 8 * 2048, 128), named.up[16, 32].block_n, named.attended(256, 8)) == (64, 32, (1, 2, 3, 4))
 
 
 def test_the_same_random_numbers_draw_the_same_tokens(kind: torch.dtype) -> None:

@@ -35,10 +35,35 @@ def test_ratios_are_those_of_measured_pairs_only() -> None:
     }
 
 
+def test_parts_measured_in_one_place_are_joined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Later figures replace earlier ones and their errors; ratios are made anew; another machine is refused."""
+    where = {
+        "suite": "speed26b",
+        "machine": {"device": "H200"},
+        "versions": {"torch": "2.11"},
+        "shape": {"canvas": 256},
+    }
+    ours = {"ours": {"draft16_s": 0.3}, "errors": {"sibling_compiled.tokens256_s": "?", "ours.step_ms": "?"}}
+    theirs = {"sibling_compiled": {"tokens256_s": 2.4}, "ours": {"step_ms": 17.0}, "floor_step_ms": 13.0}
+    files = [tmp_path / name for name in ("a.json", "b.json", "c.json")]
+    elsewhere = {**where, "machine": {"device": "H100"}, "date": "2026-11-30"}
+    said = ({**where, **ours, "date": "2026-11-28"}, {**where, **theirs, "date": "2026-11-29"}, elsewhere)
+    for file, figures in zip(files, said, strict=True):
+        file.write_text(json.dumps(figures))
+    out = tmp_path / "whole.json"
+    assert main(["--merge", *map(str, files[:2]), "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert (found["ours"], found["date"], found["errors"]) == ({"draft16_s": 0.3, "step_ms": 17.0}, "2026-11-29", {})
+    assert found["ratios"] == {"draft16_over_sibling_compiled": 8.0, "step_over_floor": 1.308}
+    with pytest.raises(SystemExit):
+        main(["--merge", *map(str, files), "--out", str(out)])
+    assert "differ in machine" in capsys.readouterr().err
+
+
 def test_the_suite_rehearses_on_a_small_shape(tmp_path: Path) -> None:
     """Through `bench --suite`: parity, our side and the infill are measured on any device, without an error."""
     file = tmp_path / "record.json"
-    parts = "floor,parity,ours,infill,4bit"
+    parts = "floor,parity,tiles,tiles-fp8,shapes,anatomy,ours,infill,fp8,4bit"
     assert bench(["--suite", "speed26b", "--toy", "--rounds", "1", "--parts", parts, "--out", str(file)]) == 0
     found = json.loads(file.read_text())
     assert "errors" not in found or not found["errors"]

@@ -1,0 +1,27 @@
+"""Whether a worker does what it is there for: it hears wake-ups, and looks into the database when it does."""
+
+from typing import Final
+
+from inlay_core.domain.errors import DomainError
+from inlay_core.health import Check
+from inlay_worker.work import Worker
+
+# The sweeper repeats wake-ups every INLAY_FORGOTTEN_SECONDS. One may go to another worker, or be lost; three in a row
+# that an idle worker did not hear mean that it hears none.
+_UNHEARD: Final = 3
+
+
+def consumes(worker: Worker, forgotten_seconds: float) -> Check:
+    """What is wrong where jobs wait, and this worker is idle and has not looked for them."""
+
+    def check() -> str | None:
+        deaf = worker.timer() - worker.looked > _UNHEARD * forgotten_seconds
+        now = worker.clock()
+        try:
+            with worker.reader() as uow:
+                waiting = uow.jobs.unwoken(now, now, 1)
+        except DomainError:
+            return "the database is away, or `inlay db upgrade` has not run"
+        return "jobs wait, and this worker hears no wake-up" if waiting and deaf and not worker.busy else None
+
+    return check

@@ -1,0 +1,59 @@
+from typing import Any
+
+import pytest
+
+from inlay_core.application.ports import UnitOfWork
+from inlay_core.domain.errors import Unavailable
+from inlay_core.domain.order import Priority
+from inlay_testkit.engine import FakeModel
+from inlay_testkit.hospital import Hospital
+from inlay_worker.generation import Generation
+from inlay_worker.readiness import consumes
+
+
+def test_a_worker_that_hears_no_wake_up_is_not_ready() -> None:
+    """While jobs wait, an idle worker that did not look for three rounds of the sweeper says so, until it looks."""
+    hospital = Hospital()
+    moment = [0.0]
+    hospital.worker.timer = lambda: moment[0]
+    hospital.worker.looked = 0.0
+    ready = consumes(hospital.worker, 30.0)
+    moment[0] = 1000.0
+    assert ready() is None, "nothing waits"
+    hospital.order("1", priority=Priority.STAT)
+    hospital.ward.clock.advance(1)
+    assert "hears no wake-up" in (ready() or "")
+    hospital.worker.busy = True
+    assert ready() is None, "it is at work, and will look when it has ended that"
+    hospital.worker.busy = False
+    hospital.worker.work_off()
+    hospital.order("2")
+    hospital.ward.clock.advance(1)
+    assert ready() is None, "it looked just now"
+
+
+def test_a_worker_without_its_database_is_not_ready() -> None:
+    """It could claim nothing."""
+    hospital = Hospital()
+    away = Unavailable("database-away", "The database does not answer.")
+
+    def no_reader() -> UnitOfWork:
+        raise away
+
+    hospital.worker.reader = no_reader
+    assert "database is away" in (consumes(hospital.worker, 30.0)() or "")
+
+
+def test_warming_up_is_one_draft_that_is_kept_nowhere() -> None:
+    """The model is asked once, before any job; where it cannot draft, the worker does not start."""
+    model = FakeModel()
+    Generation(model, steps=4).warm_up()
+    assert model.batches == [1]
+
+    class Broken(FakeModel):
+        def batch(self, requests: Any, finished: Any = None) -> Any:  # noqa: ARG002 - the engine's signature
+            return [RuntimeError("CUDA error") for _ in requests]
+
+    with pytest.raises(Unavailable) as refused:
+        Generation(Broken(), steps=4).warm_up()
+    assert refused.value.code == "cannot-draft"
