@@ -236,7 +236,7 @@ def test_the_catalogue_has_every_text_of_the_pages() -> None:
     folder = Path(catalogue.__file__).parent
     sources = [*folder.glob("templates/*.html"), *(folder.parent / "web/src").glob("*.js")]
     text = "\n".join(source.read_text(encoding="utf-8") for source in sources)
-    named = set(re.findall(r"""[`"']([a-z][a-z-]*\.[a-z.-]+)[`"']""", text)) & {key for key in catalogue.catalogue()}
+    named = set(re.findall(r"""[`"']([a-z][a-z-]*\.[a-z.-]+)[`"']""", text)) & set(catalogue.catalogue())
     called = set(re.findall(r"""\bt\(["']([a-z][\w.-]+)["']""", text))
     assert {key for key in called if not key.endswith(".")} <= set(catalogue.catalogue())
     families = {match + "." for match in re.findall(r"""\bt\([`"']([a-z]+)\.(?:\$\{|["'])""", text)}

@@ -22,6 +22,19 @@ EXPECTED = {
     "listPriors": EVERYBODY,
     "listDeliveries": {"admin"},
     "resendDelivery": {"admin"},
+    "readSession": EVERYBODY,
+    "listSwitches": {"radiologist", "admin", "auditor"},
+    "setSwitch": {"admin"},
+    "readAdministration": {"admin"},
+    "readUsage": {"admin", "auditor"},
+    "readUsageCsv": {"admin", "auditor"},
+    "listReaderStudies": {"radiologist", "admin", "auditor"},
+    "createReaderStudy": {"admin"},
+    "closeReaderStudy": {"admin"},
+    "readCase": {"radiologist"},
+    "putGrade": {"radiologist"},
+    "readResults": {"admin", "auditor"},
+    "exportGrades": {"admin", "auditor"},
     "readAudit": {"radiologist", "admin", "auditor"},
     "readJob": {"radiologist", "admin", "auditor"},
     "followJob": {"radiologist", "admin", "auditor"},
@@ -47,7 +60,9 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
 
 def path_of(route: Route) -> str:
     """The path with ids of nothing."""
-    return route.path.format(report_id="none", job_id="none", delivery_id="none", version=1)
+    return route.path.format(
+        report_id="none", job_id="none", delivery_id="none", study_id="none", case_number=1, version=1
+    )
 
 
 def test_every_guarded_route_is_in_the_matrix() -> None:

@@ -74,7 +74,7 @@ def test_order_becomes_a_draft_of_the_model(tmp_path: Path, tiny: Path) -> None:
     (job,) = site.jobs(report)
     assert job.run_record is not None
     record = RunRecord.from_json(job.run_record)
-    assert (record.kind, record.model_digest) == ("draft", site.model.digest)  # type: ignore[attr-defined]
+    assert (record.kind, record.model_digest) == ("draft", site.model.digest)
     assert len(record.image_digests) == 1
 
 

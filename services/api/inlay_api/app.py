@@ -13,11 +13,24 @@ from typing import Final
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from inlay_api import deliveries, fhir_mount, health, jobs, openapi, pages, priors, problems, reports
+from inlay_api import (
+    administration,
+    catalogue,
+    fhir_mount,
+    health,
+    login,
+    openapi,
+    oversight,
+    pages,
+    problems,
+    reader_studies,
+    visitors,
+)
 from inlay_api.auth import Verifier, check_exposure, is_loopback
 from inlay_api.bodies import MAX_BODY
 from inlay_api.desk import NAME, Desk
 from inlay_api.metrics import Metrics
+from inlay_api.oidc import Provider
 from inlay_api.problems import Refused, Unauthenticated
 from inlay_api.routes import PREFIX
 from inlay_core.application.ports import ImageSource
@@ -32,11 +45,12 @@ _REQUEST_ID: Final = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}"
 # Asked every few seconds by whoever supervises us.
 _QUIET: Final = frozenset({"/livez", "/readyz", "/metrics"})
 HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self'; "
+    "style-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    # With no-referrer, browsers would send `Origin: null` with our own forms, and none of them would be believed.
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
@@ -61,13 +75,16 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
         Metrics(services.reader),
         fhir_mount.router_of(services),
         _folder,
+        Provider(settings) if settings.oidc_issuer else None,
     )
-    for part in (reports.routes, priors.routes, jobs.routes, deliveries.routes, openapi.routes):
-        app.register_blueprint(part.blueprint, url_prefix=PREFIX)
-    for blueprint in (fhir_mount.blueprint, health.blueprint, pages.blueprint):
-        app.register_blueprint(blueprint)
+    for routes in openapi.parts():
+        app.register_blueprint(routes.blueprint, url_prefix=PREFIX)
+    for part in (fhir_mount, health, login, pages, oversight, reader_studies, administration):
+        app.register_blueprint(part.blueprint)
     _guard(app, settings)
     _answer_errors(app)
+    app.context_processor(visitors.frame)
+    app.jinja_env.globals["t"] = catalogue.text
     return app
 
 
@@ -93,6 +110,8 @@ def _guard(app: Flask, settings: Settings) -> None:
     def finish(answer: Response) -> Response:
         said = {name.lower() for name, _ in answer.headers}
         answer.headers.extend([header for name, header in _BY_NAME if name not in said])
+        if visitors.is_secure(settings) and settings.public_url:
+            answer.headers["Strict-Transport-Security"] = "max-age=31536000"
         answer.headers["X-Request-Id"] = g.get("request_id", "")
         _tell(app, answer)
         return answer
@@ -136,6 +155,10 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(Refused)
     def refused(error: Refused) -> Response:
         return shaped(problems.of_refused(error))
+
+    @app.errorhandler(visitors.LoginNeeded)
+    def login_needed(needed: visitors.LoginNeeded) -> Response:
+        return visitors.to_login(needed)
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:

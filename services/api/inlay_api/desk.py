@@ -11,6 +11,7 @@ from flask import current_app
 
 from inlay_api.auth import Verifier
 from inlay_api.metrics import Metrics
+from inlay_api.oidc import Provider
 from inlay_core.application.ports import ImageSource, UnitOfWork
 from inlay_core.bootstrap import Services
 from inlay_core.domain.ids import Clock, NewId
@@ -33,6 +34,7 @@ class Desk:
     metrics: Metrics
     fhir: FhirRouter
     open_images: Callable[[Settings], ImageSource]
+    provider: Provider | None = None
     streams: threading.BoundedSemaphore = field(init=False)
     renderings: threading.BoundedSemaphore = field(init=False)
     _images: ImageSource | None = None

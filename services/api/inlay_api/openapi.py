@@ -29,12 +29,27 @@ def read_openapi() -> Response:
     return tagged_answer(document(all_routes()))
 
 
+def parts() -> list[Routes]:
+    """What the API is made of, in the order of the document."""
+    from inlay_api import (
+        administration,
+        deliveries,
+        jobs,
+        login,
+        oversight,
+        priors,
+        reader_studies,
+        reports,
+        switches,
+    )
+
+    topics = (reports, priors, jobs, deliveries, switches, administration, oversight, reader_studies, login)
+    return [*(topic.routes for topic in topics), routes]
+
+
 def all_routes() -> list[Route]:
     """Every route of the API, in the order of the document."""
-    from inlay_api import deliveries, jobs, priors, reports
-
-    parts = (reports.routes, priors.routes, jobs.routes, deliveries.routes, routes)
-    return [route for part in parts for route, _ in part.declared]
+    return [route for part in parts() for route, _ in part.declared]
 
 
 def document(declared: Iterable[Route]) -> dict[str, Any]:
@@ -52,11 +67,19 @@ def document(declared: Iterable[Route]) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": PREFIX}],
-        "security": [{"bearer": []}],
+        "security": [{"bearer": []}, {"session": []}],
         "paths": paths,
         "components": {
             "schemas": {name: dict(schema) for name, schema in SCHEMAS.items()},
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "__Host-inlay-session",
+                    "description": "A session (/login). Changes bear its token as X-CSRF-Token (see readSession).",
+                },
+            },
         },
     }
 
@@ -78,6 +101,8 @@ Generated from `services/api/inlay_api`; do not edit. The OpenAPI 3.1 document w
 `/api/v1/openapi.json`.
 
 - Send `Authorization: Bearer TOKEN` ([tokens](../howto/tokens.md)); 401 without a good one, 403 without the role.
+- A browser's session ([login](../howto/login.md)) is as good as a token; its changes bear `X-CSRF-Token` from
+  `GET /api/v1/session`, 403 without. Asking for it tells that somebody is there; other reads keep no session awake.
 - The ETag of a report is its version. A change sends it back as `If-Match`: 428 without, 412 when the report has
   moved on. A job is cancelled with `If-Match: *`.
 - `If-None-Match` on reads marked *304* is answered 304 where nothing changed.

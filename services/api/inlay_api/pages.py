@@ -1,7 +1,8 @@
 """The pages at / and /reports: the worklist and one report, rendered by the server so that they can be read at once.
 
 Scripts of this origin take over from there, and speak with the workstation API as anybody else does. The embedded mode
-(loopback only) shows the pages to whoever sits at the machine, as an identity that can only read.
+(loopback only) shows the pages to whoever sits at the machine, as an identity that can only read until they choose
+another one.
 """
 
 from __future__ import annotations
@@ -9,31 +10,23 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import quote
 
-from flask import Blueprint, Response, g, render_template, request
+from flask import Blueprint, Response, render_template, request
 
-from inlay_api import catalogue
 from inlay_api.bodies import whole_number
 from inlay_api.desk import desk
 from inlay_api.pictures import picture
 from inlay_api.present import page_body, report_body
-from inlay_api.routes import Call, authenticated, record_refusal
+from inlay_api.routes import Call
+from inlay_api.visitors import visitor
 from inlay_core.application import queries
 from inlay_core.domain.audit import Kind, Tag
-from inlay_core.domain.errors import Forbidden
-from inlay_core.domain.identity import Actor, ActorKind, Permission, Role, may, require
+from inlay_core.domain.identity import Permission, may
 from inlay_core.domain.ids import check_id
 from inlay_core.domain.order import Order
 
 blueprint: Final = Blueprint("pages", __name__)
 
 PAGE_SIZE: Final = 50
-DEMO_READER: Final = Actor("local:page", "Page on this machine", frozenset({Role.EHR}), ActorKind.SYSTEM)
-"""Whoever looks at the page of the embedded mode: reads reports, and changes nothing."""
-POLICY: Final = (
-    "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self'; style-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
-)
-"""What a page may load: scripts, styles, pictures and data of this origin, and nothing inside the page itself."""
 
 
 @blueprint.get("/")
@@ -44,7 +37,7 @@ def worklist() -> Response:
     reader = call.desk.services.reader()
     found = queries.worklist(reader, call.actor, offset=offset, limit=PAGE_SIZE)
     call.record(Tag.READER_REPORT_SEARCHED, (Kind.ACCESS, "worklist"))
-    return _html("worklist.html", call.actor, **page_body(found, queries.overview(reader, call.actor, found)))
+    return _html("worklist.html", **page_body(found, queries.attendance(reader, call.actor, found)))
 
 
 @blueprint.get("/reports/<report_id>")
@@ -57,7 +50,6 @@ def report(report_id: str) -> Response:
     call.record(Tag.READER_REPORT_READ, (Kind.REPORT, report_id), report_id, row.report.version)
     return _html(
         "report.html",
-        call.actor,
         report=report_body(row, jobs),
         external=viewer_link(call.desk.settings.viewer_url, row.order),
         may_edit=may(call.actor, Permission.EDIT_REPORTS),
@@ -84,28 +76,9 @@ def viewer_link(template: str, order: Order) -> str:
 
 
 def _reader() -> Call:
-    """Who looks: the demonstration's reader in the embedded mode, whoever has a token elsewhere."""
-    if desk().settings.auth == "embedded" and "Authorization" not in request.headers:
-        g.actor = DEMO_READER
-        return Call(desk(), DEMO_READER)
-    actor = authenticated()
-    try:
-        require(actor, Permission.READ_REPORTS)
-    except Forbidden:
-        record_refusal(actor, "page")
-        raise
-    return Call(desk(), actor)
+    """Who looks: whoever is logged in or has a token, else the demonstration's reader in the embedded mode."""
+    return Call(desk(), visitor(Permission.READ_REPORTS, "page"))
 
 
-def _html(template: str, actor: Actor, **values: object) -> Response:
-    page = render_template(
-        template,
-        t=catalogue.text,
-        person=actor.name,
-        roles=sorted(actor.roles),
-        csrf_token="",
-        **values,
-    )
-    answer = Response(page, content_type="text/html; charset=utf-8")
-    answer.headers["Content-Security-Policy"] = POLICY
-    return answer
+def _html(template: str, **values: object) -> Response:
+    return Response(render_template(template, **values), content_type="text/html; charset=utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from inlay_core.application.ports import OutboxItem, Overview, Page, ReportRow
+from inlay_core.application.ports import Attendance, OutboxItem, Page, ReportRow, Switch
 from inlay_core.domain.audit import AuditEvent
 from inlay_core.domain.checks import Check
 from inlay_core.domain.errors import DomainError
@@ -17,6 +17,7 @@ from inlay_core.domain.labels import banner
 from inlay_core.domain.order import Order
 from inlay_core.domain.prior import PriorReport
 from inlay_core.domain.report import Author, Report, Signature
+from inlay_core.domain.switch import Scope
 
 Body = dict[str, Any]
 
@@ -87,11 +88,11 @@ def row_body(row: ReportRow, opener: Author | None = None) -> Body:
     }
 
 
-def page_body(page: Page, overview: Overview) -> Body:
+def page_body(page: Page, attendance: Attendance) -> Body:
     """One page of the worklist or of a search."""
     return {
-        "reports": [row_body(row, overview.openers.get(row.report.id)) for row in page.rows],
-        "counts": {str(status): count for status, count in sorted(overview.counts.items())},
+        "reports": [row_body(row, attendance.openers.get(row.report.id)) for row in page.rows],
+        "counts": {str(status): count for status, count in sorted(attendance.counts.items())},
         "total": page.total,
         "offset": page.offset,
         "limit": page.limit,
@@ -223,6 +224,21 @@ def check_body(check: Check) -> Body:
         "fragment_id": check.fragment_id,
         "start": check.start,
         "end": check.end,
+    }
+
+
+def switch_body(switch: Switch) -> Body:
+    """A switch: what it covers, whether that is stopped, and who set it when."""
+    scope = Scope.named(switch.name)
+    return {
+        "name": switch.name,
+        "on": switch.on,
+        "use": scope.use,
+        "site": scope.site,
+        "modality": scope.modality,
+        "model": scope.model,
+        "changed_at": _moment(switch.changed_at),
+        "changed_by": switch.changed_by,
     }
 
 

@@ -469,7 +469,7 @@ def _found(call: Call, search: ReportSearch, asked: dict[str, Any]) -> Response:
     sort = _sort(asked.get("sort"))
     reader = call.desk.services.reader()
     page = queries.search_reports(reader, call.actor, search, sort=sort, offset=offset, limit=limit)
-    answer = tagged_answer(page_body(page, queries.overview(reader, call.actor, page)))
+    answer = tagged_answer(page_body(page, queries.attendance(reader, call.actor, page)))
     # A worklist that is polled shows nothing new with 304, and fills no trail.
     if answer.status_code == 200:
         call.record(Tag.READER_REPORT_SEARCHED, (Kind.ACCESS, "worklist"))

@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, g, request
 
+from inlay_api import visitors
 from inlay_api.auth import Identity
 from inlay_api.desk import Desk, desk
 from inlay_api.problems import bad_request
 from inlay_core.application import queries
-from inlay_core.domain.audit import Kind, Outcome, Tag
+from inlay_core.domain.audit import Kind, Tag
 from inlay_core.domain.errors import Forbidden
 from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.ids import check_id
@@ -110,8 +111,9 @@ class Routes:
 
 
 def authenticated() -> Actor:
-    """Whoever sent the request. Raises Unauthenticated."""
-    actor = desk().verifier.actor_of(request.headers.get("Authorization"))
+    """Whoever sent the request: by token, or by a session's cookie. Raises Unauthenticated, Refused."""
+    session = None if "Authorization" in request.headers else visitors.session_of_request()
+    actor = session.actor if session else desk().verifier.actor_of(request.headers.get("Authorization"))
     g.actor = actor
     return actor
 
@@ -125,14 +127,7 @@ def identified() -> Identity:
 
 def record_refusal(actor: Actor, operation: str) -> None:
     """Somebody known asked for what they may not do: the trail says so."""
-    queries.record_access(
-        *desk().act,
-        actor,
-        Tag.READER_ACCESS_REFUSED,
-        subject=(Kind.ACCESS, operation),
-        outcome=Outcome.REFUSED,
-        request_id=g.request_id,
-    )
+    visitors.refused(actor, operation)
 
 
 def _guarded(route: Route, view: View) -> View:

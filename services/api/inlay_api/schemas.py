@@ -16,6 +16,9 @@ from inlay_core.domain.job import JobKind, JobState
 from inlay_core.domain.lifecycle import Event, Status
 from inlay_core.domain.order import OrderStatus, Priority
 from inlay_core.domain.prior import PriorStatus
+from inlay_core.domain.reader_study import ARMS, BEST_SCORE, MOST_CASES, Choice, Mark
+from inlay_core.domain.switch import LONGEST_VALUE
+from inlay_core.domain.usage import Step
 
 Schema = dict[str, Any]
 
@@ -80,6 +83,26 @@ _JOB: Final[dict[str, Schema]] = {
     "created_at": _TIME,
     "started_at": _maybe(_TIME),
     "finished_at": _maybe(_TIME),
+}
+_SHARE: Final[Schema] = _maybe({"type": "number", "minimum": 0, "maximum": 1})
+_SECONDS: Final[Schema] = _maybe({"type": "number", "minimum": 0})
+_USAGE: Final[dict[str, Schema]] = {
+    **dict.fromkeys(("step", "model", "model_digest", "adapter_digest"), _TEXT),
+    **dict.fromkeys(("drafts", "signed", "dropped", "signed_untouched", "infills"), _COUNT),
+    **{f"sentences_{fate}": _COUNT for fate in ("kept", "edited", "deleted", "added")},
+    **{f"share_{fate}": _SHARE for fate in ("kept", "edited", "deleted")},
+    **{f"distance_{section}": _SHARE for section in SECTION_NAMES},
+    **{
+        f"{time}_{figure}": _SECONDS
+        for time in ("order_to_draft", "draft_to_open", "open_to_sign")
+        for figure in ("median", "p90")
+    },
+    **dict.fromkeys(("disputes", "disputes_kept", "disputes_changed", "disputes_removed", "disputes_open"), _COUNT),
+}
+_GRADE: Final[dict[str, Schema]] = {
+    "marks": {**_list(_list(_maybe(_words(Mark))), ARMS), "minItems": ARMS},
+    "scores": {**_list(_maybe({"type": "integer", "minimum": 1, "maximum": BEST_SCORE}), ARMS), "minItems": ARMS},
+    "choice": _maybe(_words(Choice)),
 }
 _ITEM: Final[Schema] = {
     "oneOf": [
@@ -352,6 +375,188 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "window": _object({"center": {"type": "number"}, "width": {"type": "number"}}),
         }
     ),
+    "Session": _object(
+        {
+            "actor": _object({"id": _TEXT, "name": _TEXT, "kind": _words(ActorKind), "roles": _list(_words(Role))}),
+            "csrf": _maybe(_TEXT),
+            "idle_seconds": _maybe(_COUNT),
+            "expires_at": _maybe(_TIME),
+        }
+    ),
+    "Switch": _object(
+        {
+            "name": _TEXT,
+            "on": _FLAG,
+            "use": _maybe(_words(JobKind)),
+            "site": _maybe(_TEXT),
+            "modality": _maybe(_TEXT),
+            "model": _maybe(_TEXT),
+            "changed_at": _TIME,
+            "changed_by": _TEXT,
+        }
+    ),
+    "SwitchList": _object({"uses": _list(_words(JobKind)), "switches": _list(ref("Switch"))}),
+    "SwitchSetting": _object(
+        {
+            "on": _FLAG,
+            "use": _maybe(_words(JobKind)),
+            "site": _maybe({"type": "string", "minLength": 1, "maxLength": LONGEST_VALUE}),
+            "modality": _maybe({"type": "string", "minLength": 1, "maxLength": LONGEST_VALUE}),
+            "model": _maybe({"type": "string", "minLength": 1, "maxLength": LONGEST_VALUE}),
+        },
+        optional=("use", "site", "modality", "model"),
+    ),
+    "Overview": _object(
+        {
+            "at": _TIME,
+            "uses": _list(_words(JobKind)),
+            "switches": _list(ref("Switch")),
+            "queues": _list(
+                _object(
+                    {
+                        "kind": _words(JobKind),
+                        "state": _words(JobState),
+                        "priority": _words(Priority),
+                        "number": _COUNT,
+                        "oldest": _TIME,
+                    }
+                )
+            ),
+            "workers": _list(
+                _object(
+                    {
+                        "id": _TEXT,
+                        "host": _TEXT,
+                        "model": _TEXT,
+                        "model_digest": _TEXT,
+                        "adapters": _list(_TEXT),
+                        "device": _TEXT,
+                        "jobs": _COUNT,
+                        "started_at": _TIME,
+                        "seen_at": _TIME,
+                        "silent": _FLAG,
+                    }
+                )
+            ),
+            "senders": _list(
+                _object(
+                    {
+                        "application": _TEXT,
+                        "facility": _TEXT,
+                        "messages": _COUNT,
+                        "refused": _COUNT,
+                        "last_at": _TIME,
+                        "last_refused_at": _maybe(_TIME),
+                        "last_error": _maybe(_TEXT),
+                    }
+                )
+            ),
+            "destinations": _list(
+                _object(
+                    {
+                        "destination": _TEXT,
+                        "pending": _COUNT,
+                        "parked": _COUNT,
+                        "oldest_pending": _maybe(_TIME),
+                        "last_delivered": _maybe(_TIME),
+                        "last_error": _maybe(_TEXT),
+                    }
+                )
+            ),
+            "parked": _list(ref("Delivery")),
+        }
+    ),
+    "Usage": _object(
+        {"since": _TIME, "until": _TIME, "by": _words(Step), "rows": _list(ref("UsageRow"))},
+    ),
+    "UsageRow": _object(_USAGE),
+    "ReaderStudy": _object(
+        {
+            "id": _TEXT,
+            "name": _TEXT,
+            "cases": _COUNT,
+            "graded_by_you": _COUNT,
+            "created_at": _TIME,
+            "closed_at": _maybe(_TIME),
+        }
+    ),
+    "ReaderStudyList": _object({"studies": _list(ref("ReaderStudy"))}),
+    "ReaderStudyRequest": _object(
+        {
+            "name": {"type": "string", "minLength": 1, "maxLength": 120},
+            "arms": {**_list({"type": "string", "minLength": 1, "maxLength": 120}, ARMS), "minItems": ARMS},
+            "cases": {
+                **_list(
+                    _object(
+                        {
+                            "label": {"type": "string", "maxLength": 120},
+                            "report_id": _maybe(_TEXT),
+                            "drafts": {
+                                "type": "object",
+                                "additionalProperties": {"type": "object", "additionalProperties": _TEXT},
+                            },
+                        },
+                        optional=("label", "report_id"),
+                    ),
+                    MOST_CASES,
+                ),
+                "minItems": 1,
+            },
+        }
+    ),
+    "ReaderCase": _object(
+        {
+            "case": _maybe(
+                _object(
+                    {
+                        "number": _COUNT,
+                        "position": _COUNT,
+                        "of": _COUNT,
+                        "done": _COUNT,
+                        "label": _TEXT,
+                        "report_id": _maybe(_TEXT),
+                        "drafts": _list(_list(_object({"name": _NAME, "sentences": _list(_TEXT)}))),
+                        "grade": _maybe(ref("Grade")),
+                    }
+                )
+            )
+        }
+    ),
+    "GradeRequest": _object(_GRADE),
+    "Grade": _object({**_GRADE, "number": _COUNT, "complete": _FLAG}),
+    "ReaderResults": _object(
+        {
+            "study": _TEXT,
+            "readers": _COUNT,
+            "grades": _COUNT,
+            "cases": _COUNT,
+            "arms": _list(
+                _object(
+                    {
+                        "name": _TEXT,
+                        "score": _maybe({"type": "number"}),
+                        "marks": {"type": "object", "additionalProperties": _COUNT},
+                        "preferred": _COUNT,
+                    }
+                )
+            ),
+            "preferred_neither": _COUNT,
+            "score_test": ref("SignedRanks"),
+            "error_test": ref("SignedRanks"),
+            "choice_test": _object({"first": _COUNT, "second": _COUNT, "p": {"type": "number"}}),
+        }
+    ),
+    "SignedRanks": _object(
+        {
+            "n": _COUNT,
+            "equal": _COUNT,
+            "positive": {"type": "number"},
+            "negative": {"type": "number"},
+            "p": {"type": "number"},
+            "exact": _FLAG,
+        }
+    ),
+    "GradeExport": _object({"study": _TEXT, "arms": _list(_TEXT), "rows": _list({"type": "object"})}),
     "Trail": _object({"events": _list(ref("TrailEvent")), "offset": _COUNT, "limit": _COUNT}),
     "TrailEvent": _object(
         {

@@ -22,6 +22,10 @@ COMMANDS = {
     "send": ("send", "send an HL7 v2 message over MLLP and print the acknowledgement"),
     "hl7": ("hl7", "explain a message, replay stored ones, see and send again what nobody took"),
     "token": ("token", "make a bearer token of the embedded mode for a role"),
+    "status": ("status", "how it stands: queues, workers, switches, connections, what was parked"),
+    "switch": ("switch", "stop generation at once, all of it or a part, and let it go on"),
+    "stats": ("stats", "how drafts were used: kept, edited, deleted, times, disputes"),
+    "study": ("study", "blinded reader studies: make, close, read out"),
     "audit": ("audit", "verify or export the audit trail"),
     "model": ("model", "draft, infill, train and measure with the model alone"),
 }

@@ -116,6 +116,12 @@ class Settings:
     subscription_secret: str = _setting(
         "", "Key that signs notifications (HMAC-SHA256), 16 characters or more.", secret=True
     )
+    oidc_issuer: str = _setting("", "Login by OpenID Connect at this provider (https://id/realms/x). Empty: none.")
+    oidc_client_id: str = _setting("", "Our client id there; the redirect URI is INLAY_PUBLIC_URL/login/callback.")
+    oidc_client_secret: str = _setting("", "Our client secret there. Empty: a public client, with PKCE.", secret=True)
+    oidc_scope: str = _setting("openid profile", "Scopes of the login.")
+    session_idle_minutes: float = _setting(15.0, "A browser's session is locked after so long without any activity.")
+    session_hours: float = _setting(10.0, "A browser's session ends after so long at the latest.")
     jwt_issuer: str = _setting("inlay", "Issuer that tokens must name.")
     jwt_audience: str = _setting("inlay", "Audience that tokens must name.")
     lease_seconds: float = _setting(60.0, "A worker that is silent for so long has lost its job.")
@@ -199,6 +205,12 @@ def _checked(settings: Settings) -> Settings:
         raise Invalid("bad-setting", "Expected an http or https URL.", "INLAY_VIEWER_URL")
     if settings.fhir_client_id and not (settings.fhir_token_url and settings.fhir_client_key):
         raise Invalid("bad-setting", "A client needs its token endpoint and its key.", "INLAY_FHIR_CLIENT_ID")
+    if settings.oidc_issuer and not (settings.oidc_client_id and is_private(settings.public_url)):
+        raise Invalid("bad-setting", "A login needs INLAY_OIDC_CLIENT_ID and INLAY_PUBLIC_URL.", "INLAY_OIDC_ISSUER")
+    if settings.oidc_issuer and settings.auth != "jwt":
+        raise Invalid("bad-setting", "A login at a provider needs INLAY_AUTH=jwt.", "INLAY_OIDC_ISSUER")
+    if not 0 < settings.session_idle_minutes <= settings.session_hours * 60:
+        raise Invalid("bad-setting", "Expected minutes within INLAY_SESSION_HOURS.", "INLAY_SESSION_IDLE_MINUTES")
     _ = settings.zone  # Raises for one that does not exist.
     if settings.jobs_together < 1:
         raise Invalid("bad-setting", "Expected at least 1.", "INLAY_JOBS_TOGETHER")

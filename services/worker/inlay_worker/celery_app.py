@@ -54,7 +54,7 @@ def run(settings: Settings, load: "Callable[[Settings], Model] | None" = None) -
     from inlay_worker.metrics import registry_of
     from inlay_worker.readiness import consumes
     from inlay_worker.tasks import register
-    from inlay_worker.wiring import load_model, make_worker
+    from inlay_worker.wiring import load_model, make_presence, make_worker
 
     configure_logs("work", level=settings.log_level, log_format=settings.log_format)
     model = (load or load_model)(settings)
@@ -78,7 +78,8 @@ def run(settings: Settings, load: "Callable[[Settings], Model] | None" = None) -
     signals.worker_ready.connect(look_once)
     try:
         # After the model is loaded: a worker that answers is warm.
-        with told(settings, registry_of(model), ready=consumes(worker, settings.forgotten_seconds)):
+        health = told(settings, registry_of(model), ready=consumes(worker, settings.forgotten_seconds))
+        with health, make_presence(settings, worker):
             celery_worker = app.Worker(loglevel=settings.log_level.upper(), **WORKER_OPTIONS)
             celery_worker.start()
     finally:

@@ -16,6 +16,7 @@ from inlay_core.domain.errors import Forbidden, Invalid, Unavailable
 from inlay_core.domain.fragment import SECTION_NAMES
 from inlay_core.domain.infill import Choice, Dispute, Fill, KeptText, OpenGap, ResolvedSection
 from inlay_core.domain.job import Job, JobKind
+from inlay_core.domain.switch import Writer
 from inlay_model import (
     DraftRequest,
     Filled,
@@ -52,6 +53,16 @@ class KeptPrefixes(Protocol):
 
 class Model(Protocol):
     """What the worker needs of `inlay_model.Engine`."""
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name, as run records state it."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """The checkpoint's digest, as run records state it."""
+        ...
 
     @property
     def is_demonstration(self) -> bool:
@@ -116,6 +127,11 @@ class Generation:
         self._style = style or next(iter(model.styles), None)
         self._demo_on_any_study = demo_on_any_study
         self._adapter_of = adapter_of
+
+    @property
+    def writer(self) -> Writer:
+        """The model, as switches name it."""
+        return Writer(self._model.name, self._model.digest)
 
     def check(self, job: Job, study: Study | None) -> None:
         """Refuse what must not be generated, before anything is: Forbidden not-a-phantom, Invalid images-missing."""

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
-from inlay_core.application.drafting import heartbeat
+from inlay_core.application.drafting import glance, heartbeat
 from inlay_core.application.ports import NewUnitOfWork, Site
 from inlay_core.domain.errors import DomainError, Stale
 from inlay_core.domain.ids import Clock
-from inlay_core.domain.job import Job, JobState
+from inlay_core.domain.job import Job
+from inlay_core.domain.switch import UNKNOWN, Writer
 from inlay_core.logs import get_logger
 
 _log = get_logger(__name__)
@@ -35,6 +36,7 @@ class Lease:
         reader: NewUnitOfWork,
         clock: Clock,
         site: Site,
+        writer: Writer = UNKNOWN,
         stopping: Callable[[], bool] = lambda: False,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -43,6 +45,7 @@ class Lease:
         self._reader = reader
         self._clock = clock
         self._site = site
+        self._writer = writer
         self._stopping = stopping
         self._timer = timer
         self._ended = threading.Event()
@@ -75,7 +78,14 @@ class Lease:
         """Ask for a longer lease once; what is heard is kept for `should_stop`."""
         asked = self._timer()
         try:
-            pulse = heartbeat(self._uow(), self._clock, self._job.id, fence=self._job.fence, site=self._site)
+            pulse = heartbeat(
+                self._uow(),
+                self._clock,
+                self._job.id,
+                fence=self._job.fence,
+                site=self._site,
+                writer=self._writer,
+            )
         except Stale:
             self._lose()
         except DomainError as error:
@@ -98,16 +108,17 @@ class Lease:
                     self._lose()
 
     def _look(self) -> None:
-        """Read the job's row: a cancellation must not wait for the next renewal."""
+        """Read the job's row and the switches: a cancellation and a kill switch must not wait for the next renewal."""
+        job = self._job
         try:
-            with self._reader() as uow:
-                job = uow.jobs.get(self._job.id)
+            pulse = glance(self._reader(), job.id, fence=job.fence, site=self._site, writer=self._writer)
+        except Stale:
+            self._lose()
         except DomainError:
             return  # The renewal decides what a database that is away means.
-        if job is None or job.fence != self._job.fence or job.state is not JobState.RUNNING:
-            self._lose()
-        elif job.cancel_requested:
-            self.stop_reason = "cancelled"
+        else:
+            if pulse.stop:
+                self.stop_reason = pulse.reason
 
     def _lose(self) -> None:
         self.lost = True

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from inlay_core.application.switching import allowance
 from inlay_core.domain.errors import DomainError
 from inlay_core.health import Check
 from inlay_worker.work import Worker
@@ -19,7 +20,9 @@ def consumes(worker: Worker, forgotten_seconds: float) -> Check:
         now = worker.clock()
         try:
             with worker.reader() as uow:
-                waiting = uow.jobs.unwoken(now, now, 1)
+                # What a switch stops waits for good reason.
+                allowed = allowance(uow, worker.site).for_writer(worker.generation.writer)
+                waiting = uow.jobs.unwoken(now, now, allowed, 1)
         except DomainError:
             return "the database is away, or `inlay db upgrade` has not run"
         return "jobs wait, and this worker hears no wake-up" if waiting and deaf and not worker.busy else None

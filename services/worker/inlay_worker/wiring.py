@@ -14,6 +14,7 @@ from inlay_model.streaming import Stream
 from inlay_worker.adapters import read_choice, to_load
 from inlay_worker.generation import Generation, Model
 from inlay_worker.images import Studies
+from inlay_worker.presence import Presence
 from inlay_worker.work import Worker
 
 _log = get_logger(__name__)
@@ -40,6 +41,19 @@ def make_worker(settings: Settings, model: Model) -> Worker:
         ),
         together=settings.jobs_together,
         stream=partial(Stream, seconds=settings.progress_seconds),
+    )
+
+
+def make_presence(settings: Settings, worker: Worker) -> Presence:
+    """What tells the installation that this worker is there, and with which model and adapters."""
+    return Presence(
+        worker_id=worker.new_id(),
+        uow=worker.uow,
+        clock=worker.clock,
+        writer=worker.generation.writer,
+        adapters=read_choice(settings.adapter, settings.adapters).folders,
+        device=settings.device,
+        jobs=lambda: worker.doing,
     )
 
 

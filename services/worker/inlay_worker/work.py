@@ -73,7 +73,7 @@ class Worker:
 
     `together` is how many waiting jobs it may take at once: they share the passes of the model, and each keeps its own
     lease, fence, cancellation and end. `busy` is true while it looks for jobs or does one, `looked` is when it last
-    ended that. `stream` makes of a listener one that is told beside the work.
+    ended that; `doing` is how many it does. `stream` makes of a listener one that is told beside the work.
     """
 
     uow: NewUnitOfWork
@@ -89,6 +89,7 @@ class Worker:
     stopping: threading.Event = field(default_factory=threading.Event)
     timer: Callable[[], float] = time.monotonic
     busy: bool = False
+    doing: int = 0
     looked: float = 0.0
     _held: OrderedDict[str, None] = field(default_factory=OrderedDict)
     _faults: int = 0
@@ -116,7 +117,11 @@ class Worker:
             if not claimed:
                 break
             claimed_jobs += len(claimed)
-            self._do(claimed)
+            self.doing = len(claimed)
+            try:
+                self._do(claimed)
+            finally:
+                self.doing = 0
             if self._faults >= MOST_FAULTS_IN_A_ROW:
                 raise WorkerSuspect
         return claimed_jobs
@@ -131,7 +136,13 @@ class Worker:
     def _claim(self) -> Claimed | None:
         try:
             return claim_next(
-                self.uow(), self.clock, self.new_id, WORKER, site=self.site, held_reports=tuple(self._held)
+                self.uow(),
+                self.clock,
+                self.new_id,
+                WORKER,
+                site=self.site,
+                held_reports=tuple(self._held),
+                writer=self.generation.writer,
             )
         except DomainError as error:
             # The database is away. The next wake-up, or the sweeper's, asks again.
@@ -165,6 +176,7 @@ class Worker:
             reader=self.reader,
             clock=self.clock,
             site=self.site,
+            writer=self.generation.writer,
             stopping=self.stopping.is_set,
             timer=self.timer,
         )

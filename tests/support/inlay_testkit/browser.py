@@ -85,7 +85,8 @@ class Worker:
             for name, text in self.draft.texts:
                 canvas += [(f"{name.capitalize()}: ", False), (text + "\n", True)]
             return self.draft, canvas
-        fills, choices = [], []
+        fills: list[Fill] = []
+        choices: list[Choice] = []
         for part in sorted(claimed.sections, key=lambda one: SECTION_NAMES.index(one.name)):
             canvas.append((f"{part.name.capitalize()}: ", False))
             for number, item in enumerate(part.items):

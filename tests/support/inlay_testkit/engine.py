@@ -71,6 +71,8 @@ class FakeModel:
     def __init__(
         self, *, demonstration: bool = False, steps: int = 2, before_step: Callable[[int], None] | None = None
     ) -> None:
+        self.name = "fake"
+        self.digest = "0" * 64
         self.is_demonstration = demonstration
         self.steps = steps
         self.before_step = before_step or (lambda _: None)

@@ -4,6 +4,7 @@ What is planted about patient and order must show up nowhere but in the database
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ class Installation:
         self.ward.new_id = self.services.new_id
         self.wakeup = CeleryWakeup(celery_app(self.settings))
         self.settings.images.mkdir(parents=True, exist_ok=True)
+
+    def services_with(self, settings: Settings) -> bootstrap.Services:
+        """The services of this installation under other settings."""
+        return replace(self.services, settings=settings)
 
     def order(self, number: str = "1", *, wake: bool = True, image: bool = True, **tags: Any) -> Report:
         """An order, its image (with these attributes), and the wake-up that the relay would send."""

@@ -14,11 +14,14 @@ from typing import Self, TypeVar
 from inlay_core.application.ports import (
     Delivery,
     Destination,
+    DestinationCount,
     MessageOutcome,
     OutboxItem,
     Page,
+    QueueCount,
     ReportRow,
     ReportSearch,
+    SenderCount,
     Sort,
     Sought,
     Standing,
@@ -26,6 +29,7 @@ from inlay_core.application.ports import (
     StoredMessage,
     Switch,
     TimeBound,
+    WorkerSeen,
 )
 from inlay_core.domain.audit import GENESIS, AuditEvent, Kind, Link, Verification, first_break, seal
 from inlay_core.domain.errors import Fault, Race, Stale
@@ -34,8 +38,11 @@ from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order, Priority
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.prior import PriorReport
+from inlay_core.domain.reader_study import Grade, ReaderStudy
 from inlay_core.domain.report import Author, Report
+from inlay_core.domain.session import Session
 from inlay_core.domain.subscription import Subscription, SubscriptionState
+from inlay_core.domain.switch import Allowance
 
 T = TypeVar("T")
 
@@ -57,6 +64,10 @@ class World:
     switches: dict[str, Switch] = field(default_factory=dict)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     assertions: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    sessions: dict[str, Session] = field(default_factory=dict)
+    workers: dict[str, WorkerSeen] = field(default_factory=dict)
+    studies: dict[str, ReaderStudy] = field(default_factory=dict)
+    grades: dict[tuple[str, int, str], Grade] = field(default_factory=dict)
 
     def copied(self) -> World:
         """A copy that can be changed; the records themselves are immutable."""
@@ -210,6 +221,10 @@ class MemoryOrders(_Part):
         """See the port."""
         return self._where(lambda o: o.patient.id == patient_id)
 
+    def by_ids(self, order_ids: Sequence[str]) -> Mapping[str, Order]:
+        """See the port."""
+        return {order.id: order for order in self._where(lambda o: o.id in order_ids)}
+
 
 class MemoryPriors(_Part):
     """`Priors` in memory."""
@@ -306,6 +321,22 @@ class MemoryReports(_Part):
         """See the port."""
         reviews = {i: [v for v in self._world.reports[i] if v.status is Status.IN_REVIEW] for i in report_ids}
         return {report_id: versions[0].author for report_id, versions in reviews.items() if versions}
+
+    def drafted(
+        self, since: datetime, until: datetime, limit: int, after: tuple[datetime, str] | None = None
+    ) -> Sequence[tuple[datetime, str]]:
+        """See the port."""
+        found = [
+            (version.updated_at, version.id)
+            for versions in self._world.reports.values()
+            for version in versions
+            if version.status is Status.DRAFTED and since <= version.updated_at < until
+        ]
+        return [one for one in sorted(found) if after is None or one > after][:limit]
+
+    def versions_of(self, report_ids: Sequence[str]) -> Mapping[str, Sequence[Report]]:
+        """See the port."""
+        return {report_id: self.versions(report_id) for report_id in report_ids if self.versions(report_id)}
 
     def standing(self, report_id: str) -> Standing | None:
         """How the report stands."""
@@ -419,10 +450,10 @@ class MemoryJobs(_Part):
         )
 
     def claim(
-        self, now: datetime, lease_until: datetime, kinds: frozenset[JobKind], held_reports: Sequence[str] = ()
+        self, now: datetime, lease_until: datetime, allowed: Allowance, held_reports: Sequence[str] = ()
     ) -> Job | None:
         """See the port."""
-        due = self._where(lambda j: j.state is JobState.QUEUED and j.kind in kinds and _is_due(j, now))
+        due = self._where(lambda j: j.state is JobState.QUEUED and self._is_allowed(j, allowed) and _is_due(j, now))
         if not due:
             return None
         best = min(due, key=lambda j: (j.priority.rank, j.report_id not in held_reports, j.created_at, j.id))
@@ -456,10 +487,15 @@ class MemoryJobs(_Part):
         found = self._where(lambda j: j.state is JobState.RUNNING and j.lease_until is not None and j.lease_until < now)
         return found[:limit]
 
-    def unwoken(self, woken_before: datetime, now: datetime, limit: int) -> Sequence[Job]:
+    def unwoken(self, woken_before: datetime, now: datetime, allowed: Allowance, limit: int) -> Sequence[Job]:
         """See the port."""
         found = self._where(
-            lambda j: j.state is JobState.QUEUED and _is_due(j, now) and (j.woken_at or j.created_at) < woken_before
+            lambda j: (
+                j.state is JobState.QUEUED
+                and self._is_allowed(j, allowed)
+                and _is_due(j, now)
+                and (j.woken_at or j.created_at) < woken_before
+            )
         )
         return sorted(found, key=lambda j: j.priority.rank)[:limit]
 
@@ -473,6 +509,24 @@ class MemoryJobs(_Part):
         """See the port."""
         wanted = set(states)
         return Counter((job.state, job.priority) for job in self._world.jobs.values() if job.state in wanted)
+
+    def census(self, failed_since: datetime) -> Sequence[QueueCount]:
+        """See the port."""
+        counted: dict[tuple[JobKind, JobState, Priority], list[datetime]] = {}
+        for job in self._world.jobs.values():
+            failed = job.state is JobState.FAILED and job.finished_at is not None and job.finished_at >= failed_since
+            if job.state.is_open or failed:
+                counted.setdefault((job.kind, job.state, job.priority), []).append(job.created_at)
+        found = [QueueCount(*key, len(moments), min(moments)) for key, moments in counted.items()]
+        return sorted(found, key=lambda one: (one.kind, one.state, one.priority.rank))
+
+    def of_reports(self, report_ids: Sequence[str]) -> Sequence[Job]:
+        """See the port."""
+        return self._where(lambda job: job.report_id in report_ids)
+
+    def _is_allowed(self, job: Job, allowed: Allowance) -> bool:
+        order = self._world.orders[self._world.reports[job.report_id][-1].order_id]
+        return allowed.allows(job.kind, order)
 
     def _where(self, fits: Callable[[Job], bool]) -> list[Job]:
         return sorted((j for j in self._world.jobs.values() if fits(j)), key=lambda j: (j.created_at, j.id))
@@ -530,6 +584,18 @@ class MemoryMessages(_Part):
         ]
         return sorted(found, key=lambda message: (message.received_at, message.id))[:limit]
 
+    def senders(self, since: datetime) -> Sequence[SenderCount]:
+        """See the port."""
+        found: dict[tuple[str, str], list[StoredMessage]] = {}
+        for message in self.received(since=since, limit=len(self._world.messages)):
+            found.setdefault(_message_key(message)[:2], []).append(message)
+        counts = []
+        for sender, messages in sorted(found.items()):
+            refused = [message for message in messages if message.outcome is MessageOutcome.REFUSED]
+            last = (refused[-1].received_at, refused[-1].error_code) if refused else (None, None)
+            counts.append(SenderCount(*sender, len(messages), len(refused), messages[-1].received_at, *last))
+        return counts
+
 
 def _message_key(message: StoredMessage) -> tuple[str, str, str, str]:
     header = message.envelope
@@ -574,6 +640,25 @@ class MemoryOutbox(_Part):
         """See the port."""
         items = [i for i in self._world.outbox.values() if i.state is state and i.destination != Destination.CELERY]
         return items[offset : offset + limit]
+
+    def census(self) -> Sequence[DestinationCount]:
+        """See the port."""
+        return [
+            self._counted(destination) for destination in sorted({i.destination for i in self._world.outbox.values()})
+        ]
+
+    def _counted(self, destination: str) -> DestinationCount:
+        items = [item for item in self._world.outbox.values() if item.destination == destination]
+        pending = [item for item in items if item.state is Delivery.PENDING]
+        failed = [item.last_error for item in items if item.state is not Delivery.DELIVERED and item.last_error]
+        return DestinationCount(
+            destination,
+            len(pending),
+            sum(item.state is Delivery.DEAD for item in items),
+            min((item.created_at for item in pending), default=None),
+            max((i.delivered_at for i in items if i.delivered_at and i.state is Delivery.DELIVERED), default=None),
+            failed[-1] if failed else None,
+        )
 
     def after(self, item: OutboxItem) -> Sequence[OutboxItem]:
         """See the port."""
@@ -653,6 +738,10 @@ class MemorySwitches(_Part):
         """See the port."""
         return self._world.switches.get(name)
 
+    def all(self) -> Sequence[Switch]:
+        """See the port."""
+        return [self._world.switches[name] for name in sorted(self._world.switches)]
+
     def save(self, switch: Switch) -> None:
         """See the port."""
         self._change(Kind.SWITCH, switch.name)
@@ -709,6 +798,90 @@ class MemoryAssertions(_Part):
             del self._world.assertions[key]
 
 
+class MemorySessions(_Part):
+    """`Sessions` in memory."""
+
+    def add(self, session: Session) -> None:
+        """See the port."""
+        self._change(Kind.SESSION, session.id)
+        self._world.sessions[session.id] = session
+
+    def get(self, session_id: str) -> Session | None:
+        """See the port."""
+        return self._world.sessions.get(session_id)
+
+    def seen(self, session_id: str, now: datetime) -> None:
+        """See the port."""
+        if session_id in self._world.sessions:
+            self._world.sessions[session_id] = replace(self._world.sessions[session_id], seen_at=now)
+
+    def remove(self, session_id: str) -> None:
+        """See the port."""
+        self._change(Kind.SESSION, session_id)
+        self._world.sessions.pop(session_id, None)
+
+    def forget(self, before: datetime) -> None:
+        """See the port."""
+        for key in [key for key, session in self._world.sessions.items() if session.expires_at < before]:
+            del self._world.sessions[key]
+
+
+class MemoryWorkers(_Part):
+    """`Workers` in memory."""
+
+    def put(self, worker: WorkerSeen) -> None:
+        """See the port."""
+        self._world.workers[worker.id] = worker
+
+    def all(self) -> Sequence[WorkerSeen]:
+        """See the port."""
+        return sorted(self._world.workers.values(), key=lambda worker: (worker.started_at, worker.id))
+
+    def remove(self, worker_id: str) -> None:
+        """See the port."""
+        self._world.workers.pop(worker_id, None)
+
+    def forget(self, before: datetime) -> None:
+        """See the port."""
+        for key in [key for key, worker in self._world.workers.items() if worker.seen_at < before]:
+            del self._world.workers[key]
+
+
+class MemoryReaderStudies(_Part):
+    """`ReaderStudies` in memory."""
+
+    def add(self, study: ReaderStudy) -> None:
+        """See the port."""
+        _unique(self._world.studies.values(), lambda one: one.name, study)
+        self._change(Kind.READER_STUDY, study.id)
+        self._world.studies[study.id] = study
+
+    def close(self, study_id: str, now: datetime) -> None:
+        """See the port."""
+        self._change(Kind.READER_STUDY, study_id)
+        if self._world.studies[study_id].closed_at is not None:
+            raise Race("lost-race", "It is closed.")
+        self._world.studies[study_id] = replace(self._world.studies[study_id], closed_at=now)
+
+    def get(self, study_id: str) -> ReaderStudy | None:
+        """See the port."""
+        return self._world.studies.get(study_id)
+
+    def all(self) -> Sequence[ReaderStudy]:
+        """See the port."""
+        return sorted(self._world.studies.values(), key=lambda study: (-study.created_at.timestamp(), study.id))
+
+    def put_grade(self, grade: Grade) -> None:
+        """See the port."""
+        self._change(Kind.READER_STUDY, grade.study_id)
+        self._world.grades[grade.study_id, grade.number, grade.reader_id] = grade
+
+    def grades(self, study_id: str, reader_id: str | None = None) -> Sequence[Grade]:
+        """See the port."""
+        keys = sorted(key for key in self._world.grades if key[0] == study_id and reader_id in (None, key[2]))
+        return [self._world.grades[key] for key in keys]
+
+
 class MemoryUnitOfWork:
     """`UnitOfWork` in memory; it holds the lock of its `Memory` while it is open."""
 
@@ -738,6 +911,9 @@ class MemoryUnitOfWork:
         self.switches = MemorySwitches(self._duty)
         self.assertions = MemoryAssertions(self._duty)
         self.subscriptions = MemorySubscriptions(self._duty)
+        self.sessions = MemorySessions(self._duty)
+        self.workers = MemoryWorkers(self._duty)
+        self.reader_studies = MemoryReaderStudies(self._duty)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

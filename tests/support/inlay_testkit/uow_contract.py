@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -27,18 +27,20 @@ from inlay_core.application import (
 )
 from inlay_core.application.ports import (
     Arrival,
+    Attendance,
     Delivery,
     Destination,
+    DestinationCount,
     Envelope,
     Generated,
     MessageOutcome,
     NewUnitOfWork,
     OrderCondition,
     OutboxItem,
-    Overview,
     Placed,
     Received,
     ReportSearch,
+    SenderCount,
     Site,
     Sort,
     Sought,
@@ -48,19 +50,24 @@ from inlay_core.application.ports import (
     Switch,
     TimeBound,
     UnitOfWork,
+    WorkerSeen,
 )
 from inlay_core.domain.audit import AuditEvent, Kind, Tag, event_of
 from inlay_core.domain.edits import FragmentEdit, SectionEdit
 from inlay_core.domain.errors import Conflict, Fault, NotFound, Race, Stale
 from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, Section
+from inlay_core.domain.identity import Actor, Role
 from inlay_core.domain.infill import Fill, Gap, InfillRequest, InfillSection, LockRef
 from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order, OrderStatus, Priority, PriorStudy, Procedure
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
+from inlay_core.domain.reader_study import Case, Choice, Grade, Mark, ReaderStudy
 from inlay_core.domain.report import Report
+from inlay_core.domain.session import Session
 from inlay_core.domain.subscription import SubscriptionState
+from inlay_core.domain.switch import Allowance, Scope
 from inlay_testkit.core import (
     ADMIN,
     COLLEAGUE,
@@ -332,8 +339,162 @@ class UnitOfWorkContract:
             assert uow.switches.get("generation") == Switch(
                 "generation", on=False, changed_at=EVERY_MOMENT, changed_by="a"
             )
+            assert [switch.name for switch in uow.switches.all()] == ["generation"]
             assert uow.progress.get("j") == StepProgress("j", 0, 16, DIFFICULT, ((0, 3), (5, 6)), 2**41)
             assert uow.progress.get("other") is None
+
+    # -------------------------------------------------------------------------------------- administration
+
+    def test_a_session_is_found_by_its_id_until_it_is_over(self, new_uow: NewUnitOfWork) -> None:
+        """Sessions come back as they are, are seen without an event, and go when they are removed or over."""
+        actor = Actor("dr", "Dr. Zoë", frozenset({Role.RADIOLOGIST, Role.ADMIN}))
+        later = MONDAY + timedelta(hours=1)
+        with new_uow() as uow:
+            for name, ends in (("s", later), ("old", MONDAY), ("gone", later)):
+                uow.sessions.add(Session(name, actor, "token", MONDAY, MONDAY, ends))
+                _record(uow, (Kind.SESSION, name))
+            uow.commit()
+        with new_uow() as uow:
+            uow.sessions.seen("s", EVERY_MOMENT)
+            uow.sessions.forget(MONDAY + timedelta(seconds=1))
+            uow.commit()
+        with new_uow() as uow:
+            assert uow.sessions.get("s") == Session("s", actor, "token", MONDAY, EVERY_MOMENT, later)
+            assert uow.sessions.get("old") is None
+        with pytest.raises(Fault), new_uow() as uow:  # noqa: PT012 (the block is what is tested)
+            uow.sessions.remove("gone")
+            uow.commit()
+        with new_uow() as uow:
+            uow.sessions.remove("gone")
+            _record(uow, (Kind.SESSION, "gone"))
+            uow.commit()
+        with new_uow() as uow:
+            assert uow.sessions.get("gone") is None
+
+    def test_workers_are_there_until_they_end_or_fall_silent(self, new_uow: NewUnitOfWork) -> None:
+        """What a worker tells last is what is seen of it."""
+        busy = WorkerSeen("w", "host", "tiny", "d1", ("a", "b"), "cuda:0", 2, MONDAY, EVERY_MOMENT)
+        with new_uow() as uow:
+            uow.workers.put(replace(busy, jobs=0, seen_at=MONDAY))
+            uow.workers.put(busy)
+            uow.workers.put(replace(busy, id="silent", seen_at=MONDAY))
+            uow.workers.put(replace(busy, id="ended"))
+            uow.commit()
+        with new_uow() as uow:
+            uow.workers.forget(MONDAY + timedelta(microseconds=1))
+            uow.workers.remove("ended")
+            uow.commit()
+        with new_uow() as uow:
+            assert list(uow.workers.all()) == [busy]
+
+    def test_the_queue_is_counted_with_its_oldest(self, new_uow: NewUnitOfWork) -> None:
+        """Open jobs and recent failures are counted by kind, state and priority; what has ended well is not."""
+        _store(new_uow)
+        _add_jobs(
+            new_uow,
+            _job("young", created_at=EVERY_MOMENT),
+            _job("old"),
+            _job("stat", priority=Priority.STAT),
+            _job("infill", kind=JobKind.INFILL, state=JobState.RUNNING),
+            _job("failed", state=JobState.FAILED, finished_at=EVERY_MOMENT),
+            _job("long ago", state=JobState.FAILED, finished_at=MONDAY),
+            _job("done", state=JobState.SUCCEEDED, finished_at=EVERY_MOMENT),
+        )
+        with new_uow() as uow:
+            counted = uow.jobs.census(MONDAY + timedelta(microseconds=1))
+            assert [job.id for job in uow.jobs.of_reports(["rep", "none"])][-1] == "young"
+        assert [(str(c.kind), str(c.state), str(c.priority), c.number, c.oldest) for c in counted] == [
+            ("draft", "failed", "routine", 1, MONDAY),
+            ("draft", "queued", "stat", 1, MONDAY),
+            ("draft", "queued", "routine", 2, MONDAY),
+            ("infill", "running", "routine", 1, MONDAY),
+        ]
+
+    def test_senders_are_counted_with_their_last_error(self, new_uow: NewUnitOfWork) -> None:
+        """Each sender's messages and refusals, when the last one came, and the code of the last error."""
+        taken: dict[str, Any] = {"outcome": MessageOutcome.ACCEPTED, "error_category": None, "error_code": None}
+        refused: dict[str, Any] = {
+            "outcome": MessageOutcome.REFUSED,
+            "error_category": "invalid",
+            "error_code": "bad-segment",
+        }
+        with new_uow() as uow:
+            for number, changes in enumerate((taken, refused, taken), start=1):
+                at = MONDAY + timedelta(seconds=number)
+                message = replace(_message(), id=f"m{number}", sha256=str(number) * 64, received_at=at)
+                uow.messages.add(replace(message, **changes))
+                _record(uow, (Kind.MESSAGE, f"m{number}"))
+            uow.commit()
+        with new_uow() as uow:
+            (counted,) = uow.messages.senders(MONDAY)
+            assert uow.messages.senders(MONDAY + timedelta(minutes=1)) == []
+        second, third = (MONDAY + timedelta(seconds=number) for number in (2, 3))
+        assert counted == SenderCount("APP", "FAC", 3, 1, third, second, "bad-segment")
+
+    def test_destinations_are_counted_with_what_waits(self, new_uow: NewUnitOfWork) -> None:
+        """Each destination's pending and parked items, its last delivery and the newest error that still matters."""
+        with new_uow() as uow:
+            for item in (
+                replace(_item("a", "k1"), state=Delivery.DELIVERED, delivered_at=EVERY_MOMENT, last_error="old"),
+                replace(_item("b", "k2"), state=Delivery.DEAD, last_error="refused"),
+                replace(_item("c", "k3"), last_error="no-answer"),
+                replace(_item("d", "k4")),
+                replace(_item("e", "k5"), destination="fhir", state=Delivery.DELIVERED, delivered_at=MONDAY),
+            ):
+                uow.outbox.add(item)
+            uow.commit()
+        with new_uow() as uow:
+            fhir, oru = uow.outbox.census()
+        assert fhir == DestinationCount("fhir", 0, 0, None, MONDAY, None)
+        assert oru == DestinationCount("oru", 2, 1, _item("c", "k").created_at, EVERY_MOMENT, "no-answer")
+
+    def test_drafts_are_found_by_the_time_they_came(self, new_uow: NewUnitOfWork) -> None:
+        """Reports whose draft came in a span, oldest first, in batches, with all their versions."""
+        ward = Ward(new_uow())
+        reports = []
+        for number in (1, 2, 3):
+            ward.clock.advance(60)
+            reports.append(ward.drafted(str(number)))
+        moments = [report.updated_at for report in reports]
+        with new_uow() as uow:
+            first = uow.reports.drafted(moments[0], moments[2], 1)
+            rest = uow.reports.drafted(moments[0], moments[2], 5, first[-1])
+            versions = uow.reports.versions_of([reports[0].id, "none"])
+            orders = uow.orders.by_ids([reports[1].order_id, "none"])
+        assert first == [(moments[0], reports[0].id)]
+        assert rest == [(moments[1], reports[1].id)]
+        assert [version.version for version in versions[reports[0].id]] == [1, 2, 3]
+        assert (list(versions), list(orders)) == ([reports[0].id], [reports[1].order_id])
+
+    def test_reader_studies_keep_what_readers_say(self, new_uow: NewUnitOfWork) -> None:
+        """Studies and grades come back as they were; a later grade takes the earlier one's place; names are unique."""
+        drafts = ((("findings", ("One. ", DIFFICULT)),), (("findings", ("Two.",)), ("impression", ())))
+        study = ReaderStudy("st", "pilot", ("a", "b"), (Case("c1", drafts, "rep"),), "seed", "admin", EVERY_MOMENT)
+        empty = Grade("st", 1, "dr", MONDAY, ((None, None), (None,)))
+        full = Grade("st", 1, "dr", EVERY_MOMENT, ((Mark.CORRECT, Mark.MAJOR), (None,)), (4, None), Choice.FIRST)
+        with new_uow() as uow:
+            uow.reader_studies.add(study)
+            uow.reader_studies.put_grade(empty)
+            uow.reader_studies.put_grade(full)
+            uow.reader_studies.put_grade(replace(empty, reader_id="other"))
+            _record(uow, (Kind.READER_STUDY, "st"))
+            uow.commit()
+        with new_uow() as uow:
+            assert list(uow.reader_studies.all()) == [study]
+            assert list(uow.reader_studies.grades("st", "dr")) == [full]
+            assert [grade.reader_id for grade in uow.reader_studies.grades("st")] == ["dr", "other"]
+        with pytest.raises(Race), new_uow() as uow:  # noqa: PT012 (the race may be raised by the commit)
+            uow.reader_studies.add(replace(study, id="st2"))
+            _record(uow, (Kind.READER_STUDY, "st2"))
+            uow.commit()
+        with new_uow() as uow:
+            uow.reader_studies.close("st", MONDAY)
+            _record(uow, (Kind.READER_STUDY, "st"))
+            uow.commit()
+        with new_uow() as uow:
+            assert uow.reader_studies.get("st") == replace(study, closed_at=MONDAY)
+            with pytest.raises(Race):
+                uow.reader_studies.close("st", MONDAY)
 
     # -------------------------------------------------------------------------------------- races and keys
 
@@ -468,7 +629,7 @@ class UnitOfWorkContract:
         _store(new_uow)
         _add_jobs(new_uow, _job("j", fence=4, attempts=2))
         with new_uow() as uow:
-            job = uow.jobs.claim(MONDAY, EVERY_MOMENT, ALL_KINDS)
+            job = uow.jobs.claim(MONDAY, EVERY_MOMENT, Allowance(ALL_KINDS))
         assert job is not None
         assert (job.state, job.fence, job.attempts, job.lease_until) == (JobState.RUNNING, 5, 3, EVERY_MOMENT)
 
@@ -486,6 +647,29 @@ class UnitOfWorkContract:
         assert _claim(new_uow, kinds=frozenset({JobKind.DRAFT})) is None
         assert _claim(new_uow, kinds=frozenset({JobKind.DRAFT}), now=MONDAY + timedelta(seconds=1)) == "later"
         assert _claim(new_uow) == "infill"
+
+    @pytest.mark.parametrize(
+        ("stop", "left"),
+        [
+            (Scope(site="RIS"), None),
+            (Scope(site="OTHER"), "draft"),
+            (Scope(modality="CT"), "draft"),
+            (Scope(site="RIS", modality="CT"), "draft"),
+            (Scope(use=JobKind.DRAFT, modality="DX"), "infill"),
+            (Scope(use=JobKind.DRAFT, site="NOBODY", modality="DX"), "draft"),
+        ],
+    )
+    def test_what_a_switch_covers_is_neither_claimed_nor_announced(
+        self, new_uow: NewUnitOfWork, stop: Scope, left: str | None
+    ) -> None:
+        """Jobs of a stopped site, modality or use stay in the queue; the others are found behind them."""
+        _store(new_uow)
+        _add_jobs(new_uow, _job("draft"), _job("infill", kind=JobKind.INFILL, created_at=MONDAY + timedelta(seconds=1)))
+        later = MONDAY + timedelta(minutes=5)
+        with new_uow() as uow:
+            found = [job.id for job in uow.jobs.unwoken(later, later, Allowance(ALL_KINDS, (stop,)), 1)]
+        assert found == ([left] if left else [])
+        assert _claim(new_uow, stops=(stop,)) == left
 
     def test_a_moved_fence_refuses_writes(self, new_uow: NewUnitOfWork) -> None:
         """Whoever holds an old fence can neither save the job nor renew its lease."""
@@ -514,7 +698,8 @@ class UnitOfWorkContract:
         )
         with new_uow() as uow:
             assert [job.id for job in uow.jobs.expired(MONDAY + timedelta(seconds=1), 10)] == ["lost"]
-            assert [job.id for job in uow.jobs.unwoken(MONDAY + timedelta(seconds=1), later, 10)] == ["forgotten"]
+            forgotten = uow.jobs.unwoken(MONDAY + timedelta(seconds=1), later, Allowance(ALL_KINDS), 10)
+            assert [job.id for job in forgotten] == ["forgotten"]
             first = uow.jobs.in_state(JobState.QUEUED, 2)
             assert [job.id for job in first] == ["announced", "forgotten"]
             rest = uow.jobs.in_state(JobState.QUEUED, 2, (first[-1].created_at, first[-1].id))
@@ -522,7 +707,7 @@ class UnitOfWorkContract:
             uow.jobs.woken(["forgotten"], later)
             uow.commit()
         with new_uow() as uow:
-            assert uow.jobs.unwoken(MONDAY + timedelta(seconds=1), later, 10) == []
+            assert uow.jobs.unwoken(MONDAY + timedelta(seconds=1), later, Allowance(ALL_KINDS), 10) == []
             assert uow.jobs.count(JobState)[JobState.QUEUED, Priority.ROUTINE] == 3
 
     # -------------------------------------------------------------------------------------- outbox
@@ -731,12 +916,12 @@ class UnitOfWorkContract:
         """Counts are over all reports, not the page; a report in review is with the person who opened it."""
         first, _ = ward.drafted("1"), ward.order("2")
         page = queries.worklist(ward.uow, RADIOLOGIST, limit=1)
-        assert queries.overview(ward.uow, EHR, page) == Overview({Status.DRAFTED: 1, Status.REGISTERED: 1}, {})
+        assert queries.attendance(ward.uow, EHR, page) == Attendance({Status.DRAFTED: 1, Status.REGISTERED: 1}, {})
         opened = editing.open_report(*ward.trio, RADIOLOGIST, first.id, expected_version=first.version)
         edits = [SectionEdit("impression", (FragmentEdit(text="Clear."),))]
         editing.put_fragments(*ward.trio, COLLEAGUE, first.id, expected_version=opened.version, edits=edits)
         page = queries.worklist(ward.uow, RADIOLOGIST)
-        told = queries.overview(ward.uow, EHR, page)
+        told = queries.attendance(ward.uow, EHR, page)
         assert told.counts == {Status.IN_REVIEW: 1, Status.REGISTERED: 1}
         assert {report_id: who.name for report_id, who in told.openers.items()} == {first.id: RADIOLOGIST.name}
 
@@ -1128,9 +1313,10 @@ def _claim(
     kinds: frozenset[JobKind] = ALL_KINDS,
     now: datetime = MONDAY,
     held: tuple[str, ...] = (),
+    stops: tuple[Scope, ...] = (),
 ) -> str | None:
     with new_uow() as uow:
-        job = uow.jobs.claim(now, now + timedelta(minutes=1), kinds, held)
+        job = uow.jobs.claim(now, now + timedelta(minutes=1), Allowance(kinds, stops), held)
         if job is not None:
             _record(uow, (Kind.JOB, job.id))
         uow.commit()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from inlay_core.application import drafting, editing, signing, switching
-from inlay_core.application.ports import Claimed, Delivery, Destination, Generated, GenerationPolicy, Site
+from inlay_core.application.ports import Claimed, Delivery, Destination, Generated, GenerationPolicy, Pulse, Site
 from inlay_core.domain.edits import FragmentEdit, SectionEdit
 from inlay_core.domain.errors import Conflict, DomainError, Fault, Forbidden, Locked, Stale, Unavailable
 from inlay_core.domain.fragment import Origin
@@ -14,6 +14,7 @@ from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Priority
 from inlay_core.domain.report import Report
+from inlay_core.domain.switch import Scope, Writer
 from inlay_testkit.core import ADMIN, AUDITOR, DRAFT, EHR, RADIOLOGIST, WORKER, Ward, counting_ids, order_command
 from inlay_testkit.memory import Memory
 
@@ -467,7 +468,68 @@ def test_drafts_and_infills_are_switched_separately(policy: GenerationPolicy, ki
     ward.order()
     assert (drafting.claim_next(*ward.trio, WORKER, site=ward.site) is not None) is (JobKind.DRAFT in kinds)
     with ward.uow as uow:
-        assert switching.running_kinds(uow, ward.site) == kinds
+        assert switching.allowance(uow, ward.site).kinds == kinds
+
+
+@pytest.mark.parametrize(
+    ("scope", "covered"),
+    [
+        (Scope(), True),
+        (Scope(use=JobKind.DRAFT), True),
+        (Scope(use=JobKind.INFILL), False),
+        (Scope(site="RIS"), True),
+        (Scope(site="NORTH"), False),
+        (Scope(modality="DX"), True),
+        (Scope(modality="CT"), False),
+        (Scope(model="tiny"), True),
+        (Scope(model="d1"), True),
+        (Scope(model="other"), False),
+        (Scope(JobKind.DRAFT, "RIS", "DX", "tiny"), True),
+        (Scope(JobKind.DRAFT, "RIS", "CT", "tiny"), False),
+    ],
+    ids=lambda value: value.name if isinstance(value, Scope) else "",
+)
+def test_a_switch_stops_what_it_covers_and_nothing_else(ward: Ward, scope: Scope, covered: bool) -> None:
+    """A stopped use, site, modality or model: not claimed, stopped at the next glance, and its result not applied."""
+    writer = Writer("tiny", "d1")
+    ward.order("1")
+    claimed = drafting.claim_next(*ward.trio, WORKER, writer=writer)
+    assert claimed is not None
+    job = drafting.start_generation(*ward.trio, WORKER, claimed.job.id, fence=1)
+    switching.stop_generation(*ward.trio, ADMIN, scope)
+    for hear in (drafting.glance(ward.uow, job.id, fence=1, writer=writer), beat(ward, job, writer)):
+        assert hear == Pulse(stop=covered, reason="generation-off" if covered else None)
+    made = replace(DRAFT, run_record={"model": "tiny", "model_digest": "d1"})
+    applied = drafting.apply_result(*ward.trio, WORKER, job.id, fence=1, generated=made)
+    assert applied.job.state is (JobState.QUEUED if covered else JobState.SUCCEEDED)
+    if covered:
+        assert drafting.claim_next(*ward.trio, WORKER, writer=writer) is None
+        switching.resume_generation(*ward.trio, ADMIN, scope)
+        assert drafting.claim_next(*ward.trio, WORKER, writer=writer) is not None
+
+
+def test_a_stopped_model_leaves_its_jobs_to_others(ward: Ward) -> None:
+    """Another model's worker takes what the stopped one may not."""
+    ward.order()
+    switching.stop_generation(*ward.trio, ADMIN, Scope(model="tiny"))
+    assert drafting.claim_next(*ward.trio, WORKER, writer=Writer("tiny", "d1")) is None
+    assert drafting.claim_next(*ward.trio, WORKER, writer=Writer("large", "d2")) is not None
+
+
+def test_infill_of_a_stopped_site_is_refused_when_it_is_asked_for(ward: Ward) -> None:
+    """Whoever asks hears it at once; what other sites ask for is taken."""
+    report = ward.drafted()
+    switching.stop_generation(*ward.trio, ADMIN, Scope(use=JobKind.INFILL, site="RIS"))
+    with pytest.raises(Unavailable):
+        infill(ward, report, report.sections[0].fragments[0].id)
+    switching.resume_generation(*ward.trio, ADMIN, Scope(use=JobKind.INFILL, site="RIS"))
+    switching.stop_generation(*ward.trio, ADMIN, Scope(use=JobKind.INFILL, site="NORTH"))
+    assert infill(ward, report, report.sections[0].fragments[0].id).state is JobState.QUEUED
+
+
+def beat(ward: Ward, job: Job, writer: Writer) -> Pulse:
+    """The worker's heartbeat."""
+    return drafting.heartbeat(ward.uow, ward.clock, job.id, fence=job.fence, writer=writer)
 
 
 def test_only_an_administrator_switches(ward: Ward) -> None:

@@ -23,6 +23,11 @@ EXPECTED: dict[Permission, set[Role]] = {
     P.READ_AUDIT: {R.AUDITOR, R.ADMIN, R.RADIOLOGIST},
     P.SUBSCRIBE: {R.EHR, R.RIS, R.ADMIN},
     P.SWITCH_GENERATION: {R.ADMIN},
+    P.READ_SWITCHES: {R.RADIOLOGIST, R.ADMIN, R.AUDITOR},
+    P.ADMINISTER: {R.ADMIN},
+    P.READ_USAGE: {R.ADMIN, R.AUDITOR},
+    P.MANAGE_READER_STUDIES: {R.ADMIN},
+    P.GRADE_DRAFTS: {R.RADIOLOGIST},
     P.GENERATE: set(),
     P.DELIVER: set(),
     P.MANAGE_DELIVERIES: {R.ADMIN},
@@ -38,7 +43,7 @@ def test_each_role_may_do_what_the_table_says(role: Role, permission: Permission
     assert PERMISSIONS[permission] == EXPECTED[permission]
 
 
-@pytest.mark.parametrize("permission", [P.EDIT_REPORTS, P.SIGN_REPORTS])
+@pytest.mark.parametrize("permission", [P.EDIT_REPORTS, P.SIGN_REPORTS, P.GRADE_DRAFTS])
 def test_a_system_never_edits_or_signs(permission: Permission) -> None:
     """Even a system that was given the radiologist's role can neither edit nor sign."""
     machine = Actor("m", "M", frozenset(Role), ActorKind.SYSTEM)

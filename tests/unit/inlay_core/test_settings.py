@@ -89,7 +89,7 @@ def test_passwords_are_not_printed() -> None:
     )
     assert "geheim" not in repr(settings)
     secret = {field.name for field in dataclasses.fields(Settings) if field.metadata["secret"]}
-    assert secret == {"database_url", "broker_url", "redis_url", "subscription_secret"}
+    assert secret == {"database_url", "broker_url", "redis_url", "subscription_secret", "oidc_client_secret"}
 
 
 def test_every_setting_is_documented() -> None:

@@ -9,6 +9,7 @@ from inlay_core.application import drafting, switching
 from inlay_core.application.ports import Site
 from inlay_core.domain.errors import Unavailable
 from inlay_core.domain.job import Job
+from inlay_core.domain.switch import Scope, Writer
 from inlay_testkit.core import ADMIN, RADIOLOGIST, WORKER, Ward
 from inlay_testkit.memory import Memory
 from inlay_worker.lease import Lease
@@ -115,6 +116,16 @@ def test_taken_job_is_lost(memory: Memory, ward: Ward, job: Job) -> None:
     renewing.renew()
     assert renewing.lost
     assert renewing.should_stop()
+
+
+@pytest.mark.parametrize("scope", [Scope(), Scope(site="RIS"), Scope(model="tiny")], ids=lambda scope: scope.name)
+def test_a_switch_is_heard_at_the_next_look(memory: Memory, ward: Ward, job: Job, scope: Scope) -> None:
+    """Between two steps the switches are looked at: stopping does not wait for the renewal."""
+    lease = lease_on(memory, ward, job, timer=ticking(), writer=Writer("tiny", "d1"))
+    assert not lease.should_stop()
+    switching.stop_generation(*ward.trio, ADMIN, scope)
+    assert lease.should_stop()
+    assert (lease.stop_reason, lease.lost) == ("generation-off", False)
 
 
 def test_kill_switch_is_heard_with_the_renewal(memory: Memory, ward: Ward, job: Job) -> None:

@@ -2,9 +2,12 @@ from typing import Any
 
 import pytest
 
+from inlay_core.application import switching
 from inlay_core.application.ports import UnitOfWork
 from inlay_core.domain.errors import Unavailable
 from inlay_core.domain.order import Priority
+from inlay_core.domain.switch import Scope
+from inlay_testkit.core import ADMIN
 from inlay_testkit.engine import FakeModel
 from inlay_testkit.hospital import Hospital
 from inlay_worker.generation import Generation
@@ -30,6 +33,18 @@ def test_a_worker_that_hears_no_wake_up_is_not_ready() -> None:
     hospital.order("2")
     hospital.ward.clock.advance(1)
     assert ready() is None, "it looked just now"
+
+
+def test_what_is_switched_off_waits_for_good_reason() -> None:
+    """A worker that may not do what waits is ready all the same: nobody should restart it."""
+    hospital = Hospital()
+    hospital.worker.timer, hospital.worker.looked = (lambda: 1000.0), 0.0
+    hospital.order("1")
+    hospital.ward.clock.advance(1)
+    ready = consumes(hospital.worker, 30.0)
+    assert ready() is not None
+    switching.stop_generation(*hospital.ward.trio, ADMIN, Scope(modality="DX"))
+    assert ready() is None
 
 
 def test_a_worker_without_its_database_is_not_ready() -> None:

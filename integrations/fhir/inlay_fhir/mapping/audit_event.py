@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from inlay_core.domain.audit import AuditEvent, Kind, Outcome
+from inlay_core.domain.audit import AuditEvent, Kind, Outcome, Tag
 from inlay_core.domain.identity import ActorKind
 from inlay_fhir.elements import Json, coding, concept, filled, instant, string
 from inlay_fhir.mapping.naming import ACTOR_SYSTEM, DICOM
@@ -61,6 +61,15 @@ _INTERACTION_ACTIONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "batch": ("batch", "E"),
     }
 )
+# DICOM PS3.15, A.5.3.12: User Authentication.
+_AUTHENTICATION: Final = ("110114", "User Authentication")
+_LOGINS: Final[Mapping[Tag, tuple[str, str]]] = MappingProxyType(
+    {
+        Tag.LOGIN_SESSION_OPENED: ("110122", "Login"),
+        Tag.LOGIN_SESSION_REFUSED: ("110122", "Login"),
+        Tag.LOGIN_SESSION_CLOSED: ("110123", "Logout"),
+    }
+)
 _SOURCE, _DESTINATION = ("110153", "Source Role ID"), ("110152", "Destination Role ID")
 _OBJECT: Final = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 _ROLE: Final = "http://terminology.hl7.org/CodeSystem/object-role"
@@ -70,13 +79,14 @@ def audit_event(event: AuditEvent) -> Json:
     """One event. It holds codes, counts and Inlay's own ids, so nothing here names a patient to anybody else."""
     interaction, action = _interaction(event)
     restful = coding(_INTERACTIONS, interaction) if interaction else None
+    login = coding(DICOM, *_LOGINS[event.tag]) if event.tag in _LOGINS else None
     return filled(
         resourceType="AuditEvent",
         id=event.id,
         meta=filled(versionId="1", lastUpdated=instant(event.at)),
-        type_=coding(_TYPES, "rest", "RESTful Operation"),
-        subtype=[each for each in (restful, coding(TAG_SYSTEM, str(event.tag))) if each],
-        action=action,
+        type_=coding(DICOM, *_AUTHENTICATION) if login else coding(_TYPES, "rest", "RESTful Operation"),
+        subtype=[each for each in (restful, login, coding(TAG_SYSTEM, str(event.tag))) if each],
+        action="E" if login else action,
         recorded=instant(event.at),
         outcome=_outcome(event),
         agent=_agents(event, action),

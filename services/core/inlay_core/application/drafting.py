@@ -23,11 +23,11 @@ from inlay_core.application.ports import (
     Waiting,
 )
 from inlay_core.application.publishing import publish_report, wake_workers
-from inlay_core.application.switching import running_kinds
+from inlay_core.application.switching import allowance
 from inlay_core.application.transaction import Act, load_job, load_order, load_report, retried
 from inlay_core.domain.audit import Detail, Tag
 from inlay_core.domain.edits import imported_comparison, imported_indication
-from inlay_core.domain.errors import Conflict, DomainError, Unavailable
+from inlay_core.domain.errors import Conflict, DomainError, Stale, Unavailable
 from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.infill import InfillRequest, LockDigest, ResolvedSection, draft_sections, resolve, splice
@@ -35,6 +35,7 @@ from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.lifecycle import REVIEWABLE_STATUSES, Event, Status, allowed
 from inlay_core.domain.order import Priority
 from inlay_core.domain.report import Report
+from inlay_core.domain.switch import UNKNOWN, Writer
 
 _SUPERSEDED: Final = Reason("superseded", "The report has a newer version.")
 _CANCELLED: Final = Reason("job-cancelled", "The job was cancelled.")
@@ -57,18 +58,20 @@ def claim_next(
     *,
     site: Site = DEFAULT_SITE,
     held_reports: Sequence[str] = (),
+    writer: Writer = UNKNOWN,
 ) -> Claimed | None:
     """Take the best queued job: STAT first, then reports whose study the worker holds, then age. None when idle.
 
-    Jobs that can no longer matter are finished on the way.
+    `writer` is the model that would write. Jobs that can no longer matter are finished on the way.
     """
     require(actor, Permission.GENERATE)
     with uow:
         act = Act(uow, clock(), new_id, actor, site)
         lease_until = act.now + timedelta(seconds=site.lease_seconds)
+        allowed = allowance(uow, site).for_writer(writer)
         claimed = None
         while claimed is None:
-            job = uow.jobs.claim(act.now, lease_until, running_kinds(uow, site), held_reports)
+            job = uow.jobs.claim(act.now, lease_until, allowed, held_reports)
             if job is None:
                 break
             claimed = _prepared(act, job)
@@ -114,18 +117,41 @@ def start_generation(
 
 
 @retried
-def heartbeat(uow: UnitOfWork, clock: Clock, job_id: str, *, fence: int, site: Site = DEFAULT_SITE) -> Pulse:
+def heartbeat(
+    uow: UnitOfWork,
+    clock: Clock,
+    job_id: str,
+    *,
+    fence: int,
+    site: Site = DEFAULT_SITE,
+    writer: Writer = UNKNOWN,
+) -> Pulse:
     """Extend the lease and hear whether to stop between two denoising steps. Raises Stale when the fence moved."""
     with uow:
         job = uow.jobs.renew(job_id, fence, clock() + timedelta(seconds=site.lease_seconds))
         report = load_report(uow, job.report_id)
-        kinds = running_kinds(uow, site)
+        stopped = _is_stopped(uow, job, site, writer)
         uow.commit()
     if job.cancel_requested:
         return Pulse(stop=True, reason="cancelled")
     if report.version != job.base_version:
         return Pulse(stop=True, reason="superseded")
-    return Pulse(stop=True, reason="generation-off") if job.kind not in kinds else Pulse(stop=False)
+    return Pulse(stop=True, reason="generation-off") if stopped else Pulse(stop=False)
+
+
+def glance(uow: UnitOfWork, job_id: str, *, fence: int, site: Site = DEFAULT_SITE, writer: Writer = UNKNOWN) -> Pulse:
+    """Hear whether to stop without extending the lease: what cannot wait for the next heartbeat.
+
+    Raises Stale when the fence moved. `uow` only reads.
+    """
+    with uow:
+        job = uow.jobs.get(job_id)
+        if job is None:
+            raise Stale("fence-moved", "The job is gone.", "job.fence")
+        job.check_fence(fence)
+        if job.cancel_requested:
+            return Pulse(stop=True, reason="cancelled")
+        return Pulse(stop=True, reason="generation-off") if _is_stopped(uow, job, site, writer) else Pulse(stop=False)
 
 
 @retried
@@ -154,7 +180,7 @@ def apply_result(
         if ended is not None:
             uow.commit()
             return Applied(ended)
-        if job.kind not in running_kinds(uow, site):
+        if not allowance(uow, site).allows(job.kind, load_order(uow, before.order_id), _writer_of(generated)):
             released = _released(act, job)
             uow.commit()
             return Applied(released)
@@ -254,15 +280,15 @@ def request_infill(
     require(actor, Permission.REQUEST_GENERATION)
     with uow:
         act = Act(uow, clock(), new_id, actor, site)
-        if JobKind.INFILL not in running_kinds(uow, site):
-            raise Unavailable("generation-off", "Infill is switched off.")
         report = load_report(uow, report_id)
+        order = load_order(uow, report.order_id)
+        if not allowance(uow, site).allows(JobKind.INFILL, order):
+            raise Unavailable("generation-off", "Infill is switched off.")
         report.check_version(expected_version)
         if report.status not in REVIEWABLE_STATUSES:
             raise Conflict("wrong-status", f"A report that is {report.status} takes no infill.", "report.status")
         resolve(request, report.sections, imported_text_allowed=site.generation.imported_text_allowed)
         retire_jobs(act, report_id, Tag.CLINICIAN_JOB_CANCELLED)
-        order = load_order(uow, report.order_id)
         # Somebody sits in front of the screen: an infill never waits behind routine drafts.
         priority = Priority.STAT if order.priority is Priority.STAT else Priority.URGENT
         job = Job(
@@ -389,9 +415,9 @@ def wake_forgotten(
     require(actor, Permission.GENERATE)
     with uow:
         act = Act(uow, clock(), new_id, actor, site)
-        kinds = running_kinds(uow, site)
-        forgotten = uow.jobs.unwoken(act.now - timedelta(seconds=older_than_seconds), act.now, limit)
-        ids = [job.id for job in forgotten if job.kind in kinds]
+        allowed = allowance(uow, site).for_writer(UNKNOWN)
+        forgotten = uow.jobs.unwoken(act.now - timedelta(seconds=older_than_seconds), act.now, allowed, limit)
+        ids = [job.id for job in forgotten]
         for job_id in ids:
             wake_workers(act, job_id)
         uow.jobs.woken(ids, act.now)
@@ -428,6 +454,21 @@ def _prepared(act: Act, job: Job) -> Claimed | None:
     act.record(Tag.WORKER_JOB_CLAIMED, job, detail={"fence": job.fence, "attempt": job.attempts})
     order = load_order(act.uow, report.order_id)
     return Claimed(job, _wanted(act.uow, report), sections, order.reason if allowed_text else None, order.assigner)
+
+
+def _is_stopped(uow: UnitOfWork, job: Job, site: Site, writer: Writer) -> bool:
+    """Whether settings or switches keep this job from going on."""
+    allowed = allowance(uow, site).for_writer(writer)
+    if job.kind not in allowed.kinds or not allowed.stops:
+        # As a rule nothing is switched by site or modality, and the order need not be asked for.
+        return job.kind not in allowed.kinds
+    return not allowed.allows(job.kind, load_order(uow, load_report(uow, job.report_id).order_id), writer)
+
+
+def _writer_of(generated: Generated) -> Writer:
+    """The model that wrote, as the run record states it."""
+    name, digest = (generated.run_record.get(key) for key in ("model", "model_digest"))
+    return Writer(str(name or ""), str(digest or ""))
 
 
 def _held(uow: UnitOfWork, job_id: str, fence: int) -> Job:

@@ -20,8 +20,11 @@ from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order, OrderStatus, Priority
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
+from inlay_core.domain.reader_study import Grade, ReaderStudy
 from inlay_core.domain.report import Author, Report
+from inlay_core.domain.session import Session
 from inlay_core.domain.subscription import Subscription
+from inlay_core.domain.switch import Allowance
 
 # ---------------------------------------------------------------------------------------------- site
 
@@ -577,11 +580,63 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
+class Attendance:
     """What a worklist tells besides its page: how many reports stand where, and who has opened those of the page."""
 
     counts: Mapping[Status, int]
     openers: Mapping[str, Author]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCount:
+    """How many jobs of a kind and priority are in a state, and when the oldest of them was asked for."""
+
+    kind: JobKind
+    state: JobState
+    priority: Priority
+    number: int
+    oldest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SenderCount:
+    """What came from a sending application lately: messages, refused ones, the last of each, and its error's code."""
+
+    application: str
+    facility: str
+    number: int
+    refused: int
+    last_at: datetime
+    last_refused_at: datetime | None = None
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationCount:
+    """What goes to a destination: what waits (and since when), what was parked, what came through last."""
+
+    destination: str
+    pending: int
+    dead: int
+    oldest_pending: datetime | None = None
+    last_delivered: datetime | None = None
+    # The code of the newest item that is not delivered and has failed at least once.
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    """A worker as it last told of itself. `adapters` are names of folders; `jobs` is how many it does at the moment."""
+
+    id: str
+    host: str
+    model: str
+    model_digest: str
+    adapters: tuple[str, ...]
+    device: str
+    jobs: int
+    started_at: datetime
+    seen_at: datetime
 
 
 # ---------------------------------------------------------------------------------------------- repositories
@@ -650,6 +705,10 @@ class Orders(Protocol):
         """The orders of that patient, the oldest first."""
         ...
 
+    def by_ids(self, order_ids: Sequence[str]) -> Mapping[str, Order]:
+        """Those orders by their id; unknown ones are left out."""
+        ...
+
 
 class Priors(Protocol):
     """Reports of other systems."""
@@ -714,6 +773,16 @@ class Reports(Protocol):
         """Report id -> who made its first version in review, for those that have one."""
         ...
 
+    def drafted(
+        self, since: datetime, until: datetime, limit: int, after: tuple[datetime, str] | None = None
+    ) -> Sequence[tuple[datetime, str]]:
+        """(time, report) of drafts that came in [since, until), oldest first, after an earlier batch's last one."""
+        ...
+
+    def versions_of(self, report_ids: Sequence[str]) -> Mapping[str, Sequence[Report]]:
+        """All versions of each of these reports, the first one first."""
+        ...
+
 
 class Jobs(Protocol):
     """Jobs, claimed by lease and fence."""
@@ -739,9 +808,11 @@ class Jobs(Protocol):
         ...
 
     def claim(
-        self, now: datetime, lease_until: datetime, kinds: frozenset[JobKind], held_reports: Sequence[str] = ()
+        self, now: datetime, lease_until: datetime, allowed: Allowance, held_reports: Sequence[str] = ()
     ) -> Job | None:
-        """Take the best queued job: STAT first, then reports whose study the worker holds, then age.
+        """Take the best queued job that is allowed: STAT first, then reports whose study the worker holds, then age.
+
+        The allowance is one for a writer: its stops name no model.
 
         It becomes running with fence and attempts one higher. No two callers get the same job.
         """
@@ -759,8 +830,8 @@ class Jobs(Protocol):
         """Running jobs whose lease is over."""
         ...
 
-    def unwoken(self, woken_before: datetime, now: datetime, limit: int) -> Sequence[Job]:
-        """Queued jobs that are due and whose last wake-up (or creation) is older than that."""
+    def unwoken(self, woken_before: datetime, now: datetime, allowed: Allowance, limit: int) -> Sequence[Job]:
+        """Queued jobs that are allowed, due, and whose last wake-up (or creation) is older than that."""
         ...
 
     def woken(self, job_ids: Sequence[str], now: datetime) -> None:
@@ -769,6 +840,14 @@ class Jobs(Protocol):
 
     def count(self, states: Iterable[JobState]) -> Mapping[tuple[JobState, Priority], int]:
         """How many jobs there are, by state and priority."""
+        ...
+
+    def census(self, failed_since: datetime) -> Sequence[QueueCount]:
+        """Open jobs, and those that failed since then, by kind, state and priority (most urgent first)."""
+        ...
+
+    def of_reports(self, report_ids: Sequence[str]) -> Sequence[Job]:
+        """All jobs of these reports, the oldest first."""
         ...
 
 
@@ -807,6 +886,10 @@ class Messages(Protocol):
         """Messages in the order of their arrival, after the (received_at, id) of an earlier batch's last one."""
         ...
 
+    def senders(self, since: datetime) -> Sequence[SenderCount]:
+        """Who has sent messages since then, by application and facility."""
+        ...
+
 
 class Outbox(Protocol):
     """What other systems are still to be told."""
@@ -829,6 +912,10 @@ class Outbox(Protocol):
 
     def count(self) -> Mapping[tuple[str, Delivery], int]:
         """How many items there are, by destination and state."""
+        ...
+
+    def census(self) -> Sequence[DestinationCount]:
+        """Every destination that was ever told something, by name."""
         ...
 
     def in_state(self, state: Delivery, limit: int, offset: int = 0) -> Sequence[OutboxItem]:
@@ -890,7 +977,7 @@ class ProgressRows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A switch that an administrator set: `generation` on means that all generation is stopped."""
+    """A switch that an administrator set: on means that what its name covers (`domain.switch.Scope`) is stopped."""
 
     name: str
     on: bool
@@ -945,8 +1032,84 @@ class Switches(Protocol):
         """The switch of that name, if it was ever set."""
         ...
 
+    def all(self) -> Sequence[Switch]:
+        """Every switch that was ever set, by name."""
+        ...
+
     def save(self, switch: Switch) -> None:
         """Set the switch."""
+        ...
+
+
+class Sessions(Protocol):
+    """People that are logged in with a browser."""
+
+    def add(self, session: Session) -> None:
+        """Store a new one."""
+        ...
+
+    def get(self, session_id: str) -> Session | None:
+        """The one with that id."""
+        ...
+
+    def seen(self, session_id: str, now: datetime) -> None:
+        """The person did something; it changes nothing else and needs no audit event."""
+        ...
+
+    def remove(self, session_id: str) -> None:
+        """End it, if it is there."""
+        ...
+
+    def forget(self, before: datetime) -> None:
+        """Drop those that are over since before then."""
+        ...
+
+
+class Workers(Protocol):
+    """Workers that say now and then that they are there. Losing a row loses nothing, and none needs an audit event."""
+
+    def put(self, worker: WorkerSeen) -> None:
+        """Store what a worker tells of itself."""
+        ...
+
+    def all(self) -> Sequence[WorkerSeen]:
+        """All of them, the longest running first."""
+        ...
+
+    def remove(self, worker_id: str) -> None:
+        """It has ended."""
+        ...
+
+    def forget(self, before: datetime) -> None:
+        """Drop those that were not seen since then."""
+        ...
+
+
+class ReaderStudies(Protocol):
+    """Reader studies and what readers said."""
+
+    def add(self, study: ReaderStudy) -> None:
+        """Store a new one; Race when its name is taken."""
+        ...
+
+    def close(self, study_id: str, now: datetime) -> None:
+        """No grade is taken from now on; Race when it is closed already."""
+        ...
+
+    def get(self, study_id: str) -> ReaderStudy | None:
+        """The one with that id."""
+        ...
+
+    def all(self) -> Sequence[ReaderStudy]:
+        """All of them, the newest first."""
+        ...
+
+    def put_grade(self, grade: Grade) -> None:
+        """Store what a reader says of a case, in place of what they said before."""
+        ...
+
+    def grades(self, study_id: str, reader_id: str | None = None) -> Sequence[Grade]:
+        """What was said, by case and reader; of one reader or of all."""
         ...
 
 
@@ -1032,6 +1195,21 @@ class UnitOfWork(Protocol):
     @property
     def assertions(self) -> Assertions:
         """Redeemed assertions."""
+        ...
+
+    @property
+    def sessions(self) -> Sessions:
+        """Sessions of browsers."""
+        ...
+
+    @property
+    def workers(self) -> Workers:
+        """Workers that are there."""
+        ...
+
+    @property
+    def reader_studies(self) -> ReaderStudies:
+        """Reader studies."""
         ...
 
     def foresee(self, sought: Sought) -> None:

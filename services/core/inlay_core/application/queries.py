@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from inlay_core.application.ports import Overview, Page, ReportRow, ReportSearch, Sort, Standing, UnitOfWork
+from inlay_core.application.ports import Attendance, Page, ReportRow, ReportSearch, Sort, Standing, UnitOfWork
 from inlay_core.application.transaction import load_job, load_order, load_report
 from inlay_core.domain.audit import AuditEvent, Detail, Kind, Outcome, Tag, event_of
 from inlay_core.domain.errors import NotFound
@@ -39,14 +39,14 @@ def search_reports(
         return uow.reports.search(search, sort, offset, limit)
 
 
-def overview(uow: UnitOfWork, actor: Actor, page: Page) -> Overview:
+def attendance(uow: UnitOfWork, actor: Actor, page: Page) -> Attendance:
     """How many reports stand where, and which person reads those of the page that are in review."""
     require(actor, Permission.READ_REPORTS)
     with uow:
         opened = [row.report.id for row in page.rows if row.report.status is Status.IN_REVIEW]
         openers = uow.reports.openers(opened) if opened else {}
         people = {report_id: who for report_id, who in openers.items() if who.kind is ActorKind.PERSON}
-        return Overview(uow.reports.counts(), people)
+        return Attendance(uow.reports.counts(), people)
 
 
 def read_report(uow: UnitOfWork, actor: Actor, report_id: str, version: int | None = None) -> ReportRow:

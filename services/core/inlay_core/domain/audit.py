@@ -33,6 +33,8 @@ class Kind(StrEnum):
     SUBSCRIPTION = "subscription"
     CLIENT = "client"
     SWITCH = "switch"
+    SESSION = "session"
+    READER_STUDY = "reader-study"
     AUDIT = "audit"
     ACCESS = "access"
 
@@ -110,6 +112,15 @@ class Tag(StrEnum):
     ADMIN_REPORT_RESENT = "admin:report:resent"
     ADMIN_MESSAGE_REPLAYED = "admin:message:replayed"
     ADMIN_AUDIT_EXPORTED = "admin:audit:exported"
+    ADMIN_STUDY_CREATED = "admin:reader-study:created"
+    ADMIN_STUDY_CLOSED = "admin:reader-study:closed"
+    CLINICIAN_STUDY_GRADED = "clinician:reader-study:graded"
+    READER_STUDY_READ = "reader:reader-study:read"
+    READER_USAGE_READ = "reader:usage:read"
+    READER_STATE_READ = "reader:state:read"
+    LOGIN_SESSION_OPENED = "login:session:opened"
+    LOGIN_SESSION_CLOSED = "login:session:closed"
+    LOGIN_SESSION_REFUSED = "login:session:refused"
 
 
 class Outcome(StrEnum):

@@ -42,6 +42,11 @@ class Permission(StrEnum):
     READ_AUDIT = "read-audit"
     SUBSCRIBE = "subscribe"
     SWITCH_GENERATION = "switch-generation"
+    READ_SWITCHES = "read-switches"
+    ADMINISTER = "administer"
+    READ_USAGE = "read-usage"
+    MANAGE_READER_STUDIES = "manage-reader-studies"
+    GRADE_DRAFTS = "grade-drafts"
     GENERATE = "generate"
     DELIVER = "deliver"
     MANAGE_DELIVERIES = "manage-deliveries"
@@ -74,6 +79,11 @@ PERMISSIONS: Final[Mapping[Permission, frozenset[Role]]] = MappingProxyType(
         Permission.READ_AUDIT: frozenset({Role.AUDITOR, Role.ADMIN, Role.RADIOLOGIST}),
         Permission.SUBSCRIBE: frozenset({Role.EHR, Role.RIS, Role.ADMIN}),
         Permission.SWITCH_GENERATION: frozenset({Role.ADMIN}),
+        Permission.READ_SWITCHES: frozenset({Role.RADIOLOGIST, Role.ADMIN, Role.AUDITOR}),
+        Permission.ADMINISTER: frozenset({Role.ADMIN}),
+        Permission.READ_USAGE: frozenset({Role.ADMIN, Role.AUDITOR}),
+        Permission.MANAGE_READER_STUDIES: frozenset({Role.ADMIN}),
+        Permission.GRADE_DRAFTS: _RADIOLOGIST,
         Permission.GENERATE: frozenset(),
         Permission.DELIVER: frozenset(),
         Permission.MANAGE_DELIVERIES: frozenset({Role.ADMIN}),
@@ -87,7 +97,7 @@ SYSTEM_PERMISSIONS: Final = frozenset(
 )
 """What Inlay's own processes (actors of kind system without any role) may do."""
 
-PERSONAL: Final = frozenset({Permission.EDIT_REPORTS, Permission.SIGN_REPORTS})
+PERSONAL: Final = frozenset({Permission.EDIT_REPORTS, Permission.SIGN_REPORTS, Permission.GRADE_DRAFTS})
 """What takes a person, whatever roles a system has been given."""
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import exists, func, or_, select, update
+from sqlalchemy import case, exists, func, or_, select, update
 
-from inlay_core.application.ports import Delivery, Destination, OutboxItem
+from inlay_core.application.ports import Delivery, Destination, DestinationCount, OutboxItem
 from inlay_core.persistence import mapping
+from inlay_core.persistence.columns import Moment
 from inlay_core.persistence.statements import Statements
 from inlay_core.persistence.tables import OUTBOX
 
@@ -70,6 +71,35 @@ class SqlOutbox:
             OUTBOX.c.destination, OUTBOX.c.state
         )
         return {(row.destination, Delivery(row.state)): row.number for row in self._statements.all(query)}
+
+    def census(self) -> Sequence[DestinationCount]:
+        pending, delivered = (OUTBOX.c.state == state.value for state in (Delivery.PENDING, Delivery.DELIVERED))
+        query = (
+            select(
+                OUTBOX.c.destination,
+                func.sum(case((pending, 1), else_=0)).label("pending"),
+                func.sum(case((OUTBOX.c.state == Delivery.DEAD.value, 1), else_=0)).label("dead"),
+                func.min(case((pending, OUTBOX.c.created_at)), type_=Moment).label("oldest_pending"),
+                func.max(case((delivered, OUTBOX.c.delivered_at)), type_=Moment).label("last_delivered"),
+                func.max(case((~delivered & OUTBOX.c.last_error.is_not(None), OUTBOX.c.seq))).label("failed"),
+            )
+            .group_by(OUTBOX.c.destination)
+            .order_by(OUTBOX.c.destination)
+        )
+        rows = self._statements.all(query)
+        failed = select(OUTBOX.c.seq, OUTBOX.c.last_error).where(OUTBOX.c.seq.in_([row.failed for row in rows]))
+        errors = {row.seq: row.last_error for row in self._statements.all(failed)}
+        return [
+            DestinationCount(
+                row.destination,
+                row.pending,
+                row.dead,
+                row.oldest_pending,
+                row.last_delivered,
+                errors.get(row.failed),
+            )
+            for row in rows
+        ]
 
     def in_state(self, state: Delivery, limit: int, offset: int = 0) -> Sequence[OutboxItem]:
         where = (OUTBOX.c.state == state.value, OUTBOX.c.destination != Destination.CELERY.value)

@@ -28,8 +28,10 @@ from sqlalchemy import (
 from inlay_core.application.ports import (
     MessageOutcome,
     Page,
+    QueueCount,
     ReportRow,
     ReportSearch,
+    SenderCount,
     Sort,
     StepProgress,
     StoredMessage,
@@ -38,13 +40,14 @@ from inlay_core.application.ports import (
 )
 from inlay_core.domain.audit import Kind
 from inlay_core.domain.errors import Stale
-from inlay_core.domain.job import Job, JobKind, JobState
+from inlay_core.domain.job import OPEN_STATES, Job, JobKind, JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order, Priority
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.prior import PriorReport
 from inlay_core.domain.report import Author, Report
 from inlay_core.domain.subscription import Subscription, SubscriptionState
+from inlay_core.domain.switch import Allowance, Scope
 from inlay_core.persistence import mapping
 from inlay_core.persistence.columns import Moment
 from inlay_core.persistence.statements import LookUp, Statements
@@ -276,6 +279,29 @@ class SqlReports:
         found = map(_report, self._statements.all(_versions().join(first, at)))
         return {report.id: report.author for report in found}
 
+    def drafted(
+        self, since: datetime, until: datetime, limit: int, after: tuple[datetime, str] | None = None
+    ) -> Sequence[tuple[datetime, str]]:
+        columns = (REPORT_VERSIONS.c.updated_at, REPORT_VERSIONS.c.report_id)
+        query = (
+            select(*columns)
+            # A version gets this status by the arrival of its draft and by nothing else.
+            .where(REPORT_VERSIONS.c.status == Status.DRAFTED.value)
+            .where(REPORT_VERSIONS.c.updated_at >= since, REPORT_VERSIONS.c.updated_at < until)
+            .order_by(*columns)
+            .limit(limit)
+        )
+        if after is not None:
+            query = query.where(tuple_(*columns) > tuple_(*after))
+        return [(row.updated_at, row.report_id) for row in self._statements.all(query)]
+
+    def versions_of(self, report_ids: Sequence[str]) -> Mapping[str, Sequence[Report]]:
+        query = _versions().where(REPORTS.c.id.in_(list(report_ids))).order_by(REPORTS.c.id, REPORT_VERSIONS.c.version)
+        found: dict[str, list[Report]] = {}
+        for row in self._statements.all(query):
+            found.setdefault(row.id, []).append(_report(row))
+        return found
+
     def _one(self, query: Select[Any]) -> Report | None:
         row = self._statements.one(query)
         return _report(row) if row else None
@@ -411,17 +437,17 @@ class SqlJobs:
         return mapping.job_of(row) if row else None
 
     def claim(
-        self, now: datetime, lease_until: datetime, kinds: frozenset[JobKind], held_reports: Sequence[str] = ()
+        self, now: datetime, lease_until: datetime, allowed: Allowance, held_reports: Sequence[str] = ()
     ) -> Job | None:
         # One statement: on PostgreSQL the inner query skips rows that another worker is taking at this moment, on
         # SQLite the whole transaction holds the write lock.
-        if not kinds:
+        if not allowed.kinds:
             return None
         best = (
             select(JOBS.c.id)
             .where(
                 JOBS.c.state == JobState.QUEUED.value,
-                JOBS.c.kind.in_([kind.value for kind in kinds]),
+                *_allowed(allowed),
                 or_(JOBS.c.not_before.is_(None), JOBS.c.not_before <= now),
             )
             .order_by(
@@ -468,9 +494,10 @@ class SqlJobs:
         over = and_(JOBS.c.state == JobState.RUNNING.value, JOBS.c.lease_until < now)
         return self._all(select(JOBS).where(over).order_by(JOBS.c.lease_until).limit(limit))
 
-    def unwoken(self, woken_before: datetime, now: datetime, limit: int) -> Sequence[Job]:
+    def unwoken(self, woken_before: datetime, now: datetime, allowed: Allowance, limit: int) -> Sequence[Job]:
         forgotten = and_(
             JOBS.c.state == JobState.QUEUED.value,
+            *_allowed(allowed),
             func.coalesce(JOBS.c.woken_at, JOBS.c.created_at) < woken_before,
             or_(JOBS.c.not_before.is_(None), JOBS.c.not_before <= now),
         )
@@ -489,8 +516,43 @@ class SqlJobs:
         ranks = tuple(Priority)
         return {(JobState(row.state), ranks[row.priority]): row.number for row in self._statements.all(query)}
 
+    def census(self, failed_since: datetime) -> Sequence[QueueCount]:
+        counted = or_(
+            JOBS.c.state.in_([state.value for state in OPEN_STATES]),
+            and_(JOBS.c.state == JobState.FAILED.value, JOBS.c.finished_at >= failed_since),
+        )
+        columns = (JOBS.c.kind, JOBS.c.state, JOBS.c.priority)
+        oldest = func.min(JOBS.c.created_at, type_=Moment).label("oldest")
+        query = select(*columns, func.count().label("number"), oldest).where(counted).group_by(*columns)
+        ranks = tuple(Priority)
+        found = [
+            QueueCount(JobKind(row.kind), JobState(row.state), ranks[row.priority], row.number, row.oldest)
+            for row in self._statements.all(query)
+        ]
+        return sorted(found, key=lambda one: (one.kind, one.state, one.priority.rank))
+
+    def of_reports(self, report_ids: Sequence[str]) -> Sequence[Job]:
+        query = select(JOBS).where(JOBS.c.report_id.in_(list(report_ids)))
+        return self._all(query.order_by(JOBS.c.created_at, JOBS.c.id))
+
     def _all(self, query: Select[Any]) -> list[Job]:
         return [mapping.job_of(row) for row in self._statements.all(query)]
+
+
+def _allowed(allowed: Allowance) -> list[ColumnElement[bool]]:
+    """Conditions on jobs: of these kinds, and none that a stop covers."""
+    kinds = JOBS.c.kind.in_([kind.value for kind in allowed.kinds])
+    return [kinds, *(~_covered(stop) for stop in allowed.stops)]
+
+
+def _covered(stop: Scope) -> ColumnElement[bool]:
+    orders = select(REPORTS.c.id).join(ORDERS, ORDERS.c.id == REPORTS.c.order_id)
+    if stop.site is not None:
+        orders = orders.where(or_(ORDERS.c.assigner == stop.site, ORDERS.c.accession_assigner == stop.site))
+    if stop.modality is not None:
+        orders = orders.where(ORDERS.c.modality == stop.modality)
+    use = [] if stop.use is None else [JOBS.c.kind == stop.use.value]
+    return and_(JOBS.c.report_id.in_(orders), *use)
 
 
 class SqlMessages:
@@ -541,6 +603,42 @@ class SqlMessages:
             query = query.where(tuple_(MESSAGES.c.received_at, MESSAGES.c.id) > tuple_(*after))
         return [mapping.message_of(row) for row in self._statements.all(query)]
 
+    def senders(self, since: datetime) -> Sequence[SenderCount]:
+        sender = (MESSAGES.c.sending_application, MESSAGES.c.sending_facility)
+        refused = MESSAGES.c.outcome == MessageOutcome.REFUSED.value
+        query = (
+            select(
+                *sender,
+                func.count().label("number"),
+                func.sum(case((refused, 1), else_=0)).label("refused"),
+                func.max(MESSAGES.c.received_at, type_=Moment).label("last_at"),
+                func.max(case((refused, MESSAGES.c.received_at)), type_=Moment).label("last_refused_at"),
+            )
+            .where(MESSAGES.c.received_at >= since)
+            .group_by(*sender)
+            .order_by(*sender)
+        )
+        return [
+            SenderCount(
+                row.sending_application,
+                row.sending_facility,
+                row.number,
+                row.refused,
+                row.last_at,
+                row.last_refused_at,
+                self._error_at(row.sending_application, row.sending_facility, row.last_refused_at),
+            )
+            for row in self._statements.all(query)
+        ]
+
+    def _error_at(self, application: str, facility: str, moment: datetime | None) -> str | None:
+        if moment is None:
+            return None
+        own = (MESSAGES.c.sending_application == application, MESSAGES.c.sending_facility == facility)
+        refused = (MESSAGES.c.received_at == moment, MESSAGES.c.outcome == MessageOutcome.REFUSED.value)
+        row = self._statements.one(select(MESSAGES.c.error_code).where(*own, *refused).order_by(MESSAGES.c.id.desc()))
+        return row.error_code if row else None
+
 
 def _of_sender(application: str, facility: str, control_id: str) -> ColumnElement[bool]:
     return and_(
@@ -583,6 +681,10 @@ class SqlSwitches:
     def get(self, name: str) -> Switch | None:
         row = self._statements.one(select(SWITCHES).where(SWITCHES.c.name == name))
         return Switch(row.name, row.is_on, row.changed_at, row.changed_by) if row else None
+
+    def all(self) -> Sequence[Switch]:
+        rows = self._statements.all(select(SWITCHES).order_by(SWITCHES.c.name))
+        return [Switch(row.name, row.is_on, row.changed_at, row.changed_by) for row in rows]
 
     def save(self, switch: Switch) -> None:
         self._statements.changed.add((Kind.SWITCH, switch.name))

@@ -143,6 +143,8 @@ REPORT_VERSIONS: Final = Table(
     Column("status", String(32), nullable=False),
     Column("updated_at", Moment, nullable=False),
     Column("body", JsonText, nullable=False),
+    # Figures are made of what was drafted in a span of time.
+    Index("ix_report_versions_drafted", "status", "updated_at", "report_id"),
 )
 
 JOBS: Final = Table(
@@ -262,7 +264,8 @@ PROGRESS: Final = Table(
 SWITCHES: Final = Table(
     "switches",
     METADATA,
-    Column("name", String(32), primary_key=True),
+    # What it covers (application/switching.py), as text.
+    Column("name", String(512), primary_key=True),
     Column("is_on", Boolean, nullable=False),
     Column("changed_at", Moment, nullable=False),
     Column("changed_by", Text, nullable=False),
@@ -293,4 +296,56 @@ SUBSCRIPTIONS: Final = Table(
     Column("updated_at", Moment, nullable=False),
     Column("version", Integer, nullable=False),
     Index(None, "state"),
+)
+
+# People that are logged in with a browser. The id is the digest of what their cookie holds.
+SESSIONS: Final = Table(
+    "sessions",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("actor", JsonText, nullable=False),
+    Column("csrf", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("seen_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Index(None, "expires_at"),
+)
+
+# Workers that say now and then that they are there, idle ones as well.
+WORKERS: Final = Table(
+    "workers",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("model_digest", Text, nullable=False),
+    Column("adapters", JsonText, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("jobs", Integer, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("seen_at", Moment, nullable=False),
+)
+
+READER_STUDIES: Final = Table(
+    "reader_studies",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("arms", JsonText, nullable=False),
+    # [{"label": ..., "report_id": ..., "drafts": [{section: [sentence, ...]}, ...one per arm]}, ...]
+    Column("cases", JsonText, nullable=False),
+    Column("seed", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("closed_at", Moment),
+)
+
+READER_GRADES: Final = Table(
+    "reader_grades",
+    METADATA,
+    Column("study_id", _ID, ForeignKey("reader_studies.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("reader_id", String(255), primary_key=True),
+    Column("body", JsonText, nullable=False),
+    Column("graded_at", Moment, nullable=False),
 )

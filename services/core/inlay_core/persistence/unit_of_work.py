@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from inlay_core.application.ports import Sought
 from inlay_core.domain.errors import Fault
+from inlay_core.persistence.administration import SqlReaderStudies, SqlSessions, SqlWorkers
 from inlay_core.persistence.engine import READ_ONLY
 from inlay_core.persistence.outbox import SqlOutbox
 from inlay_core.persistence.repositories import (
@@ -51,6 +52,9 @@ class SqlUnitOfWork:
     switches: SqlSwitches
     assertions: SqlAssertions
     subscriptions: SqlSubscriptions
+    sessions: SqlSessions
+    workers: SqlWorkers
+    reader_studies: SqlReaderStudies
 
     def __init__(self, engine: Engine, *, read_only: bool = False, single: bool = False) -> None:
         self._engine = engine
@@ -90,6 +94,9 @@ class SqlUnitOfWork:
         self.switches = SqlSwitches(self._statements)
         self.assertions = SqlAssertions(self._statements)
         self.subscriptions = SqlSubscriptions(self._statements)
+        self.sessions = SqlSessions(self._statements)
+        self.workers = SqlWorkers(self._statements)
+        self.reader_studies = SqlReaderStudies(self._statements)
         return self
 
     def __exit__(
