@@ -33,8 +33,9 @@ DRAFT = Generated(
         ("impression", "Mild cardiomegaly. Small right pleural effusion. Left sided pacemaker."),
     ),
 )
-# Sixty-four colours are enough for a dark window with a grey image in it, and keep a picture below 100 KB.
-COLOURS = 64
+# Enough for a dark window with a grey image in it when every hue gets its share, and below 200 KB for a picture.
+COLOURS = 128
+WIDTH = 1200
 
 
 def words(gap: Gap, _number: int) -> tuple[str, ...]:
@@ -69,10 +70,6 @@ def main(folder: Path) -> None:
             page.wait_for_selector("#image[data-ready]")
             filled(page)
             draw(page, folder / "reading.png")
-            page.keyboard.press("F9")
-            expect(page.get_by_role("dialog")).to_be_visible()
-            draw(page, folder / "signing.png")
-            page.keyboard.press("Escape")
             page.goto("/")
             expect(page.locator("tbody tr")).to_have_count(4)
             draw(page, folder / "worklist.png")
@@ -81,7 +78,7 @@ def main(folder: Path) -> None:
 
 
 def orders(room: Room) -> str:
-    """Four orders: two drafted, one whose draft waits for a worker, one without images; the id of the first report."""
+    """Four orders of falling urgency, the first two drafted; the id of the first report."""
     priorities = (Priority.STAT, Priority.URGENT, Priority.ROUTINE, Priority.ROUTINE)
     procedures = ("Chest X-ray PA", "Chest X-ray PA", "Chest X-ray, portable", "Chest X-ray PA and lateral")
     room.worker.draft = DRAFT
@@ -89,9 +86,11 @@ def orders(room: Room) -> str:
     for number, (procedure, priority) in enumerate(zip(procedures, priorities, strict=True), start=1):
         if number == 3:
             room.worker.may_take.clear()
-        if number < 4:
-            file = site.settings.images / f"{number}.dcm"
-            file.write_bytes(phantom_file(f"1.2.826.0.1.{number}", f"A{number}", FINDINGS))
+        if number == 1:
+            data = phantom_file("1.2.826.0.1.1", "A1", FINDINGS)
+            (site.settings.images / "phantom.dcm").write_bytes(data)
+        elif number < 4:
+            site.image(str(number))
         command = order_command(str(number), procedure_text=procedure, priority=priority, reason="Cough for two weeks.")
         reports.append(room.report_of(site.ward.receive(command).order_ids[0]))
         if number < 3:
@@ -113,7 +112,9 @@ def filled(page: Page) -> None:
 def draw(page: Page, file: Path) -> None:
     """The window as a small PNG."""
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+    picture.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
+    colours = picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    colours.save(file, optimize=True)
 
 
 if __name__ == "__main__":
