@@ -483,7 +483,12 @@ def test_the_worklist_follows_what_happens(room: Room) -> None:
 
 def test_the_image_is_windowed_zoomed_and_described(room: Room) -> None:
     """Window, inversion and zoom ask the server for nothing but pictures; orientation and size are told."""
-    told = {"PatientOrientation": ["L", "F"], "PixelSpacing": ["1", "1"], "WindowCenter": 2000, "WindowWidth": 4000}
+    told: dict[str, Any] = {
+        "PatientOrientation": ["L", "F"],
+        "PixelSpacing": ["1", "1"],
+        "WindowCenter": 2000,
+        "WindowWidth": 4000,
+    }
     report_id = room.drafted(**told)
     page = room.read(report_id)
     page.wait_for_selector("#image[data-ready]")
