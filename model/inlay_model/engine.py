@@ -90,6 +90,11 @@ class Engine:
         return self._checkpoint.about.styles
 
     @property
+    def views(self) -> int:
+        """How many images of a study the checkpoint was trained to read together."""
+        return self._checkpoint.about.views
+
+    @property
     def checkpoint(self) -> Checkpoint:
         """Model, tokenizer and image processor, for training and evaluation."""
         return self._checkpoint

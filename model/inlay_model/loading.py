@@ -34,6 +34,7 @@ class About:
     lengths of a gap need to be tried.
     `dispute_threshold`: it was trained on locks that contradict the image, and a word that it holds to be wrong with a
     greater probability than this is disputed; None where it was not.
+    `views`: how many images of a study it was trained to read together.
     """
 
     name: str
@@ -43,6 +44,7 @@ class About:
     foretells_length: bool = False
     dispute_threshold: float | None = None
     styles: tuple[str, ...] = ()
+    views: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +218,14 @@ def read_about(folder: Path, name: str) -> About:
         foretells_length=bool(said.get("foretells_length", False)),
         dispute_threshold=_share(said.get("dispute_threshold"), file),
         styles=tuple(said.get("styles", ())),
+        views=_count(said.get("views", 1), file),
     )
+
+
+def _count(said: Any, file: Path) -> int:
+    if not isinstance(said, int) or isinstance(said, bool) or said < 1:
+        raise CheckpointProblem(f"{file}: views is a whole number from 1 on.")
+    return said
 
 
 def _share(said: Any, file: Path) -> float | None:

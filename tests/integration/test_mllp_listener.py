@@ -216,3 +216,12 @@ def test_a_locked_database_makes_the_sender_wait_and_loses_nothing(services: Ser
         wire.socket.settimeout(10)
         assert code_of(wire.answer()) == ("AA", "C1")
     assert count(services, "1") == 1
+
+
+def test_a_frame_of_two_megabytes_is_one_message(services: Services) -> None:
+    """Where the limit allows it, a message of 2 MB (a note, say) is read in its many pieces, and answered once."""
+    note = b"NTE|1||" + b"x" * 2_000_000 + b"\r"
+    with listening(services, Limits(max_payload=4_000_000)) as port, Wire(port) as wire:
+        wire.send(encode(order_message("1") + note))
+        assert code_of(wire.answer()) == ("AA", "C1")
+    assert count(services, "1") == 1

@@ -46,6 +46,13 @@ class View(StrEnum):
         """Whether heart and both lungs are seen side by side."""
         return self in (View.PA, View.AP, View.FRONTAL)
 
+    @property
+    def side(self) -> str:
+        """From where the patient is seen: exposures of one side show the same. Empty where nobody said."""
+        if self is View.UNKNOWN:
+            return ""
+        return "frontal" if self.is_frontal else str(self)
+
 
 # PA first: the heart is seen in its true size. A view nobody stated is more often frontal than not.
 _VIEW_ORDER: Final = (View.PA, View.AP, View.FRONTAL, View.UNKNOWN, View.LATERAL, View.OTHER)

@@ -19,6 +19,7 @@ from pydicom.datadict import dictionary_keyword, tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.valuerep import PersonName
 
 from inlay_dicom.errors import InvalidDicom
 
@@ -156,7 +157,7 @@ def header_of(dataset: Dataset, *, has_pixels: bool | None = None, complete: boo
         accession_number=text_of(dataset, "AccessionNumber"),
         modality=text_of(dataset, "Modality").upper(),
         view_position=text_of(dataset, "ViewPosition").upper(),
-        view_codes=tuple(text_of(item, "CodeValue") for item in _items(dataset, "ViewCodeSequence")),
+        view_codes=tuple(text_of(item, "CodeValue") for item in items_of(dataset, "ViewCodeSequence")),
         patient_orientation=tuple(value.upper() for value in texts_of(dataset, "PatientOrientation")),
         photometric=text_of(dataset, "PhotometricInterpretation").upper(),
         body_part=text_of(dataset, "BodyPartExamined").upper(),
@@ -182,14 +183,14 @@ def rejected_by(dataset: Dataset) -> tuple[str, ...]:
     """SOP Instance UIDs that this dataset, a rejection note (IHE IOCM), takes out of use; empty for anything else."""
     if text_of(dataset, "SOPClassUID") != KEY_OBJECT_SELECTION:
         return ()
-    titles = {text_of(item, "CodeValue") for item in _items(dataset, "ConceptNameCodeSequence")}
+    titles = {text_of(item, "CodeValue") for item in items_of(dataset, "ConceptNameCodeSequence")}
     if not titles & REJECTION_TITLES:
         return ()
     return tuple(
         text_of(instance, "ReferencedSOPInstanceUID")
-        for study in _items(dataset, "CurrentRequestedProcedureEvidenceSequence")
-        for series in _items(study, "ReferencedSeriesSequence")
-        for instance in _items(series, "ReferencedSOPSequence")
+        for study in items_of(dataset, "CurrentRequestedProcedureEvidenceSequence")
+        for series in items_of(study, "ReferencedSeriesSequence")
+        for instance in items_of(series, "ReferencedSOPSequence")
     )
 
 
@@ -309,7 +310,8 @@ def texts_of(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     value = _value(dataset, keyword)
     if value is None or isinstance(value, bytes):
         return ()
-    if isinstance(value, str) or not isinstance(value, (MultiValue, Iterable)):
+    # A name is made of letters as a text is, and may be walked through like one.
+    if isinstance(value, (str, PersonName)) or not isinstance(value, (MultiValue, Iterable)):
         return (str(value).strip(),)
     return tuple(str(one).strip() for one in value)
 
@@ -327,7 +329,8 @@ def number_of(dataset: Dataset, keyword: str) -> int:
         return 0
 
 
-def _items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
+def items_of(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
+    """The items of a sequence; none where it is absent or cannot be read."""
     value = _value(dataset, keyword)
     if value is None or isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         return ()

@@ -10,8 +10,11 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Final
 
+from pydicom.dataset import Dataset
+
 from inlay_core.application.ports import ImageRef
 from inlay_core.domain.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, Unavailable
+from inlay_core.domain.matching import PatientShown
 from inlay_core.domain.order import Order, PriorStudy
 from inlay_core.domain.patient import PersonName
 from inlay_core.domain.report import Report
@@ -20,7 +23,8 @@ from inlay_dicom.choose import in_order, view_of
 from inlay_dicom.dataset import Header
 from inlay_dicom.errors import InvalidDicom
 from inlay_dicom.folder import FolderIndex, Found
-from inlay_dicom.structured_report import Name, SignedReport
+from inlay_dicom.patient import patient_of
+from inlay_dicom.signed_report import Name, SignedReport
 
 FOLDER: Final = "folder"
 # Views of one study arrive one after another. Until a frontal one has, a study that still grows is not drafted from:
@@ -204,6 +208,13 @@ def _plain(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_LONGEST_DESCRIPTION]
 
 
+def patient_shown(dataset: Dataset) -> PatientShown:
+    """The patient that an image's header names."""
+    tags = patient_of(dataset)
+    names = tuple(PersonName(*parts) for parts in tags.names)
+    return PatientShown(tags.identifiers, names, tags.birth_date, tags.sex)
+
+
 def signed_report(
     report: Report, order: Order, *, study_instance_uid: str, organization: str, notice: str, predecessor: int | None
 ) -> SignedReport:
@@ -254,4 +265,5 @@ def _reference(found: Found) -> ImageRef:
         sop_instance_uid=header.sop_instance_uid,
         modality=header.modality or None,
         view_position=header.view_position or None,
+        view=view_of(header).side,
     )

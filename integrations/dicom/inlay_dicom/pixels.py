@@ -17,11 +17,14 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import (
+    HTJ2K,
     JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -52,10 +55,15 @@ DECODERS: Final[dict[str, str]] = {
     JPEGLSNearLossless: "pyjpegls",
     JPEG2000Lossless: "pylibjpeg",
     JPEG2000: "pylibjpeg",
+    HTJ2KLossless: "pylibjpeg",
+    HTJ2KLosslessRPCL: "pylibjpeg",
+    HTJ2K: "pylibjpeg",
     RLELossless: "pylibjpeg",
 }
 LOSSLESS_JPEG: Final = frozenset({JPEGLossless, JPEGLosslessSV1})  # See lossless_jpeg.py.
 SUPPORTED_TRANSFER_SYNTAXES: Final = NATIVE | LOSSLESS_JPEG | DECODERS.keys()
+# PS3.5 A.4.11: archives begin to use it, and no free decoder of it is kept well enough yet.
+JPEG_XL: Final = frozenset({"1.2.840.10008.1.2.4.110", "1.2.840.10008.1.2.4.111", "1.2.840.10008.1.2.4.112"})
 GREY: Final = frozenset({"MONOCHROME1", "MONOCHROME2"})
 COLOUR: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR"})
 # ITU-R BT.601 luma, the weights by which the standard's own YBR_FULL is defined (PS3.3 C.7.6.3.1.2).
@@ -351,6 +359,8 @@ def _format(dataset: Dataset, limits: Limits) -> _Format:
 def _refuse_strange(form: _Format, limits: Limits) -> None:
     if form.rows * form.columns > limits.pixels:
         raise InvalidDicom("too-large", f"more than {limits.pixels} pixels", place_of("Rows"))
+    if form.syntax in JPEG_XL:
+        raise InvalidDicom("unsupported", "JPEG XL cannot be decoded", place_of("TransferSyntaxUID"))
     if form.syntax not in SUPPORTED_TRANSFER_SYNTAXES:
         raise InvalidDicom("unsupported", "no decoder for this transfer syntax", place_of("TransferSyntaxUID"))
     if form.photometric not in GREY | COLOUR:

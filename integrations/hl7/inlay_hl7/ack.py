@@ -126,6 +126,8 @@ class Mode(Enum):
     """Always the application acknowledgement (AA, AE, AR) at once: for peers that cannot do two phases."""
     BOTH = "both"
     """In enhanced mode the commit acknowledgement and then the application acknowledgement, on this connection."""
+    SEPARATE = "separate"
+    """In enhanced mode the commit acknowledgement here, the application acknowledgement on a connection of ours."""
 
 
 def answer_codes(header: Header, outcome: Outcome, mode: Mode = Mode.HEADER) -> tuple[str, ...]:
@@ -140,7 +142,9 @@ def answer_codes(header: Header, outcome: Outcome, mode: Mode = Mode.HEADER) -> 
     if not header.enhanced or mode is Mode.APPLICATION:
         return (outcome.original,)
     if mode is Mode.BOTH:
-        return _both(header, outcome)
+        return (*_commit(header, outcome), *_application(header, outcome))
+    if mode is Mode.SEPARATE:
+        return _commit(header, outcome)
     if _wanted(header.accept_acknowledgment, outcome):
         return (outcome.commit,)
     if header.accept_acknowledgment in ("", "NE") and _wanted(header.application_acknowledgment, outcome):
@@ -148,13 +152,25 @@ def answer_codes(header: Header, outcome: Outcome, mode: Mode = Mode.HEADER) -> 
     return ()
 
 
-def _both(header: Header, outcome: Outcome) -> tuple[str, ...]:
-    """Two phases: what was kept is committed (CA), and what became of it is said by the application."""
-    if outcome in (Outcome.HEADER_REFUSED, Outcome.UNAVAILABLE):
-        return (outcome.commit,) if _wanted(header.accept_acknowledgment, outcome) else ()
-    commit = ("CA",) if _wanted(header.accept_acknowledgment, Outcome.ACCEPTED) else ()
-    said = (outcome.original,) if _wanted(header.application_acknowledgment, outcome) else ()
-    return (*commit, *said)
+def later_code(header: Header, outcome: Outcome, mode: Mode) -> str | None:
+    """The code of the application acknowledgement that goes out on another connection; None where none does."""
+    if mode is not Mode.SEPARATE or header.is_reply or not header.enhanced:
+        return None
+    return next(iter(_application(header, outcome)), None)
+
+
+# Of two phases the first says whether the message is kept, the second what became of it.
+_NOT_COMMITTED = (Outcome.HEADER_REFUSED, Outcome.UNAVAILABLE)
+
+
+def _commit(header: Header, outcome: Outcome) -> tuple[str, ...]:
+    committed = outcome if outcome in _NOT_COMMITTED else Outcome.ACCEPTED
+    return (committed.commit,) if _wanted(header.accept_acknowledgment, committed) else ()
+
+
+def _application(header: Header, outcome: Outcome) -> tuple[str, ...]:
+    said = outcome not in _NOT_COMMITTED and _wanted(header.application_acknowledgment, outcome)
+    return (outcome.original,) if said else ()
 
 
 def _wanted(condition: str, outcome: Outcome) -> bool:
@@ -163,10 +179,13 @@ def _wanted(condition: str, outcome: Outcome) -> bool:
     return {"": False, "NE": False, "SU": positive, "ER": not positive}.get(condition, True)
 
 
-def acknowledge(header: Header, code: str, *, now: datetime, control_id: str, issues: Sequence[Issue] = ()) -> bytes:
+def acknowledge(
+    header: Header, code: str, *, now: datetime, control_id: str, issues: Sequence[Issue] = (), committed: bool = False
+) -> bytes:
     """The payload of an acknowledgement: a new MSH, sender and receiver swapped, MSA, and ERR by version.
 
     MSH-3 to 6, MSH-11, MSH-12 and MSA-2 are the bytes of the message that is answered, and so are the delimiters.
+    `committed` asks for a commit acknowledgement of this one (MSH-15 AL, MSH-16 NE): it opens an exchange of its own.
     """
     kind, event = "ACK", header.event
     component = header.delimiters.component or "^"
@@ -187,7 +206,8 @@ def acknowledge(header: Header, code: str, *, now: datetime, control_id: str, is
         control_id,
         header.processing_id or "P",
         header.version or "2.5.1",
-        *(["", "", "", "", "", header.charset] if header.charset else []),
+        *(["", "", "AL", "NE"] if committed else ["", "", "", ""] if header.charset else []),
+        *(["", header.charset] if header.charset else []),
     ]
     text = "" if _has_err_location(header) or not issues else _plain(header, issues[0].text)
     segments = [msh, ["MSA", code, header.control_id, *([text] if text else [])]]

@@ -45,13 +45,15 @@ class ConfigurationError(ValueError):
 class Sender:
     """How the messages of one sender are read and answered. `charset` is the codec for an empty MSH-18; None is ASCII.
 
-    `name` is the table that it was configured in.
+    `name` is the table that it was configured in. `answer_to` names the target that gets application acknowledgements,
+    where they go out on a connection of their own.
     """
 
     charset: str | None = None
     acceptance: Acceptance = field(default_factory=Acceptance)
     mappings: Mappings = field(default_factory=Mappings)
     mode: Mode = Mode.HEADER
+    answer_to: str = ""
     name: str = "default"
 
     def mapping(self, message_type: str = "ORM", version: str = "") -> Mapping:
@@ -70,6 +72,11 @@ class Senders:
         """What holds for this message."""
         application, facility = header.namespaces
         return self.named.get(f"{application}|{facility}") or self.named.get(application) or self.default
+
+    @property
+    def answered_apart(self) -> dict[str, str]:
+        """Targets that get application acknowledgements, and the table that names each."""
+        return {one.answer_to: one.name for one in (self.default, *self.named.values()) if one.mode is Mode.SEPARATE}
 
 
 def read_senders(text: str, default: Sender) -> Senders:
@@ -112,11 +119,15 @@ def _sender(table: Table[str, Any], base: Sender, place: str) -> Sender:
             sender = replace(sender, charset=codec_of(_text(value, where), where))
         elif key == "answer":
             sender = replace(sender, mode=_mode(value, where))
+        elif key == "answer_to":
+            sender = replace(sender, answer_to=_text(value, where))
         elif key in _ACCEPTED:
             changes: dict[str, Any] = {key: _ACCEPTED[key](value, where)}
             sender = replace(sender, acceptance=replace(sender.acceptance, **changes))
         else:
-            raise _unknown(where, key, (*DEFAULTS, *_MAPPED, *_ACCEPTED, "charset", "answer"))
+            raise _unknown(where, key, (*DEFAULTS, *_MAPPED, *_ACCEPTED, "charset", "answer", "answer_to"))
+    if sender.mode is Mode.SEPARATE and not sender.answer_to:
+        raise ConfigurationError(f"{place}.answer_to", "missing", "name a target of INLAY_HL7_TARGETS")
     return sender
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from inlay_core.application.ports import Attendance, OutboxItem, Page, ReportRow, Switch
@@ -15,7 +15,7 @@ from inlay_core.domain.infill import InfillRequest, KeptText, LockDigest, resolv
 from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.labels import banner
 from inlay_core.domain.order import Order
-from inlay_core.domain.prior import PriorReport
+from inlay_core.domain.prior import Examination
 from inlay_core.domain.report import Author, Report, Signature
 from inlay_core.domain.switch import Scope
 
@@ -184,17 +184,21 @@ def lock_digests(job: Job, base: Report, made: Report) -> tuple[LockDigest, ...]
     return tuple(digests)
 
 
-def prior_body(prior: PriorReport) -> Body:
-    """A report of another system."""
+def prior_body(one: Examination) -> Body:
+    """An earlier examination, with the text of its report where there is one."""
     return {
-        "id": prior.id,
-        "status": str(prior.status),
-        "accession_number": prior.accession_number,
-        "procedure": prior.procedure_text or prior.procedure_code,
-        "modality": prior.modality,
-        "performed_at": _moment(prior.performed_at),
-        "reported_at": _moment(prior.reported_at),
-        "sections": [{"code": each.code, "title": each.title, "text": each.text} for each in prior.sections],
+        "id": one.prior_id,
+        "report_id": one.report_id,
+        "sources": [str(source) for source in one.sources],
+        "status": str(one.status) if one.status else None,
+        "study_instance_uid": one.study_instance_uid or None,
+        "accession_number": one.accession_number or None,
+        "procedure": one.description or None,
+        "modality": next(iter(one.modalities), None),
+        "modalities": list(one.modalities),
+        "performed_at": _moment(one.performed_at.astimezone(UTC) if one.performed_at else None),
+        "reported_at": _moment(one.reported_at),
+        "sections": [{"code": each.code, "title": each.title, "text": each.text} for each in one.sections],
     }
 
 
@@ -203,7 +207,8 @@ def delivery_body(item: OutboxItem) -> Body:
     return {
         "id": item.id,
         "destination": item.destination,
-        "report_id": item.key,
+        "report_id": item.payload.get("report_id"),
+        "message_id": item.payload.get("message_id"),
         "version": item.payload.get("version"),
         "status": item.payload.get("status"),
         "control_id": item.control_id,

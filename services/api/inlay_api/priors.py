@@ -1,4 +1,4 @@
-"""Prior reports of a report's patient, as other systems sent them: to read beside the new one, never to edit."""
+"""Earlier examinations of a report's patient, with what was reported of them: to read beside the new one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ routes = Routes(Blueprint("priors", __name__))
         "GET",
         "/reports/{report_id}/priors",
         "listPriors",
-        "What other systems reported of the patient earlier, the newest study first, with the text.",
+        "Earlier examinations of the patient, the newest first: what archive, RIS and Inlay know of them.",
         (200, "PriorList"),
         Permission.READ_REPORTS,
         tagged=True,

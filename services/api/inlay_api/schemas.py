@@ -15,7 +15,7 @@ from inlay_core.domain.infill import MAX_ALTERNATIVES, MAX_GAP_TOKENS, MAX_HINT_
 from inlay_core.domain.job import JobKind, JobState
 from inlay_core.domain.lifecycle import Event, Status
 from inlay_core.domain.order import OrderStatus, Priority
-from inlay_core.domain.prior import PriorStatus
+from inlay_core.domain.prior import PriorStatus, Source
 from inlay_core.domain.reader_study import ARMS, BEST_SCORE, MOST_CASES, Choice, Mark
 from inlay_core.domain.switch import LONGEST_VALUE
 from inlay_core.domain.usage import Step
@@ -174,11 +174,15 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "PriorList": _object({"priors": _list(ref("Prior"))}),
     "Prior": _object(
         {
-            "id": _TEXT,
-            "status": _words(PriorStatus),
+            "id": _maybe(_TEXT),
+            "report_id": _maybe(_TEXT),
+            "sources": _list(_words(Source)),
+            "status": _maybe(_words(PriorStatus)),
+            "study_instance_uid": _maybe(_TEXT),
             "accession_number": _maybe(_TEXT),
             "procedure": _maybe(_TEXT),
             "modality": _maybe(_TEXT),
+            "modalities": _list(_TEXT),
             "performed_at": _maybe(_TIME),
             "reported_at": _maybe(_TIME),
             "sections": _list(_object({"code": _TEXT, "title": _TEXT, "text": _TEXT})),
@@ -189,7 +193,8 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         {
             "id": _TEXT,
             "destination": _TEXT,
-            "report_id": _TEXT,
+            "report_id": _maybe(_TEXT),
+            "message_id": _maybe(_TEXT),
             "version": _maybe(_COUNT),
             "status": _maybe(_words(Status)),
             "control_id": _TEXT,

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from inlay_core.application.ports import Destination, GenerationPolicy, ImageSource, Progress, Site, UnitOfWork
 from inlay_core.domain.ids import Clock, NewId
+from inlay_core.domain.matching import PatientCheck
 from inlay_core.persistence import schema
 from inlay_core.persistence.engine import open_database
 from inlay_core.persistence.unit_of_work import SqlUnitOfWork
@@ -93,6 +94,8 @@ def site_of(settings: Settings) -> Site:
             imported_text_allowed=settings.prompt_with_reason,
         ),
         destinations=_destinations(settings),
+        zone=settings.zone,
+        patient_check=PatientCheck(settings.patient_check),
         results=tuple(target.filter for target in result_targets(settings)),
         lease_seconds=settings.lease_seconds,
         max_attempts=settings.max_attempts,

@@ -13,6 +13,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from inlay_core.domain.errors import Invalid
+from inlay_core.domain.matching import PatientCheck
 from inlay_core.domain.origins import is_private, origin_of
 
 PREFIX: Final = "INLAY_"
@@ -59,13 +60,22 @@ class Settings:
     dicom_port: int = _setting(11112, "Port of the DICOM listener.")
     dicom_config: str = _setting("", "TOML file: who may send images, which archive is asked, where reports go.")
     dicom_reports: str = _setting(
-        "", "Where signed reports go as DICOM SR: dicomweb or dimse, as INLAY_DICOM_CONFIG names it. Empty: nowhere."
+        "",
+        "Where signed reports go as DICOM documents: dicomweb or dimse of INLAY_DICOM_CONFIG. Empty: nowhere.",
+    )
+    dicom_documents: str = _setting(
+        "sr", "In which form signed reports go there: sr (Basic Text SR), pdf (Encapsulated PDF) or both."
     )
     images_folder: str = _setting("", "Watched folder of DICOM files. Empty: images in INLAY_HOME.")
     viewer_url: str = _setting(
         "", "Link from a report to an image viewer: a URL with {study_instance_uid} or {accession_number}. Empty: none."
     )
     time_zone: str = _setting("UTC", "Time zone of images that name none, for instance Europe/Vienna.")
+    patient_check: str = _setting(
+        "person",
+        "What of an image's header must not contradict the order's patient: identifier; person (name, birth date and "
+        "sex, too); strict (another assigner is another patient); off.",
+    )
     model: str = _setting("", "Checkpoint: a folder or a hub id. Empty: the demonstration checkpoint that is shipped.")
     model_revision: str = _setting("", "Pinned revision of a hub checkpoint.")
     adapter: str = _setting("", "Folder of a PEFT adapter (LoRA) that is added to the checkpoint. Empty: none.")
@@ -79,6 +89,7 @@ class Settings:
         False, "Let the demonstration model read studies that are no phantoms. Its words say nothing about them."
     )
     steps: int = _setting(16, "Denoising steps of a draft or an infill, unless the request says otherwise.")
+    views: int = _setting(1, "Views of a study that a draft is made from, as far as the checkpoint reads several.")
     jobs_together: int = _setting(
         1, "Waiting jobs that a worker takes at once and denoises in one batch. More than 1 pays on a GPU."
     )
@@ -183,6 +194,8 @@ class Settings:
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "precision": ("bf16", "fp8", "4bit"),
     "dicom_reports": ("", "dicomweb", "dimse"),
+    "dicom_documents": ("sr", "pdf", "both"),
+    "patient_check": tuple(PatientCheck),
     "fhir_draft_status": ("partial", "preliminary"),
     "auth": ("embedded", "jwt"),
     "log_level": ("debug", "info", "warning", "error"),
@@ -198,11 +211,7 @@ def _checked(settings: Settings) -> Settings:
         raise Invalid("bad-setting", "Expected origins like https://host:port.", "INLAY_SUBSCRIPTION_ORIGINS")
     if settings.origins and len(settings.subscription_secret) < 16:
         raise Invalid("bad-setting", "Notifications are signed: 16 characters or more.", "INLAY_SUBSCRIPTION_SECRET")
-    for name in ("fhir_target", "fhir_token_url"):
-        if (url := getattr(settings, name)) and not is_private(url):
-            raise Invalid("bad-setting", "Expected an https URL.", PREFIX + name.upper())
-    if settings.viewer_url and not settings.viewer_url.startswith(("https://", "http://")):
-        raise Invalid("bad-setting", "Expected an http or https URL.", "INLAY_VIEWER_URL")
+    _check_addresses(settings)
     if settings.fhir_client_id and not (settings.fhir_token_url and settings.fhir_client_key):
         raise Invalid("bad-setting", "A client needs its token endpoint and its key.", "INLAY_FHIR_CLIENT_ID")
     if settings.oidc_issuer and not (settings.oidc_client_id and is_private(settings.public_url)):
@@ -212,9 +221,18 @@ def _checked(settings: Settings) -> Settings:
     if not 0 < settings.session_idle_minutes <= settings.session_hours * 60:
         raise Invalid("bad-setting", "Expected minutes within INLAY_SESSION_HOURS.", "INLAY_SESSION_IDLE_MINUTES")
     _ = settings.zone  # Raises for one that does not exist.
-    if settings.jobs_together < 1:
-        raise Invalid("bad-setting", "Expected at least 1.", "INLAY_JOBS_TOGETHER")
+    for name in ("jobs_together", "views"):
+        if getattr(settings, name) < 1:
+            raise Invalid("bad-setting", "Expected at least 1.", PREFIX + name.upper())
     return settings
+
+
+def _check_addresses(settings: Settings) -> None:
+    for name in ("fhir_target", "fhir_token_url"):
+        if (url := getattr(settings, name)) and not is_private(url):
+            raise Invalid("bad-setting", "Expected an https URL.", PREFIX + name.upper())
+    if settings.viewer_url and not settings.viewer_url.startswith(("https://", "http://")):
+        raise Invalid("bad-setting", "Expected an http or https URL.", "INLAY_VIEWER_URL")
 
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})

@@ -117,12 +117,12 @@ def _send(books: Books, oru: Oru, item: OutboxItem) -> Sent:
     if answer.positive:
         books.done(item)
         return Sent(item, "delivered")
-    code = _refusal(answer)
+    code = refusal_of(answer)
     books.failed(item, code, permanent=answer.lasting)
     return Sent(item, code)
 
 
-def _refusal(answer: Acknowledgement) -> str:
+def refusal_of(answer: Acknowledgement) -> str:
     """MSA-1 and the condition. A code that is none of the standard's could be anything, so it is not repeated."""
     code = answer.code.lower() if answer.code in ("AE", "AR", "CE", "CR") else "unknown-code"
     return f"{code}-{answer.condition}" if answer.condition is not None else code

@@ -14,22 +14,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final, Protocol
 
 from inlay_core.bootstrap import Services, bootstrap
-from inlay_core.domain.errors import Invalid
 from inlay_core.health import database_answers, told
 from inlay_core.logs import configure_logs, get_logger
 from inlay_core.settings import Settings
 from inlay_dicom.scp import StorageScp
+from inlay_gateway.answers import answer_targets, senders_of
 from inlay_gateway.dicom import Recorder, site_of, storage_scp
 from inlay_gateway.metrics import ListenerMetrics
 from inlay_gateway.reception import Answered, Reception
 from inlay_gateway.tls import listener_context
 from inlay_hl7.ack import Outcome
 from inlay_hl7.message import Notice
-from inlay_hl7.senders import Sender, Senders, codec_of, read_senders
+from inlay_hl7.senders import Senders
 from inlay_hl7.server import Limits, MllpServer
 
 LOG: Final = get_logger(__name__)
@@ -54,6 +53,7 @@ def run(settings: Settings) -> None:
     """Listen until SIGTERM or SIGINT. Raises Invalid for settings that cannot be, OSError for a port that is taken."""
     configure_logs("listen", level=settings.log_level, log_format=settings.log_format)
     senders, tls = senders_of(settings), listener_context(settings)
+    answer_targets(settings, senders)  # What would be promised and could not be sent stops the listener.
     site = site_of(settings)
     services = bootstrap(settings)
     try:
@@ -61,22 +61,6 @@ def run(settings: Settings) -> None:
         asyncio.run(_serve(services, senders, tls, scp))
     finally:
         services.close()
-
-
-def senders_of(settings: Settings) -> Senders:
-    """What is configured per sending application. Raises Invalid, naming the setting."""
-    try:
-        default = Sender(charset=codec_of(settings.mllp_charset))
-    except ValueError as error:
-        raise Invalid("bad-setting", str(error), "INLAY_MLLP_CHARSET") from None
-    if not settings.hl7_mapping:
-        return Senders(default)
-    try:
-        return read_senders(Path(settings.hl7_mapping).read_text(encoding="utf-8"), default)
-    except OSError as error:
-        raise Invalid("bad-setting", f"The file cannot be read ({error.strerror}).", "INLAY_HL7_MAPPING") from None
-    except ValueError as error:
-        raise Invalid("bad-setting", f"{settings.hl7_mapping}: {error}", "INLAY_HL7_MAPPING") from None
 
 
 async def _serve(services: Services, senders: Senders, tls: ssl.SSLContext | None, scp: StorageScp) -> None:

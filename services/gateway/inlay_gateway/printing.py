@@ -14,7 +14,7 @@ def _printer(font: str = "") -> Printer:
     return Printer(font)
 
 
-def printed_result(report: Report, order: Order, notice: str) -> bytes | None:
+def printed_result(report: Report, order: Order, notice: str, font: str = "") -> bytes | None:
     """The page; None when a character has no glyph in the font: the text of the message is complete without it."""
     patient, signature = order.patient, report.signature if report.is_signed else None
     facts = (
@@ -26,4 +26,4 @@ def printed_result(report: Report, order: Order, notice: str) -> bytes | None:
         ("Signed", f"{signature.signer_name}, {signature.signed_at:%Y-%m-%d %H:%M} UTC" if signature else ""),
     )
     sections = tuple((each.name.capitalize(), each.text) for each in report.sections if each.text.strip())
-    return _printer().page(Printed("Radiology report", notice, tuple(f for f in facts if f[1].strip()), sections))
+    return _printer(font).page(Printed("Radiology report", notice, tuple(f for f in facts if f[1].strip()), sections))

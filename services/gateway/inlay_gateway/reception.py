@@ -12,10 +12,12 @@ from functools import partial
 
 from inlay_core.application.intake import receive_messages
 from inlay_core.application.ports import (
+    ACK_PREFIX,
     DEFAULT_SITE,
     Arrival,
     Command,
     Envelope,
+    Later,
     NewUnitOfWork,
     Received,
     Site,
@@ -23,7 +25,7 @@ from inlay_core.application.ports import (
 )
 from inlay_core.domain.errors import DomainError, Fault
 from inlay_core.domain.ids import Clock, NewId
-from inlay_hl7.ack import Mode, Outcome, acknowledge, answer_codes
+from inlay_hl7.ack import Mode, Outcome, acknowledge, answer_codes, later_code
 from inlay_hl7.framing import BETWEEN
 from inlay_hl7.header import Header, read_header
 from inlay_hl7.mapping.opening import interpreted, opened
@@ -105,6 +107,7 @@ class Reception:
                 _envelope(payload, header, message, sender, peer),
                 partial(interpreted, message, refusal, sender),
                 lambda verdict: self._verdict(incoming, sender, verdict),
+                Later(ACK_PREFIX + sender.answer_to, partial(self._later, header)) if sender.answer_to else None,
             )
             incoming = _Incoming(arrival, header, message)
         except Exception as error:  # noqa: BLE001 (a defect of ours must not look like a fault of the sender)
@@ -151,6 +154,14 @@ class Reception:
             control_id = plain[number * 12 : number * 12 + 20]
             answers.append(acknowledge(header, code, now=self.clock(), control_id=control_id, issues=told))
         return BETWEEN.join(answers)
+
+    def _later(self, header: Header, verdict: Verdict, control_id: str) -> bytes | None:
+        """The application acknowledgement for a connection of its own, where the message asks for one."""
+        outcome, issues = answer_of(verdict.error)
+        code = later_code(header, outcome, self.senders.of(header).mode)
+        if code is None:
+            return None
+        return acknowledge(header, code, now=self.clock(), control_id=control_id, issues=issues, committed=True)
 
     def _unstored(self, header: Header, error: DomainError) -> Answered:
         outcome, _ = answer_of(error)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Final
 
@@ -24,9 +25,10 @@ from inlay_core.settings import Settings
 from inlay_core.targets import ResultTarget, result_targets
 from inlay_dicom.archive import Archive
 from inlay_dicom.mapping import ArchiveImages, FolderImages
+from inlay_gateway.answers import answer_targets, deliver_answer, senders_of
 from inlay_gateway.delivery import Books, Oru, Sent, deliver_result, deliver_wakeups
 from inlay_gateway.dicom import archives, sender_of, site_of, store_of
-from inlay_gateway.documents import Documents, deliver_document
+from inlay_gateway.documents import Documents, Form, deliver_document
 from inlay_gateway.metrics import Rounds, registry_of
 from inlay_gateway.notifying import Notifier, deliver_notification, http_client
 from inlay_gateway.printing import printed_result
@@ -105,9 +107,12 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
     all_of_them += [_comparison_duty(books, archive, settings) for archive in archives(settings, neighbours)[:1]]
     sender = sender_of(settings, neighbours)
     if sender is not None:
-        documents = Documents(sender, settings.facility, settings.zone, services.images)
+        forms = frozenset(Form) if settings.dicom_documents == "both" else frozenset({Form(settings.dicom_documents)})
+        printed = partial(printed_result, font=settings.pdf_font)
+        documents = Documents(sender, settings.facility, settings.zone, services.images, forms, printed)
         all_of_them.append(Duty("documents", _OUTBOX_SECONDS, lambda: _told(deliver_document(books, documents))))
     all_of_them += [_results_duty(books, target, settings) for target in result_targets(settings)]
+    all_of_them += [_answers_duty(books, target) for target in answer_targets(settings, senders_of(settings))]
     if settings.fhir_target:
         target = target_of(settings)
         all_of_them.append(Duty("write-back", _OUTBOX_SECONDS, lambda: _told(deliver_report(books, target))))
@@ -119,12 +124,23 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
 
 def _results_duty(books: Books, target: ResultTarget, settings: Settings) -> Duty:
     """Each target has a thread and a connection of its own: one that is away keeps no other waiting."""
-    tls = client_context(target.tls) if target.tls else None
-    name = target.tls.server_name if target.tls else ""
-    client = MllpClient(target.host, target.port, timeout=target.timeout_seconds, tls=tls, server_name=name)
-    printed = printed_result if target.pdf else None
+    client = _client_of(target)
+    printed = partial(printed_result, font=settings.pdf_font) if target.pdf else None
     oru = Oru(target, client, settings.application, settings.facility, printed)
     return Duty(f"results {target.destination}", _OUTBOX_SECONDS, lambda: _told(deliver_result(books, oru)))
+
+
+def _answers_duty(books: Books, target: ResultTarget) -> Duty:
+    """A connection beside that of results: a result that waits keeps no acknowledgement waiting."""
+    client = _client_of(target)
+    name = f"answers {target.filter.name}"
+    return Duty(name, _OUTBOX_SECONDS, lambda: _told(deliver_answer(books, target, client)))
+
+
+def _client_of(target: ResultTarget) -> MllpClient:
+    tls = client_context(target.tls) if target.tls else None
+    name = target.tls.server_name if target.tls else ""
+    return MllpClient(target.host, target.port, timeout=target.timeout_seconds, tls=tls, server_name=name)
 
 
 def _images_duty(books: Books, images: ImageSource, pause: float, name: str = "images") -> Duty:

@@ -70,6 +70,11 @@ class Model(Protocol):
         ...
 
     @property
+    def views(self) -> int:
+        """How many images of a study the checkpoint was trained to read together."""
+        ...
+
+    @property
     def styles(self) -> tuple[str, ...]:
         """Report styles that the model was trained to write in; empty where it does not say."""
         ...
@@ -164,7 +169,7 @@ class Generation:
 
         def finished(at: int, answer: Filled | Exception) -> None:
             place = places[at]
-            ended(place, _generated(asked[place].claimed, answer) if isinstance(answer, Filled) else answer)
+            ended(place, _generated(asked[place], answer) if isinstance(answer, Filled) else answer)
 
         self._model.batch([self._request(one) for one in asked.values()], finished)
 
@@ -196,11 +201,12 @@ class Generation:
         )
 
 
-def _generated(claimed: Claimed, filled: Filled) -> Generated:
+def _generated(asked: Asked, filled: Filled) -> Generated:
+    claimed, record = asked.claimed, run_record(filled, asked.study)
     if claimed.job.kind is JobKind.DRAFT:
-        return Generated(run_record(filled), texts=tuple((s.name, storable(s.text)) for s in filled.sections))
+        return Generated(record, texts=tuple((s.name, storable(s.text)) for s in filled.sections))
     return Generated(
-        run_record(filled),
+        record,
         fills=fills_of(claimed.sections, filled),
         disputes=disputes_of(claimed.sections, filled),
         alternatives=choices_of(filled),
@@ -280,6 +286,9 @@ def storable(text: str) -> str:
     return text.replace("\x00", "")
 
 
-def run_record(filled: Filled) -> dict[str, Any]:
-    """The run record as JSON, with the notes of this run."""
-    return {**filled.run.to_json(), "notes": list(filled.notes)}
+def run_record(filled: Filled, study: Study | None = None) -> dict[str, Any]:
+    """The run record as JSON, with the notes of this run and the images that it saw, in the order of their digests."""
+    images = (
+        [{"sop_instance_uid": ref.sop_instance_uid, "view": ref.view or None} for ref in study.refs] if study else []
+    )
+    return {**filled.run.to_json(), "notes": list(filled.notes), "images": images}

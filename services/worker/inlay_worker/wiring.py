@@ -31,7 +31,7 @@ def make_worker(settings: Settings, model: Model) -> Worker:
         new_id=services.new_id,
         site=services.site,
         progress=services.progress,
-        studies=Studies(services.images, zone=settings.zone),
+        studies=Studies(services.images, views=min(settings.views, model.views), zone=settings.zone),
         generation=Generation(
             model,
             steps=settings.steps,

@@ -197,8 +197,11 @@ class Worker:
             job.id,
             fence=job.fence,
             studied_at=study.studied_at if study else None,
+            shown=study.shown if study else (),
+            site=self.site,
         )
         if started.state is not JobState.RUNNING:
+            self.studies.forget(study)
             return started
         run.study = study
         on_step = run.telling.enter_context(self.stream(self._publisher(job)))

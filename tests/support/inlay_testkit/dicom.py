@@ -3,6 +3,7 @@
 import copy
 import io
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,11 @@ NATIVE = (
     ExplicitVRBigEndian,
     DeflatedExplicitVRLittleEndian,
 )
+_FRAMES = Path(__file__).parents[2] / "data" / "dicom"
 PHANTOM_TAGS: dict[str, Any] = {
     "Manufacturer": "Inlay",
     "ManufacturerModelName": "Inlay Phantom",
     "ImageType": ["DERIVED", "SECONDARY", "PHANTOM"],
-    "PatientID": "PHANTOM-1",
 }
 
 
@@ -104,6 +105,13 @@ def in_syntax(dataset: Dataset, syntax: UID, **options: Any) -> Dataset:
         _with_frame(dataset, syntax, _lossless_jpeg(dataset))
     else:
         dataset.compress(syntax, generate_instance_uid=False, **options)
+    return dataset
+
+
+def in_htj2k(dataset: Dataset, syntax: UID) -> Dataset:
+    """An image of 40 by 48 in HTJ2K; its frame is one of tests/data/dicom, since nothing here can encode it."""
+    dataset = copy.deepcopy(dataset)
+    _with_frame(dataset, syntax, (_FRAMES / f"htj2k-{dataset.BitsAllocated}-bits.j2c").read_bytes())
     return dataset
 
 

@@ -74,6 +74,7 @@ class FakeModel:
         self.name = "fake"
         self.digest = "0" * 64
         self.is_demonstration = demonstration
+        self.views = 1
         self.steps = steps
         self.before_step = before_step or (lambda _: None)
         self.disputes: tuple[Dispute, ...] | None = None

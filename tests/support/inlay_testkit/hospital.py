@@ -2,14 +2,16 @@
 
 import threading
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import numpy as np
 
 from inlay_core.application import drafting
-from inlay_core.application.ports import Site
+from inlay_core.application.ports import PatientFields, Site
 from inlay_core.domain.infill import Gap, InfillRequest, InfillSection, LockRef
 from inlay_core.domain.job import Job
+from inlay_core.domain.patient import PersonName
 from inlay_core.domain.report import Report
 from inlay_testkit.core import RADIOLOGIST, Ward
 from inlay_testkit.dicom import radiograph
@@ -22,6 +24,7 @@ from inlay_worker.work import Worker
 
 PIXELS = np.arange(64, dtype=np.uint8).reshape(8, 8)
 PATIENT = {"PatientName": "Planted^Patricia", "PatientID": "MRN-PLANTED-77"}
+ORDERED = PatientFields("HOSP", "MRN-PLANTED-77", PersonName("Planted", "Patricia"), date(1970, 1, 2), "female")
 
 
 class Hospital:
@@ -57,7 +60,7 @@ class Hospital:
         """An order, with its image unless it has not arrived."""
         if image:
             self.arrive(number)
-        return self.ward.order(number, **changes)
+        return self.ward.order(number, **({"patient": ORDERED} | changes))
 
     def arrive(self, number: str = "1", **tags: Any) -> None:
         """The image of an order arrives."""

@@ -6,7 +6,7 @@ from pydicom.dataset import Dataset
 
 from inlay_core.application.ports import ImageRef
 from inlay_core.domain.errors import NotFound
-from inlay_dicom.choose import in_order
+from inlay_dicom.choose import in_order, view_of
 from inlay_dicom.dataset import header_of
 from inlay_testkit.dicom import file_bytes
 
@@ -26,7 +26,10 @@ class MemoryImages:
         headers = in_order(map(header_of, self.datasets.values()))
         found = [h for h in headers if h.study_instance_uid == study_instance_uid]
         found = found or [h for h in headers if accession_number and h.accession_number == accession_number]
-        return [ImageRef("memory", "", h.study_instance_uid, h.sop_instance_uid, h.modality) for h in found]
+        return [
+            ImageRef("memory", "", h.study_instance_uid, h.sop_instance_uid, h.modality, view=view_of(h).side)
+            for h in found
+        ]
 
     def load(self, ref: ImageRef) -> bytes:
         """The file of one image."""

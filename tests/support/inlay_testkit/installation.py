@@ -57,7 +57,7 @@ class Installation:
         identity = {
             "StudyInstanceUID": f"1.2.826.0.1.{number}",
             "AccessionNumber": f"A{number}",
-            "PatientName": "Planted^Patricia",
+            "PatientName": "Testperson^Patricia^Tina",
         }
         path = self.settings.images / f"Patricia-{number}.dcm"
         path.write_bytes(file_bytes(radiograph(PIXELS, bits_stored=12, **(identity | tags))))

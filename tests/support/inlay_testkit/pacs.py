@@ -32,11 +32,15 @@ class Orthanc:
 
     def rest(self, path: str, body: bytes | None = None) -> Any:
         """An answer of its own REST API."""
+        return json.loads(self.raw(path, body))
+
+    def raw(self, path: str, body: bytes | None = None) -> bytes:
+        """The bytes of an answer of its own REST API."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", data=body)
         login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         request.add_header("Authorization", f"Basic {login}")
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above
-            return json.loads(answer.read())
+            return bytes(answer.read())
 
     def put(self, *files: bytes) -> None:
         """Images arrive in the archive."""

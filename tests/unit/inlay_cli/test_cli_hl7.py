@@ -10,7 +10,7 @@ from inlay_cli import main as entry
 from inlay_core.application.ports import Delivery, Destination
 from inlay_core.bootstrap import bootstrap, upgrade_database
 from inlay_core.settings import Settings
-from inlay_gateway.listen import senders_of
+from inlay_gateway.answers import senders_of
 from inlay_gateway.reception import Reception
 from inlay_testkit.core import Ward
 from inlay_testkit.mllp import order_message

@@ -13,6 +13,7 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -26,7 +27,7 @@ from inlay_dicom.choose import in_order
 from inlay_dicom.dataset import Limits, header_of, read, read_header
 from inlay_dicom.errors import InvalidDicom
 from inlay_dicom.pixels import grey8
-from inlay_testkit.dicom import file_bytes, in_syntax, radiograph
+from inlay_testkit.dicom import file_bytes, in_htj2k, in_syntax, radiograph
 
 SYNTAXES = [
     ImplicitVRLittleEndian,
@@ -37,6 +38,7 @@ SYNTAXES = [
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEG2000Lossless,
+    HTJ2KLossless,
     RLELossless,
 ]
 LIMITS = Limits(file_bytes=1 << 20, pixels=1 << 16)
@@ -47,7 +49,8 @@ def valid(syntax: UID) -> bytes:
     """A good file in that syntax, to be spoiled."""
     pixels = (np.arange(40 * 48) % 251).astype(np.uint8).reshape(40, 48)
     dataset = radiograph(pixels, WindowCenter=100, WindowWidth=200, RescaleSlope=1, RescaleIntercept=0)
-    return file_bytes(in_syntax(dataset, syntax))
+    encoded = in_htj2k if syntax == HTJ2KLossless else in_syntax
+    return file_bytes(encoded(dataset, syntax))
 
 
 def swallow(data: bytes) -> None:

@@ -9,11 +9,14 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    HTJ2K,
     JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -35,7 +38,7 @@ from inlay_dicom.pixels import (
     render_png,
     windowed,
 )
-from inlay_testkit.dicom import file_bytes, in_syntax, radiograph
+from inlay_testkit.dicom import file_bytes, in_htj2k, in_syntax, radiograph
 
 LOSSLESS = (
     ImplicitVRLittleEndian,
@@ -49,6 +52,7 @@ LOSSLESS = (
     RLELossless,
 )
 RAMP8 = np.arange(256, dtype=np.uint8).reshape(16, 16)
+HTJ2K_SYNTAXES = (HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
 # 40 x 48 is the least that OpenJPEG's default six resolutions take; noise makes every wrong bit visible.
 NOISE = np.random.default_rng(7).integers(0, 1 << 16, (40, 48), dtype=np.uint16)
 
@@ -382,10 +386,35 @@ def test_lossy_syntaxes_give_nearly_the_same_picture(syntax: UID, options: dict[
     assert np.abs(shown(coded).astype(int) - shown(dataset)).max() <= 4
 
 
+@pytest.mark.parametrize("syntax", HTJ2K_SYNTAXES)
+@pytest.mark.parametrize("pixels", [NOISE, (np.arange(40 * 48) % 251).astype(np.uint8).reshape(40, 48)])
+def test_htj2k_gives_the_same_picture(syntax: UID, pixels: np.ndarray[Any, Any]) -> None:
+    """A frame of OpenJPH, another maker's encoder, is shown as the native image is."""
+    dataset = radiograph(pixels)
+    assert (shown(in_htj2k(dataset, syntax)) == shown(dataset)).all()
+
+
+def test_htj2k_of_another_size_is_refused_before_decoding() -> None:
+    """Its codestream says its size as any JPEG 2000 does."""
+    dataset = in_htj2k(radiograph(NOISE), HTJ2K)
+    dataset.Columns = 47
+    refused("bad-tag", dataset, "(0028,0010) Rows")
+
+
 def test_every_supported_syntax_is_tested() -> None:
     """The tests above cover what the package claims to support, no less."""
     lossy = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000}
-    assert set(LOSSLESS) | lossy == SUPPORTED_TRANSFER_SYNTAXES
+    assert set(LOSSLESS) | lossy | set(HTJ2K_SYNTAXES) == SUPPORTED_TRANSFER_SYNTAXES
+
+
+@pytest.mark.parametrize("number", [110, 111, 112])
+def test_jpeg_xl_is_refused_by_name(number: int) -> None:
+    """Lossless, recompressed and lossy JPEG XL have no decoder here, and say so."""
+    dataset = radiograph(RAMP8)
+    dataset.file_meta.TransferSyntaxUID = UID(f"1.2.840.10008.1.2.4.{number}")
+    refused("unsupported", dataset, "(0002,0010) TransferSyntaxUID")
+    with pytest.raises(InvalidDicom, match="JPEG XL"):
+        grey8(dataset)
 
 
 def test_unsupported_syntax_is_named_by_its_place() -> None:

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import asyncio
 import base64
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -28,60 +25,15 @@ from inlay_core.domain.patient import PersonName
 from inlay_core.targets import ResultTarget
 from inlay_gateway.delivery import Books, Oru, deliver_result, deliver_wakeups
 from inlay_gateway.printing import printed_result
-from inlay_hl7.ack import Issue, acknowledge
 from inlay_hl7.client import MllpClient
-from inlay_hl7.header import Header, read_header
+from inlay_hl7.header import read_header
 from inlay_hl7.message import Condition, read
-from inlay_hl7.server import MllpServer
 from inlay_testkit.core import ADMIN, MONDAY, RADIOLOGIST, StillClock, Ward, ack, counting_ids, envelope
 from inlay_testkit.memory import Memory
+from inlay_testkit.receiver import negative, positive, receiving
 
 TARGET = ResultTarget(ResultFilter(Destination.ORU), "127.0.0.1", 0, 2.0)
 SITE = Site(destinations=(Destination.ORU,))
-Answer = Callable[[Header], bytes]
-
-
-def positive(header: Header) -> bytes:
-    """AA."""
-    return acknowledge(header, "AA", now=datetime.now(UTC), control_id="X")
-
-
-def negative(code: str, condition: Condition) -> Answer:
-    """An answer with that code and condition."""
-    return lambda header: acknowledge(header, code, now=datetime.now(UTC), control_id="X", issues=[Issue(condition)])
-
-
-class Receiver:
-    """A RIS that receives results: it keeps every payload and answers as told."""
-
-    def __init__(self) -> None:
-        self.payloads: list[bytes] = []
-        self.answer: Answer = positive
-        self.port = 0
-
-    async def __call__(self, payload: bytes, _peer: str) -> bytes:
-        """Take a payload."""
-        self.payloads.append(payload)
-        return self.answer(read_header(payload))
-
-
-@contextmanager
-def receiving() -> Iterator[Receiver]:
-    """A receiver on a port of its own."""
-    receiver = Receiver()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    server = MllpServer(receiver)
-    asyncio.run_coroutine_threadsafe(server.start("127.0.0.1", 0), loop).result(5)
-    receiver.port = server.port
-    try:
-        yield receiver
-    finally:
-        asyncio.run_coroutine_threadsafe(server.stop(1), loop).result(5)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
-        loop.close()
 
 
 class House:

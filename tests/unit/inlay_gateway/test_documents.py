@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -7,19 +8,25 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import BasicTextSRStorage, EncapsulatedPDFStorage
 
 from inlay_core.application import signing
 from inlay_core.application.ports import Delivery, Destination, OutboxItem, Site
 from inlay_core.domain.edits import FragmentEdit, SectionEdit
 from inlay_core.domain.errors import Invalid
 from inlay_core.domain.lifecycle import Event
+from inlay_core.domain.order import Order
 from inlay_core.domain.report import Report
 from inlay_core.settings import Settings
+from inlay_dicom import encapsulated_pdf as pages
 from inlay_dicom.archive import ArchiveProblem
-from inlay_dicom.structured_report import Name, instance_uid
+from inlay_dicom.dataset import rejected_by
+from inlay_dicom.signed_report import Name
+from inlay_dicom.structured_report import instance_uid
 from inlay_gateway.delivery import Books
 from inlay_gateway.dicom import sender_of, site_of
-from inlay_gateway.documents import Documents, deliver_document
+from inlay_gateway.documents import Documents, Form, deliver_document
+from inlay_gateway.printing import printed_result
 from inlay_testkit.core import RADIOLOGIST, StillClock, Ward, counting_ids
 from inlay_testkit.memory import Memory
 
@@ -48,6 +55,8 @@ class House:
         self.memory, self.clock, self.archive = Memory(), StillClock(), Archive()
         self.books = Books(self.memory, self.clock, counting_ids("book"), SITE)
         self.ward = Ward(self.memory(), self.clock, SITE)
+        self.forms = frozenset({Form.SR})
+        self.printed: Callable[[Report, Order, str], bytes | None] = printed_result
         self.report = self.ward.drafted(**order)  # type: ignore[arg-type]
 
     def sign(self) -> Report:
@@ -72,9 +81,21 @@ class House:
             site=self.ward.site,
         )
 
+    def retract(self) -> Report:
+        """The report was entered in error."""
+        report = self.ward.report(self.report.id)
+        return signing.retract(
+            *self.ward.trio,
+            RADIOLOGIST,
+            report.id,
+            expected_version=report.version,
+            reason="wrong patient",
+            site=self.ward.site,
+        )
+
     def deliver(self) -> list[str]:
         """One round; what became of each item."""
-        documents = Documents(self.archive, "Hospital", VIENNA)
+        documents = Documents(self.archive, "Hospital", VIENNA, forms=self.forms, printed=self.printed)
         return [sent.code for sent in deliver_document(self.books, documents)]
 
     def items(self) -> list[OutboxItem]:
@@ -223,3 +244,54 @@ def test_a_study_of_last_summer_keeps_its_time() -> None:
     (document,) = house.archive.kept
     assert document.StudyTime == "120000"
     assert "TimezoneOffsetFromUTC" not in document
+
+
+def test_a_page_goes_where_the_site_wants_one() -> None:
+    """With both forms each version is a document and a page; sent again they are the same two objects."""
+    house = House()
+    house.forms = frozenset(Form)
+    signed = house.sign()
+    house.archive.problem = ArchiveProblem("away", "x")
+    assert house.deliver() == ["archive-away"]
+    house.archive.problem = None
+    house.clock.advance(60)
+    assert house.deliver() == ["delivered"]
+    _, document, page = house.archive.kept
+    assert document.SOPClassUID == BasicTextSRStorage
+    assert page.SOPClassUID == EncapsulatedPDFStorage
+    assert page.SOPInstanceUID == pages.instance_uid(signed.id, signed.version)
+    assert page.EncapsulatedDocument.startswith(b"%PDF")
+    assert page.EncapsulatedDocumentLength <= len(page.EncapsulatedDocument)
+    assert (page.PatientID, page.StudyInstanceUID) == (document.PatientID, document.StudyInstanceUID)
+    assert page.SeriesInstanceUID != document.SeriesInstanceUID
+
+
+def test_a_page_that_cannot_be_printed_is_parked() -> None:
+    """A character without a glyph: the document is in the archive, and the missing page is dead with its reason."""
+    house = House()
+    house.forms = frozenset(Form)
+    house.printed = lambda *_: None
+    house.sign()
+    assert house.deliver() == ["not-printable"]
+    assert [kept.SOPClassUID for kept in house.archive.kept] == [BasicTextSRStorage]
+    assert house.items()[0].state is Delivery.DEAD
+
+
+@pytest.mark.parametrize("forms", [{Form.SR}, {Form.PDF}, {Form.SR, Form.PDF}])
+def test_a_withdrawn_report_rejects_its_documents(forms: set[Form]) -> None:
+    """The archive gets a rejection note about every version that it was sent, by whoever withdrew the report."""
+    house = House()
+    house.forms = frozenset(forms)
+    house.sign()
+    house.amend()
+    house.retract()
+    assert [house.deliver(), house.deliver(), house.deliver()] == [["delivered"]] * 3
+    *sent, note = house.archive.kept
+    assert note.ConceptNameCodeSequence[0].CodeValue == "113037"
+    assert sorted(rejected_by(note)) == sorted(str(one.SOPInstanceUID) for one in sent)
+    series = note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    assert {str(one.SeriesInstanceUID) for one in series} == {str(one.SeriesInstanceUID) for one in sent}
+    named = [item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for item in note.ContentSequence[3:]]
+    assert sorted(named) == sorted(rejected_by(note))
+    assert note.ContentSequence[1].PersonName == "Dr. Ada Reader^"
+    assert note.PatientID == sent[0].PatientID

@@ -11,7 +11,7 @@ import pytest
 from inlay_core.domain.errors import Invalid, Unavailable
 from inlay_core.settings import Settings
 from inlay_gateway import listen
-from inlay_gateway.listen import senders_of
+from inlay_gateway.answers import senders_of
 from inlay_gateway.reception import Reception
 from inlay_gateway.relay import Duty, work
 from inlay_testkit.core import StillClock, counting_ids

@@ -12,12 +12,14 @@ from inlay_core.application.ports import GenerationPolicy, ImageRef, Site
 from inlay_core.domain.errors import Unavailable
 from inlay_core.domain.job import JobState
 from inlay_core.domain.lifecycle import Status
+from inlay_core.domain.matching import PatientCheck
 from inlay_model import Dispute
 from inlay_testkit.core import ADMIN, RADIOLOGIST, WORKER
 from inlay_testkit.dicom import radiograph
 from inlay_testkit.engine import FakeModel
-from inlay_testkit.hospital import PIXELS, Hospital, raise_in_first_call, raising, ticking
+from inlay_testkit.hospital import PATIENT, PIXELS, Hospital, raise_in_first_call, raising, ticking
 from inlay_worker.generation import Generation
+from inlay_worker.images import Studies, views_of
 from inlay_worker.work import MOST_FAULTS_IN_A_ROW, WorkerSuspect
 
 REASON = "planted reason: fell off her horse"
@@ -489,3 +491,113 @@ def test_database_that_is_away_leaves_the_worker_alive() -> None:
 
 def _trio(hospital: Hospital) -> tuple[Any, Any, Any]:
     return hospital.memory(), hospital.ward.clock, hospital.ward.new_id
+
+
+# ── views ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_further_views_come_after_the_frontal_one() -> None:
+    """Where site and checkpoint allow two views, the lateral follows; a second frontal exposure says nothing new."""
+    hospital = Hospital()
+    hospital.worker.studies = Studies(hospital.images, views=2)
+    hospital.arrive(ViewPosition="LL", SOPInstanceUID="1.2.7")
+    hospital.arrive(ViewPosition="AP", SOPInstanceUID="1.2.8")
+    hospital.arrive(ViewPosition="PA", SOPInstanceUID="1.2.9")
+    report = hospital.order(image=False)
+    hospital.worker.work_off()
+    assert len(hospital.model.asked[0]["images"]) == 2
+    (job,) = hospital.jobs(report)
+    assert job.run_record is not None
+    assert job.run_record["images"] == [
+        {"sop_instance_uid": "1.2.9", "view": "frontal"},
+        {"sop_instance_uid": "1.2.7", "view": "lateral"},
+    ]
+
+
+def test_every_view_has_to_show_the_patient() -> None:
+    """A lateral of somebody else stops the draft as a frontal image would."""
+    hospital = Hospital()
+    hospital.worker.studies = Studies(hospital.images, views=2)
+    hospital.arrive(ViewPosition="LL", PatientID="OTHER-1")
+    report = hospital.order()
+    hospital.worker.work_off()
+    assert hospital.jobs(report)[0].state is JobState.FAILED
+
+
+@pytest.mark.parametrize(
+    ("views", "most", "chosen"),
+    [
+        (["frontal", "frontal", "lateral", "other"], 2, [0, 2]),
+        (["frontal", "", "lateral", "other"], 8, [0, 2, 3]),
+        (["", "lateral"], 2, [0, 1]),
+        (["lateral", "other"], 1, [0]),
+        ([], 2, []),
+    ],
+)
+def test_one_image_per_view(views: list[str], most: int, chosen: list[int]) -> None:
+    """The best image whatever it shows, and then the first of each further view that is stated."""
+    refs = [ImageRef("memory", "", "1", str(number), view=view) for number, view in enumerate(views)]
+    assert [int(ref.sop_instance_uid) for ref in views_of(refs, most)] == chosen
+
+
+# ── patients ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_image_of_another_patient_is_not_drafted_from() -> None:
+    """A header that names somebody else parks the job with a reason without values; the trail says which facts."""
+    hospital = Hospital()
+    hospital.arrive(PatientID="OTHER-1", PatientBirthDate="19990909")
+    report = hospital.order(image=False)
+    assert hospital.worker.work_off() == 1
+    assert hospital.model.asked == []
+    (job,) = hospital.jobs(report)
+    failed = hospital.ward.report(report.id)
+    assert job.state is JobState.FAILED
+    assert failed.status is Status.FAILED
+    assert job.reason == failed.reason
+    assert job.reason is not None
+    assert job.reason.code == "patient-contradicts"
+    assert job.reason.text == "The image's header names another patient than the order, by birth-date, identifier."
+    with hospital.memory() as uow:
+        events = [event for event in uow.audit.of_report(report.id) if event.tag == "worker:patient:contradicted"]
+    assert [dict(event.detail) for event in events] == [
+        {"job": job.id, "facts": "birth-date, identifier", "check": "person"}
+    ]
+
+
+def test_mended_image_is_drafted_from_at_the_next_attempt() -> None:
+    """After the header was mended under the same UIDs, a retry reads it anew."""
+    hospital = Hospital()
+    hospital.arrive(PatientID="OTHER-1")
+    report = hospital.order(image=False)
+    hospital.worker.work_off()
+    (image,) = hospital.images.datasets.values()
+    image.PatientID = PATIENT["PatientID"]
+    failed = hospital.ward.report(report.id)
+    drafting.retry_draft(*hospital.ward.trio, RADIOLOGIST, report.id, expected_version=failed.version)
+    assert hospital.worker.work_off() == 1
+    assert hospital.ward.report(report.id).status is Status.DRAFTED
+
+
+def test_infill_beside_an_image_of_another_patient_is_parked() -> None:
+    """The image counts for infills as well; the report stays as the clinician left it."""
+    hospital = Hospital()
+    report = hospital.order()
+    hospital.worker.work_off()
+    job = hospital.infill(hospital.ward.report(report.id))
+    (image,) = hospital.images.datasets.values()
+    image.PatientID = "OTHER-1"
+    assert hospital.new_worker(hospital.model).work_off() == 1
+    ended = next(each for each in hospital.jobs(report) if each.id == job.id)
+    assert ended.reason is not None
+    assert ended.reason.code == "patient-contradicts"
+    assert hospital.ward.report(report.id).status is Status.DRAFTED
+
+
+def test_site_may_draft_from_any_patients_image() -> None:
+    """The comparison can be switched off."""
+    hospital = Hospital(site=Site(patient_check=PatientCheck.OFF))
+    hospital.arrive(PatientID="OTHER-1")
+    report = hospital.order(image=False)
+    hospital.worker.work_off()
+    assert hospital.ward.report(report.id).status is Status.DRAFTED

@@ -40,7 +40,7 @@ def _in_short() -> str:
         for message, what in kinds
     ]
     rows += [
-        ("out", "ACK", "answers", "that of the message", "the same connection"),
+        ("out", "ACK", "answers", "that of the message", "the same connection; or, by sender, one of ours"),
         (
             "out",
             "ORU^R01",
@@ -59,6 +59,8 @@ def _acknowledgement() -> str:
         Mode.HEADER: "one answer, of the kind that MSH-15 and MSH-16 ask for (the default)",
         Mode.APPLICATION: "always AA, AE or AR at once: for peers that cannot do two phases",
         Mode.BOTH: "in enhanced mode CA, and then AA or AE on the same connection; CR and CE stand alone",
+        Mode.SEPARATE: 'in enhanced mode CA here, and AA or AE to `answer_to = "NAME"`, a target of `INLAY_HL7_TARGETS`, by the '
+        "outbox, with MSH-15 AL: sent again until the peer commits it (decision 134)",
     }
     modes = "".join(f'  - `answer = "{mode.value}"`: {text}.\n' for mode, text in words.items())
     return _ACKNOWLEDGEMENT.replace("{modes}", modes)
@@ -255,8 +257,9 @@ _PATIENTS: Final = """\
   Messages that still name the record that went mean the one that stayed; chains and reversals are followed.
 - **ORU^R01 from the RIS** becomes one prior report per OBR, identified by MSH-4 and filler number (else accession, else placer
   number). OBX of type TX, FT, ST, CWE and CE are its text, by OBX-3; other OBX are passed over, and a report without any text is
-  refused. The newest message counts. `GET /api/v1/reports/{id}/priors` gives the texts beside a report of the patient, without the
-  report's own accession number. They reach the model only where the site lets imported text reach it.
+  refused. The newest message counts. `GET /api/v1/reports/{id}/priors` gives the texts beside a report of the patient, in one list
+  with the archive's studies and what was signed here (decision 133), without the report's own examination. They reach the model
+  only where the site lets imported text reach it.
 """
 
 _RESULTS: Final = """\
@@ -322,6 +325,5 @@ lets in only clients with a certificate of these authorities (IHE ITI-19). The l
 
 ## Not supported
 
-Application acknowledgements on a connection of their own · batches (FHS, BHS) · `\\C..\\` and `\\M..\\` escapes · other events of
-ADT · PDF in prior reports.
+Batches (FHS, BHS) · `\\C..\\` and `\\M..\\` escapes · other events of ADT · PDF in prior reports.
 """

@@ -47,7 +47,8 @@ def _row(item: "OutboxItem") -> dict[str, object]:
     return {
         "id": item.id,
         "destination": item.destination,
-        "report": item.key,
+        "report": item.payload.get("report_id"),
+        "message": item.payload.get("message_id"),
         "version": item.payload.get("version"),
         "control_id": item.control_id,
         "attempts": item.attempts,

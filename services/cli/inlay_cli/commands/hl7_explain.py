@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _senders(settings: "Settings") -> "Senders":
     from inlay_core.domain.errors import Invalid
-    from inlay_gateway.listen import senders_of
+    from inlay_gateway.answers import senders_of
 
     try:
         return senders_of(settings)

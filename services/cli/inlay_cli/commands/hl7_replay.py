@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
 
     import dataclasses
 
-    from inlay_gateway.listen import senders_of
+    from inlay_gateway.answers import senders_of
     from inlay_gateway.reception import Reception
 
     settings = read_settings()

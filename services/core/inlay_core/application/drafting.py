@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from inlay_core.application.comparing import comparisons
+from inlay_core.application.patients import records_of
 from inlay_core.application.ports import (
     DEFAULT_SITE,
     Applied,
@@ -25,7 +26,7 @@ from inlay_core.application.ports import (
 from inlay_core.application.publishing import publish_report, wake_workers
 from inlay_core.application.switching import allowance
 from inlay_core.application.transaction import Act, load_job, load_order, load_report, retried
-from inlay_core.domain.audit import Detail, Tag
+from inlay_core.domain.audit import Detail, Kind, Tag
 from inlay_core.domain.edits import imported_comparison, imported_indication
 from inlay_core.domain.errors import Conflict, DomainError, Stale, Unavailable
 from inlay_core.domain.identity import Actor, Permission, require
@@ -33,6 +34,7 @@ from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.infill import InfillRequest, LockDigest, ResolvedSection, draft_sections, resolve, splice
 from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.lifecycle import REVIEWABLE_STATUSES, Event, Status, allowed
+from inlay_core.domain.matching import PatientShown, contradictions
 from inlay_core.domain.order import Priority
 from inlay_core.domain.report import Report
 from inlay_core.domain.switch import UNKNOWN, Writer
@@ -89,18 +91,21 @@ def start_generation(
     *,
     fence: int,
     studied_at: datetime | None = None,
+    shown: Sequence[PatientShown] = (),
+    site: Site = DEFAULT_SITE,
 ) -> Job:
     """The images are here: the report is being drafted from now on, and the result applies to this version.
 
-    `studied_at` is when the study was made, as its images say; it is kept with the order.
+    `studied_at` is when the study was made, as its images say; it is kept with the order. `shown` are the patients that
+    the headers of the images name: one that contradicts the order's patient parks the job (`Site.patient_check`).
     Return the job; its state tells whether to go on (`running`) or to stop. Raises Stale when the fence moved.
     """
     require(actor, Permission.GENERATE)
     with uow:
-        act = Act(uow, clock(), new_id, actor)
+        act = Act(uow, clock(), new_id, actor, site)
         job = _held(uow, job_id, fence)
         report = load_report(uow, job.report_id)
-        ended = _ended(act, job, report)
+        ended = _ended(act, job, report) or _refused_patient(act, job, report, shown)
         if ended is not None:
             uow.commit()
             return ended
@@ -496,7 +501,7 @@ def _with_result(act: Act, job: Job, before: Report, generated: Generated) -> tu
         order = load_order(act.uow, before.order_id)
         imported = (
             *imported_indication(order.reason, act.new_id),
-            *imported_comparison(comparisons(act.uow, order), act.new_id),
+            *imported_comparison(comparisons(act.uow, order), act.site.zone, act.new_id),
         )
         sections = draft_sections(generated.texts, act.new_id, job.id, imported)
         return before.take_draft(sections, job.id, act.actor, act.now), ()
@@ -564,6 +569,25 @@ def _keep_study_time(act: Act, report: Report, studied_at: datetime | None) -> N
     changed = replace(order, studied_at=studied_at, version=order.version + 1, updated_at=act.now)
     act.uow.orders.save(changed)
     act.record(Tag.WORKER_ORDER_STUDIED, changed, report_id=report.id)
+
+
+def _refused_patient(act: Act, job: Job, report: Report, shown: Sequence[PatientShown]) -> Job | None:
+    """The job parked, where an image is of somebody else than the order's patient; None where nothing says so."""
+    patient = load_order(act.uow, report.order_id).patient
+    records = records_of(act.uow, patient)
+    check = act.site.patient_check
+    found = sorted({fact for each in shown for fact in contradictions(each, records, check)})
+    if not found:
+        return None
+    facts = ", ".join(found)
+    act.record(
+        Tag.WORKER_PATIENT_CONTRADICTED,
+        (Kind.PATIENT, patient.id),
+        report_id=report.id,
+        detail={"job": job.id, "facts": facts, "check": check},
+    )
+    reason = Reason("patient-contradicts", f"The image's header names another patient than the order, by {facts}.")
+    return _parked(act, job, report, reason, Tag.WORKER_JOB_FAILED)
 
 
 def _wanted(uow: UnitOfWork, report: Report) -> ImageWanted:

@@ -36,7 +36,7 @@ from inlay_core.application.ports import (
     Verdict,
 )
 from inlay_core.application.priors import store_prior
-from inlay_core.application.publishing import publish_report, wake_workers
+from inlay_core.application.publishing import answer_later, publish_report, wake_workers
 from inlay_core.application.transaction import Act, load_order, retried
 from inlay_core.domain.audit import Detail, Kind, Outcome, Tag
 from inlay_core.domain.errors import (
@@ -275,6 +275,8 @@ def _take(act: Act, arrival: Arrival, asked: Sequence[Command] | DomainError) ->
         order_ids=order_ids,
     )
     _keep(uow, message, known)
+    if arrival.later is not None:
+        answer_later(act, arrival.later, Verdict(message_id, error, flags))
     detail: dict[str, Detail] = {"type": envelope.message_type}
     if error is None:
         detail |= {"orders": len(order_ids), "flags": " ".join(flags)}

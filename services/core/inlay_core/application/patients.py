@@ -39,6 +39,13 @@ def known_patient(uow: UnitOfWork, assigner: str, identifier: str) -> Patient | 
     return found
 
 
+def records_of(uow: UnitOfWork, patient: Patient) -> list[Patient]:
+    """All records that are this person today, the one that counts first."""
+    survivor = uow.patients.get(patient.merged_into) if patient.merged_into else None
+    first = survivor or patient
+    return [first, *uow.patients.merged_into(first.id)]
+
+
 def patient_after(act: Act, fields: PatientFields, message_time: datetime | None) -> Patient:
     """The patient's record after the message, created when it is new and left alone by an older message."""
     known = known_patient(act.uow, fields.assigner, fields.identifier)

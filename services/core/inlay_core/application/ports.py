@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from enum import Enum, StrEnum
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Literal, Protocol, Self
@@ -17,6 +17,7 @@ from inlay_core.domain.errors import DomainError
 from inlay_core.domain.infill import Choice, Dispute, Fill, LockDigest, ResolvedSection
 from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.domain.lifecycle import Status
+from inlay_core.domain.matching import PatientCheck
 from inlay_core.domain.order import Order, OrderStatus, Priority
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
@@ -73,6 +74,10 @@ ORU_PREFIX: Final = "oru:"
 """Destinations of results are `oru` (the one target of the settings) and `oru:NAME` (those of the targets file)."""
 
 
+ACK_PREFIX: Final = "ack:"
+"""Destinations of application acknowledgements that have a connection of their own are `ack:NAME`, by target."""
+
+
 @dataclass(frozen=True, slots=True)
 class ResultFilter:
     """Which versions a destination gets. None does not restrict; a site is who assigned the order's numbers (MSH-4)."""
@@ -81,6 +86,11 @@ class ResultFilter:
     statuses: frozenset[Told] | None = None
     sites: frozenset[str] | None = None
     modalities: frozenset[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """The target's name in its file; empty for the one of the settings."""
+        return self.destination.removeprefix(ORU_PREFIX) if self.destination.startswith(ORU_PREFIX) else ""
 
     def takes(self, report: Report, order: Order) -> bool:
         """Whether this version goes there."""
@@ -100,6 +110,10 @@ class Site:
     destinations: tuple[str, ...] = ()
     # Destinations that get some of them.
     results: tuple[ResultFilter, ...] = ()
+    # How far an image must not contradict the order's patient.
+    patient_check: PatientCheck = PatientCheck.PERSON
+    # That of dates which people read.
+    zone: tzinfo = UTC
     lease_seconds: float = 60.0
     max_attempts: int = 5
     # Delivery to other systems is tried for about two days with the back-off of publishing.py.
@@ -275,6 +289,14 @@ Acknowledge = Callable[[Verdict], bytes]
 """Builds the acknowledgement's bytes; called once per stored message, before the commit, sent after it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """An answer that goes out by the outbox: to whom, and its bytes by verdict and control id; None says nothing."""
+
+    destination: str
+    acknowledge: Callable[[Verdict, str], bytes | None]
+
+
 class MessageOutcome(StrEnum):
     """What became of a stored message."""
 
@@ -301,11 +323,15 @@ class StoredMessage:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A message that came in, what reads it before the transaction, and what builds its answer."""
+    """A message that came in, what reads it before the transaction, and what builds its answer.
+
+    `later` is a second answer, on a connection of its own.
+    """
 
     envelope: Envelope
     interpret: Interpret
     acknowledge: Acknowledge
+    later: Later | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,7 +435,10 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """One image of a study, as its source finds it again."""
+    """One image of a study, as its source finds it again.
+
+    `view` is how the patient was seen, as far as drafting cares: frontal, lateral, other, or empty where nobody said.
+    """
 
     source: str
     locator: str
@@ -417,6 +446,7 @@ class ImageRef:
     sop_instance_uid: str
     modality: str | None = None
     view_position: str | None = None
+    view: str = ""
 
 
 class ImageSource(Protocol):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from inlay_core.application.comparing import earlier_examinations
 from inlay_core.application.patients import OUTDATED, patient_after
 from inlay_core.application.ports import PriorCommand, UnitOfWork
 from inlay_core.application.transaction import Act, load_order, load_report
 from inlay_core.domain.audit import Kind, Tag
 from inlay_core.domain.identity import Actor, Permission, require
-from inlay_core.domain.prior import PriorReport, PriorStatus
+from inlay_core.domain.prior import Examination, PriorReport
 
 
 def store_prior(act: Act, command: PriorCommand) -> str | None:
@@ -47,16 +48,8 @@ def store_prior(act: Act, command: PriorCommand) -> str | None:
     return None
 
 
-def priors_of_report(uow: UnitOfWork, actor: Actor, report_id: str) -> Sequence[PriorReport]:
-    """What others reported of the report's patient, the newest study first.
-
-    The report's own accession is left out (an interface engine may echo our results), and so is what was withdrawn.
-    """
+def priors_of_report(uow: UnitOfWork, actor: Actor, report_id: str) -> Sequence[Examination]:
+    """The earlier examinations of the report's patient, the newest first, with the text where there is one."""
     require(actor, Permission.READ_REPORTS)
     with uow:
-        order = load_order(uow, load_report(uow, report_id).order_id)
-        patient_id = order.patient.merged_into or order.patient.id
-        records = [patient_id, *(patient.id for patient in uow.patients.merged_into(patient_id))]
-        found = uow.priors.of_patients(records)
-    own = order.accession_number
-    return [p for p in found if p.status is not PriorStatus.WITHDRAWN and (own is None or p.accession_number != own)]
+        return earlier_examinations(uow, load_order(uow, load_report(uow, report_id).order_id))

@@ -7,13 +7,23 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from inlay_core.application.ports import DEFAULT_SITE, Delivery, Destination, OutboxItem, Site, UnitOfWork
+from inlay_core.application.ports import (
+    ACK_PREFIX,
+    DEFAULT_SITE,
+    Delivery,
+    Destination,
+    Later,
+    OutboxItem,
+    Site,
+    UnitOfWork,
+    Verdict,
+)
 from inlay_core.application.transaction import Act, retried
 from inlay_core.domain.audit import Detail, Kind, Tag
 from inlay_core.domain.errors import Conflict, NotFound
 from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.ids import Clock, NewId
-from inlay_core.domain.lifecycle import Event
+from inlay_core.domain.lifecycle import Event, Status
 from inlay_core.domain.report import Report
 
 # Opening, edits and infills of a draft are between the clinician and Inlay; what others may rely on is published.
@@ -44,6 +54,18 @@ def wake_workers(act: Act, job_id: str, due: datetime | None = None) -> None:
     )
 
 
+def answer_later(act: Act, later: Later, verdict: Verdict) -> None:
+    """Have the relay send the second answer to a message; it is kept as it is, and repetitions are the same bytes."""
+    item_id = act.new_id()
+    control_id = control_id_of(item_id)
+    answer = later.acknowledge(verdict, control_id)
+    if answer is None:
+        return
+    key, payload = verdict.message_id, {"message_id": verdict.message_id}
+    item = OutboxItem(item_id, later.destination, key, payload, act.now, act.now, control_id, message=answer)
+    act.uow.outbox.add(item)
+
+
 def publish_report(act: Act, report: Report) -> None:
     """Have the relay send this version to every destination and tell subscribers, if others rely on its event."""
     if report.event not in PUBLISHED_EVENTS:
@@ -54,8 +76,8 @@ def publish_report(act: Act, report: Report) -> None:
     subscribers = (each for each in act.uow.subscriptions.active() if each.wants(report.status, act.now))
     told += [(Destination.SUBSCRIPTION, each.id) for each in subscribers]
     for destination, key in told:
-        if destination == Destination.DICOM and not report.is_signed:
-            continue  # An archive keeps documents for ever: it gets what somebody answers for.
+        if destination == Destination.DICOM and not (report.is_signed or report.status is Status.ENTERED_IN_ERROR):
+            continue  # An archive keeps documents for ever: it gets what somebody answers for, and hears of its end.
         item_id = act.new_id()
         payload = {"report_id": report.id, "version": report.version, "status": str(report.status)}
         act.uow.outbox.add(OutboxItem(item_id, destination, key, payload, act.now, act.now, control_id_of(item_id)))
@@ -145,7 +167,8 @@ def parked_deliveries(uow: UnitOfWork, actor: Actor, *, limit: int = 200, offset
 def resend(uow: UnitOfWork, clock: Clock, new_id: NewId, actor: Actor, item_id: str) -> OutboxItem:
     """Try a parked delivery again, under its control id.
 
-    The message is built anew: what made the receiver refuse it may have been mended. Raises Conflict for an item that
+    The message is built anew: what made the receiver refuse it may have been mended. An acknowledgement stays what it
+    is. Raises Conflict for an item that
     is not parked, and where a later version of the report has been delivered, which the older one would overwrite.
     """
     require(actor, Permission.MANAGE_DELIVERIES)
@@ -155,7 +178,10 @@ def resend(uow: UnitOfWork, clock: Clock, new_id: NewId, actor: Actor, item_id: 
             raise Conflict("not-parked", "Only what was parked can be sent again.", "outbox.state")
         if any(later.state is Delivery.DELIVERED for later in uow.outbox.after(item)):
             raise Conflict("superseded", "A later version has been delivered already.", "outbox.key")
-        again = replace(item, state=Delivery.PENDING, attempts=0, next_attempt_at=now, lease_until=None, message=None)
+        message = item.message if item.destination.startswith(ACK_PREFIX) else None
+        again = replace(
+            item, state=Delivery.PENDING, attempts=0, next_attempt_at=now, lease_until=None, message=message
+        )
         uow.outbox.save(again)
         _record_delivery(Act(uow, now, new_id, actor), again, Tag.ADMIN_REPORT_RESENT)
         uow.commit()

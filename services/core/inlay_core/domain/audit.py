@@ -70,6 +70,7 @@ class Tag(StrEnum):
     WORKER_JOB_CANCELLED = "worker:job:cancelled"
     WORKER_JOB_SUPERSEDED = "worker:job:superseded"
     WORKER_ORDER_STUDIED = "worker:order:studied"
+    WORKER_PATIENT_CONTRADICTED = "worker:patient:contradicted"
     WORKER_REPORT_DRAFTING = "worker:report:drafting"
     WORKER_REPORT_DRAFTED = "worker:report:drafted"
     WORKER_REPORT_INFILLED = "worker:report:infilled"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import tzinfo
 from typing import Any
 
 from inlay_core.domain.errors import Invalid, Locked
 from inlay_core.domain.fragment import Fragment, Origin, Section, check_section_name, replace_sections
 from inlay_core.domain.ids import NewId
-from inlay_core.domain.order import PriorStudy
+from inlay_core.domain.prior import Examination
 from inlay_core.domain.text import split_sentences
 
 
@@ -224,12 +225,14 @@ def imported_indication(reason: str | None, new_id: NewId) -> tuple[Section, ...
     return (Section("indication", (Fragment(new_id(), reason, Origin.IMPORTED),)),)
 
 
-def imported_comparison(priors: Sequence[tuple[PriorStudy, str]], new_id: NewId) -> tuple[Section, ...]:
-    """The Comparison section from earlier studies, each with the impression of its report where that is known."""
+def imported_comparison(examinations: Sequence[Examination], zone: tzinfo, new_id: NewId) -> tuple[Section, ...]:
+    """The Comparison section: earlier examinations by their date on the spot, each with its impression where known."""
     texts: list[str] = []
-    for prior, impression in priors:
-        what = prior.description or "/".join(prior.modalities) or "Study"
-        texts.append(f"{what}, {prior.studied_at.date().isoformat()}. ")
-        if impression:
-            texts.append(f"Its impression: {impression} ")
+    for each in examinations:
+        if each.at is None:
+            continue
+        what = each.description or "/".join(each.modalities) or "Study"
+        texts.append(f"{what}, {each.at.astimezone(zone).date().isoformat()}. ")
+        if each.impression:
+            texts.append(f"Its impression: {each.impression} ")
     return (Section("comparison", tuple(Fragment(new_id(), t, Origin.IMPORTED) for t in texts)),) if texts else ()
