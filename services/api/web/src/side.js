@@ -1,6 +1,6 @@
 // Beside the text: what wants a look before signing, versions, earlier reports and the trail.
 import { api, Problem } from "./api.js";
-import { compared, comparedSections, sectionTexts } from "./dialogs.js";
+import { comparedSections, sectionTexts } from "./dialogs.js";
 import { bdi, button, h, time } from "./dom.js";
 import { t } from "./texts.js";
 
@@ -180,5 +180,3 @@ function runRecords(report) {
     ? h("details", {}, h("summary", {}, t("versions.records")), ...records.map((one) => h("pre", { tabindex: "0" }, JSON.stringify(one.record, null, 1))))
     : "";
 }
-
-export { compared };
