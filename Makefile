@@ -11,6 +11,13 @@ PIP_INDEX =
 # The interpreter for .venv; empty: the first of python3, python3.13, python3.12, python3.11 that fits.
 PYTHON =
 
+# The base of the images, by digest: docker.io/library/python:3.12-slim-trixie@sha256:...
+PYTHON_IMAGE =
+# What builds images, what stands before their names, and their tag (empty: the version of the distribution).
+ENGINE = docker
+PREFIX =
+TAG =
+
 BIN = .venv/bin
 PIP_FLAGS = --quiet --disable-pip-version-check -c constraints.txt $(if $(PIP_INDEX),--extra-index-url $(PIP_INDEX))
 
@@ -68,6 +75,14 @@ web: ## build the reading page's scripts from services/api/web (needs Node and n
 wheel: .venv/ready-dev ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	@ls dist/*.whl
+
+.PHONY: images
+images: ## build the container images (PYTHON_IMAGE=...@sha256:..., ENGINE=podman, PREFIX=registry/path/, TAG=...)
+	@deploy/images "$(ENGINE)" "$(PYTHON_IMAGE)" "$(PREFIX)" "$(TAG)" "$(PIP_INDEX)"
+
+.PHONY: sbom
+sbom: .venv/ready ## write what the images' environments hold (CycloneDX) into dist/sbom/
+	@PIP_INDEX="$(PIP_INDEX)" deploy/sbom/write $(ARGS)
 
 .PHONY: setup
 setup: .venv/ready-dev ## create .venv with everything that the other targets need

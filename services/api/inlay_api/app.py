@@ -72,7 +72,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     app.extensions[NAME] = Desk(
         services,
         Verifier(settings),
-        Metrics(services.reader),
+        Metrics(services.reader, services.clock),
         fhir_mount.router_of(services),
         _folder,
         Provider(settings) if settings.oidc_issuer else None,

@@ -14,7 +14,9 @@ from prometheus_client.registry import Collector
 
 from inlay_core.application.ports import NewUnitOfWork
 from inlay_core.domain.errors import DomainError
+from inlay_core.domain.ids import Clock
 from inlay_core.domain.job import JobState
+from inlay_core.domain.order import Priority
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -23,7 +25,7 @@ _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 class Metrics:
     """The metrics of one application, in a registry of its own."""
 
-    def __init__(self, reader: NewUnitOfWork) -> None:
+    def __init__(self, reader: NewUnitOfWork, clock: Clock) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "inlay_http_requests", "Answered requests.", ["method", "route", "status"], registry=self._registry
@@ -36,7 +38,7 @@ class Metrics:
             registry=self._registry,
         )
         self.streams = Gauge("inlay_http_streams", "Live progress streams that are open.", registry=self._registry)
-        self._registry.register(_Queues(reader))
+        self._registry.register(_Queues(reader, clock))
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request. `route` is the pattern of the path, never the path."""
@@ -51,8 +53,9 @@ class Metrics:
 class _Queues(Collector):
     """Jobs and outbox, counted in the database when somebody asks."""
 
-    def __init__(self, reader: NewUnitOfWork) -> None:
+    def __init__(self, reader: NewUnitOfWork, clock: Clock) -> None:
         self._reader = reader
+        self._clock = clock
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Nothing is counted at registration."""
@@ -61,14 +64,22 @@ class _Queues(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The gauges; none while the database is away, which /readyz tells."""
         jobs = GaugeMetricFamily("inlay_jobs", "Jobs by state and priority.", labels=["state", "priority"])
+        waits = GaugeMetricFamily("inlay_jobs_oldest_seconds", "Age of the oldest queued job.", labels=["priority"])
         outbox = GaugeMetricFamily("inlay_outbox", "Outbox items by destination and state.", labels=["to", "state"])
+        lags = GaugeMetricFamily("inlay_outbox_oldest_seconds", "Age of the oldest pending item.", labels=["to"])
+        now = self._clock()
         try:
             with self._reader() as uow:
                 for (state, priority), count in uow.jobs.count(JobState).items():
                     jobs.add_metric([str(state), str(priority)], count)
                 for (destination, delivery), count in uow.outbox.count().items():
                     outbox.add_metric([destination, str(delivery)], count)
+                queued, pending = uow.jobs.queued_since(), uow.outbox.pending_since()
         except DomainError:
             return
-        yield jobs
-        yield outbox
+        # Zero where nothing waits: a line that ends looks like a database that is away.
+        for rank in Priority:
+            waits.add_metric([str(rank)], (now - queued[rank]).total_seconds() if rank in queued else 0.0)
+        for destination, since in pending.items():
+            lags.add_metric([destination], (now - since).total_seconds())
+        yield from (jobs, waits, outbox, lags)

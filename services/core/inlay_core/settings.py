@@ -102,6 +102,7 @@ class Settings:
     report_style: str = _setting("", "Style of drafts, one that the model was trained in. Empty: its first.")
     draft: bool = _setting(True, "Intended use: drafts from images.")
     infill: bool = _setting(True, "Intended use: infill between locked fragments.")
+    infill_without_images: bool = _setting(True, "Intended use: infill from the text alone, where images are missing.")
     kill_switch: bool = _setting(False, "Stop all generation; reading and signing go on.")
     prompt_with_reason: bool = _setting(
         False, "Let the order's free text (identifying) and imported text (earlier studies) reach the model."
@@ -288,6 +289,25 @@ _KIND_NAMES: Final[Mapping[type, str]] = {
     Path: "a folder",
     str: "text",
 }
+
+
+def schema() -> dict[str, dict[str, Any]]:
+    """JSON Schema of each setting, by the name of its field: for programs that write environments."""
+    return {field.name: _rule(field) for field in dataclasses.fields(Settings)}
+
+
+_JSON_KINDS: Final[Mapping[type, str]] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    Path: "string",
+    str: "string",
+}
+
+
+def _rule(field: dataclasses.Field[Any]) -> dict[str, Any]:
+    rule: dict[str, Any] = {"type": _JSON_KINDS[_kind(field)], "description": field.metadata["help"]}
+    return rule | ({"enum": [*_CHOICES[field.name]]} if field.name in _CHOICES else {})
 
 
 def reference() -> str:

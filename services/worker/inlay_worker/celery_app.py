@@ -51,14 +51,15 @@ def run(settings: Settings, load: "Callable[[Settings], Model] | None" = None) -
     from celery.exceptions import WorkerShutdown
 
     from inlay_core.health import told
-    from inlay_worker.metrics import registry_of
+    from inlay_worker.metrics import Jobs, registry_of
     from inlay_worker.readiness import consumes
     from inlay_worker.tasks import register
     from inlay_worker.wiring import load_model, make_presence, make_worker
 
     configure_logs("work", level=settings.log_level, log_format=settings.log_format)
     model = (load or load_model)(settings)
-    worker = make_worker(settings, model)
+    worker, jobs = make_worker(settings, model), Jobs()
+    worker.ended = jobs.ended
     if settings.warm_up:
         worker.generation.warm_up()
     app = make_app(settings)
@@ -78,7 +79,7 @@ def run(settings: Settings, load: "Callable[[Settings], Model] | None" = None) -
     signals.worker_ready.connect(look_once)
     try:
         # After the model is loaded: a worker that answers is warm.
-        health = told(settings, registry_of(model), ready=consumes(worker, settings.forgotten_seconds))
+        health = told(settings, registry_of(model, jobs), ready=consumes(worker, settings.forgotten_seconds))
         with health, make_presence(settings, worker):
             celery_worker = app.Worker(loglevel=settings.log_level.upper(), **WORKER_OPTIONS)
             celery_worker.start()

@@ -6,7 +6,7 @@ A job that fails never ends the worker; a worker that loses its lease, or is tol
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Final
@@ -45,6 +45,14 @@ MOST_FAULTS_IN_A_ROW: Final = 3
 REPORTS_REMEMBERED: Final = 64
 
 
+Ended = Callable[[Job, Mapping[str, float]], None]
+"""Is told of a job that has ended here (perhaps to be done again), with the seconds of its stages."""
+
+
+def _unheard(_job: Job, _stages: Mapping[str, float]) -> None:
+    """Nobody wants to know."""
+
+
 class WorkerSuspect(RuntimeError):
     """Too many unexpected failures in a row: the process should be replaced."""
 
@@ -60,6 +68,9 @@ class _Run:
     began: float
     study: Study | None = None
     ended: bool = False
+    # Seconds by stage, as far as it came; `moment` is when the present stage began.
+    stages: dict[str, float] = field(default_factory=dict)
+    moment: float = 0.0
 
     @property
     def job(self) -> Job:
@@ -73,7 +84,8 @@ class Worker:
 
     `together` is how many waiting jobs it may take at once: they share the passes of the model, and each keeps its own
     lease, fence, cancellation and end. `busy` is true while it looks for jobs or does one, `looked` is when it last
-    ended that; `doing` is how many it does. `stream` makes of a listener one that is told beside the work.
+    ended that; `doing` is how many it does. `stream` makes of a listener one that is told beside the work. `ended`
+    hears of each job's end.
     """
 
     uow: NewUnitOfWork
@@ -86,6 +98,7 @@ class Worker:
     generation: Generation
     together: int = 1
     stream: Callable[[OnStep], AbstractContextManager[OnStep]] = Stream
+    ended: Ended = _unheard
     stopping: threading.Event = field(default_factory=threading.Event)
     timer: Callable[[], float] = time.monotonic
     busy: bool = False
@@ -158,6 +171,8 @@ class Worker:
                 self._settle(run, lambda run=run: self._prepared(run, asked))  # type: ignore[misc]
             if not asked:
                 return
+            for run, _ in asked:
+                run.moment = self.timer()
             try:
                 self.generation.generate(
                     [one for _, one in asked], lambda place, answer: self._answered(asked[place][0], answer)
@@ -180,12 +195,17 @@ class Worker:
             stopping=self.stopping.is_set,
             timer=self.timer,
         )
-        return _Run(claimed, held.enter_context(lease), held, held.enter_context(ExitStack()), self.timer())
+        run = _Run(claimed, held.enter_context(lease), held, held.enter_context(ExitStack()), self.timer())
+        if job.attempts == 1:
+            run.stages["queue"] = (self.clock() - job.created_at).total_seconds()
+        return run
 
     def _prepared(self, run: _Run, asked: list[tuple[_Run, Asked]]) -> Job | None:
         """Add what the model is to be asked to the list; the job where it ended before that."""
         job = run.job
+        began = self.timer()
         study = self._study(run.claimed)
+        run.stages["images"] = self.timer() - began
         if study is None and job.kind is JobKind.DRAFT:
             return images_missing(self.uow(), self.clock, self.new_id, WORKER, job.id, fence=job.fence)
         self.generation.check(job, study)
@@ -209,6 +229,7 @@ class Worker:
         return None
 
     def _answered(self, run: _Run, answer: Generated | Exception) -> None:
+        run.stages["model"] = self.timer() - run.moment
         # The last canvas is told before the report changes, not after.
         run.telling.close()
         self._settle(run, lambda: self._applied(run, answer))
@@ -250,6 +271,7 @@ class Worker:
                 reason=ended.reason.code if ended.reason else None,
                 seconds=round(self.timer() - run.began, 3),
             )
+            self.ended(ended, {**run.stages, "all": self.timer() - run.began})
         run.ended = True
         run.held.close()
 

@@ -528,6 +528,11 @@ class MemoryJobs(_Part):
         order = self._world.orders[self._world.reports[job.report_id][-1].order_id]
         return allowed.allows(job.kind, order)
 
+    def queued_since(self) -> Mapping[Priority, datetime]:
+        """See the port."""
+        oldest_last = reversed(self._where(lambda job: job.state is JobState.QUEUED))
+        return {job.priority: job.created_at for job in oldest_last}
+
     def _where(self, fits: Callable[[Job], bool]) -> list[Job]:
         return sorted((j for j in self._world.jobs.values() if fits(j)), key=lambda j: (j.created_at, j.id))
 
@@ -635,6 +640,11 @@ class MemoryOutbox(_Part):
     def count(self) -> Mapping[tuple[str, Delivery], int]:
         """See the port."""
         return Counter((item.destination, item.state) for item in self._world.outbox.values())
+
+    def pending_since(self) -> Mapping[str, datetime]:
+        """See the port."""
+        pending = [item for item in self._world.outbox.values() if item.state is Delivery.PENDING]
+        return {item.destination: item.created_at for item in sorted(pending, key=lambda i: i.created_at, reverse=True)}
 
     def in_state(self, state: Delivery, limit: int, offset: int = 0) -> Sequence[OutboxItem]:
         """See the port."""

@@ -710,6 +710,29 @@ class UnitOfWorkContract:
             assert uow.jobs.unwoken(MONDAY + timedelta(seconds=1), later, Allowance(ALL_KINDS), 10) == []
             assert uow.jobs.count(JobState)[JobState.QUEUED, Priority.ROUTINE] == 3
 
+    def test_the_age_of_what_waits_is_that_of_the_oldest(self, new_uow: NewUnitOfWork) -> None:
+        """Queued jobs by priority, pending items by destination; what is under way or told waits no longer."""
+        minute = timedelta(minutes=1)
+        _store(new_uow)
+        _add_jobs(
+            new_uow,
+            _job("done", state=JobState.SUCCEEDED, created_at=MONDAY),
+            _job("second", created_at=MONDAY + 2 * minute),
+            _job("first", created_at=MONDAY + minute),
+            _job("stat", created_at=MONDAY + 3 * minute, priority=Priority.STAT),
+        )
+        with new_uow() as uow:
+            uow.outbox.add(replace(_item("told", "a"), state=Delivery.DELIVERED, created_at=MONDAY))
+            uow.outbox.add(replace(_item("late", "b"), created_at=MONDAY + 2 * minute))
+            uow.outbox.add(replace(_item("early", "c"), created_at=MONDAY + minute))
+            uow.commit()
+        with new_uow() as uow:
+            assert uow.jobs.queued_since() == {
+                Priority.ROUTINE: MONDAY + minute,
+                Priority.STAT: MONDAY + 3 * minute,
+            }
+            assert uow.outbox.pending_since() == {Destination.ORU: MONDAY + minute}
+
     # -------------------------------------------------------------------------------------- outbox
 
     def test_items_of_a_key_are_delivered_one_after_the_other(self, new_uow: NewUnitOfWork) -> None:

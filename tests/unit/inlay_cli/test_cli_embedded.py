@@ -76,6 +76,17 @@ def test_check_json_has_every_part(home: Path, capsys: pytest.CaptureFixture[str
     assert found["http"]["ok"] is False
 
 
+def test_check_may_be_asked_for_some_parts(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a container the listeners of others are none of its parts; a part that does not exist is a misuse."""
+    assert main(["db", "upgrade"]) == 0
+    capsys.readouterr()
+    assert main(["check", "--json", "--only", "database", "--only", "broker"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["database", "broker"]
+    with pytest.raises(SystemExit) as misused:
+        main(["check", "--only", "databse"])
+    assert misused.value.code == 2
+
+
 def test_check_never_prints_a_password(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from inlay_testkit.core import ADMIN
 from inlay_testkit.engine import FakeModel
 from inlay_testkit.hospital import Hospital
 from inlay_worker.generation import Generation
+from inlay_worker.metrics import Jobs, registry_of
 from inlay_worker.readiness import consumes
 
 
@@ -72,3 +73,21 @@ def test_warming_up_is_one_draft_that_is_kept_nowhere() -> None:
     with pytest.raises(Unavailable) as refused:
         Generation(Broken(), steps=4).warm_up()
     assert refused.value.code == "cannot-draft"
+
+
+def test_ends_of_jobs_and_their_stages_are_metrics() -> None:
+    """A job counts once by kind and state; its queue, its images and the model have their seconds."""
+    hospital, jobs = Hospital(), Jobs()
+    hospital.worker.ended = jobs.ended
+    registry = registry_of(hospital.model, jobs)
+    hospital.order("1")
+    hospital.ward.clock.advance(40)
+    hospital.worker.work_off()
+
+    def sample(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, {"kind": "draft", **labels})
+
+    assert sample("inlay_jobs_ended_total", state="succeeded") == 1
+    assert sample("inlay_job_seconds_bucket", stage="queue", le="30.0") == 0
+    assert sample("inlay_job_seconds_bucket", stage="queue", le="60.0") == 1
+    assert [sample("inlay_job_seconds_count", stage=stage) for stage in ("images", "model", "all")] == [1, 1, 1]

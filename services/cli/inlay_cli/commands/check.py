@@ -16,6 +16,7 @@ EXAMPLES = """
 inlay check                  each part with ok or what is wrong; exit status 1 where something is
 inlay check --settings       every setting with its value; passwords only as "set"
 inlay check --json           for a program
+inlay check --only database --only broker    in a container, where the other parts run elsewhere
 """
 
 REACH_SECONDS = 3.0
@@ -33,12 +34,15 @@ def main(arguments: Sequence[str]) -> int:
     parser = command_parser("check", "Says what is configured, and what of it can be reached.", EXAMPLES)
     parser.add_argument("--settings", action="store_true", help="print the settings instead")
     parser.add_argument("--json", action="store_true", help="as one JSON object")
+    parser.add_argument(
+        "--only", action="append", choices=PROBES, metavar="PART", help=f"this part; repeatable: {', '.join(PROBES)}"
+    )
     options = parser.parse_args(arguments)
     settings = read_settings()
     if options.settings:
         _print(shown_settings(settings), as_json=options.json)
         return 0
-    found = {name: _try(probe, settings) for name, probe in PROBES.items()}
+    found = {name: _try(PROBES[name], settings) for name in options.only or PROBES}
     if options.json:
         print(json.dumps({name: {"ok": ok, "found": text} for name, (ok, text) in found.items()}))
     else:

@@ -878,6 +878,9 @@ class Jobs(Protocol):
 
     def of_reports(self, report_ids: Sequence[str]) -> Sequence[Job]:
         """All jobs of these reports, the oldest first."""
+
+    def queued_since(self) -> Mapping[Priority, datetime]:
+        """When the oldest of the queued jobs was asked for, by priority."""
         ...
 
 
@@ -946,6 +949,9 @@ class Outbox(Protocol):
 
     def census(self) -> Sequence[DestinationCount]:
         """Every destination that was ever told something, by name."""
+
+    def pending_since(self) -> Mapping[str, datetime]:
+        """When the oldest of the items that are still to be told was written, by destination."""
         ...
 
     def in_state(self, state: Delivery, limit: int, offset: int = 0) -> Sequence[OutboxItem]:

@@ -101,6 +101,14 @@ class SqlOutbox:
             for row in rows
         ]
 
+    def pending_since(self) -> Mapping[str, datetime]:
+        query = (
+            select(OUTBOX.c.destination, func.min(OUTBOX.c.created_at).label("since"))
+            .where(OUTBOX.c.state == Delivery.PENDING.value)
+            .group_by(OUTBOX.c.destination)
+        )
+        return {row.destination: row.since for row in self._statements.all(query)}
+
     def in_state(self, state: Delivery, limit: int, offset: int = 0) -> Sequence[OutboxItem]:
         where = (OUTBOX.c.state == state.value, OUTBOX.c.destination != Destination.CELERY.value)
         query = select(OUTBOX).where(*where).order_by(OUTBOX.c.seq).offset(offset).limit(limit)

@@ -535,6 +535,16 @@ class SqlJobs:
         query = select(JOBS).where(JOBS.c.report_id.in_(list(report_ids)))
         return self._all(query.order_by(JOBS.c.created_at, JOBS.c.id))
 
+    def queued_since(self) -> Mapping[Priority, datetime]:
+        # The index by which jobs are claimed answers this.
+        query = (
+            select(JOBS.c.priority, func.min(JOBS.c.created_at).label("since"))
+            .where(JOBS.c.state == JobState.QUEUED.value)
+            .group_by(JOBS.c.priority)
+        )
+        ranks = tuple(Priority)
+        return {ranks[row.priority]: row.since for row in self._statements.all(query)}
+
     def _all(self, query: Select[Any]) -> list[Job]:
         return [mapping.job_of(row) for row in self._statements.all(query)]
 

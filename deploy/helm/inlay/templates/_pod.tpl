@@ -1,0 +1,196 @@
+{{/* What every pod of Inlay shares: it writes to its home and /tmp, reads its settings, and its secrets as files. */}}
+
+{{- define "inlay.podMeta" -}}
+labels:
+  {{- include "inlay.labels" . | nindent 2 }}
+  {{- if ne .component "api" }}
+  inlay/metrics: "true"
+  {{- end }}
+annotations:
+  {{- /* A pod is replaced when what it was configured with has changed. */}}
+  checksum/settings: {{ include (print .root.Template.BasePath "/settings.yaml") .root | sha256sum }}
+  {{- with .values.podAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "inlay.podSpec" -}}
+serviceAccountName: {{ include "inlay.fullname" .root }}-{{ .component }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- toYaml .root.Values.podSecurityContext | nindent 2 }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if .values.affinity }}
+affinity:
+  {{- toYaml .values.affinity | nindent 2 }}
+{{- else }}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "inlay.selector" . | nindent 8 }}
+{{- end }}
+{{- end -}}
+
+{{- define "inlay.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{- define "inlay.env" -}}
+{{- $root := .root -}}
+- name: INLAY_HOME
+  value: /var/lib/inlay
+- name: INLAY_HTTP_HOST
+  value: 0.0.0.0
+- name: INLAY_AUTH
+  value: jwt
+- name: INLAY_IMAGES_FOLDER
+  value: /var/lib/inlay-images
+- name: INLAY_DATABASE_URL_FILE
+  value: /run/secrets/inlay/database/{{ include "inlay.databaseKey" $root }}
+- name: INLAY_BROKER_URL_FILE
+  value: /run/secrets/inlay/redis/{{ $root.Values.redis.brokerKey }}
+- name: INLAY_REDIS_URL_FILE
+  value: /run/secrets/inlay/redis/{{ $root.Values.redis.progressKey }}
+{{- if $root.Values.subscription.existingSecret }}
+- name: INLAY_SUBSCRIPTION_SECRET_FILE
+  value: /run/secrets/inlay/subscription/{{ $root.Values.subscription.key }}
+{{- end }}
+{{- if $root.Values.smartKey.existingSecret }}
+- name: INLAY_SMART_KEY_FILE
+  value: /run/secrets/inlay/smart/{{ $root.Values.smartKey.key }}
+{{- end }}
+{{- if $root.Values.fhirClientKey.existingSecret }}
+- name: INLAY_FHIR_CLIENT_KEY
+  value: /run/secrets/inlay/fhir-client/{{ $root.Values.fhirClientKey.key }}
+{{- end }}
+{{- range $name, $file := include "inlay.files" $root | fromYaml }}
+{{- if index $root.Values.files $name }}
+- name: {{ $file.setting }}
+  value: /etc/inlay/{{ $file.file }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "inlay.envFrom" -}}
+- configMapRef:
+    name: {{ include "inlay.fullname" .root }}-settings
+{{- end -}}
+
+{{/* (dict "root" $ "component" ... "readOnlyImages" true) */}}
+{{- define "inlay.volumeMounts" -}}
+{{- $root := .root -}}
+- name: home
+  mountPath: /var/lib/inlay
+- name: tmp
+  mountPath: /tmp
+- name: images
+  mountPath: /var/lib/inlay-images
+  {{- if .readOnlyImages }}
+  readOnly: true
+  {{- end }}
+- name: files
+  mountPath: /etc/inlay
+  readOnly: true
+- name: database
+  mountPath: /run/secrets/inlay/database
+  readOnly: true
+- name: redis
+  mountPath: /run/secrets/inlay/redis
+  readOnly: true
+{{- if $root.Values.secretFiles.existingSecret }}
+- name: secret-files
+  mountPath: /run/secrets/inlay/files
+  readOnly: true
+{{- end }}
+{{- if $root.Values.subscription.existingSecret }}
+- name: subscription
+  mountPath: /run/secrets/inlay/subscription
+  readOnly: true
+{{- end }}
+{{- if $root.Values.smartKey.existingSecret }}
+- name: smart
+  mountPath: /run/secrets/inlay/smart
+  readOnly: true
+{{- end }}
+{{- if $root.Values.fhirClientKey.existingSecret }}
+- name: fhir-client
+  mountPath: /run/secrets/inlay/fhir-client
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "inlay.volumes" -}}
+{{- $root := .root -}}
+- name: home
+  emptyDir: {}
+- name: tmp
+  emptyDir: {}
+- name: images
+  persistentVolumeClaim:
+    claimName: {{ include "inlay.imagesClaim" $root }}
+- name: files
+  configMap:
+    name: {{ include "inlay.fullname" $root }}-files
+- name: database
+  secret:
+    secretName: {{ include "inlay.databaseSecret" $root }}
+    defaultMode: 0440
+    items:
+      - key: {{ include "inlay.databaseKey" $root }}
+        path: {{ include "inlay.databaseKey" $root }}
+- name: redis
+  secret:
+    secretName: {{ include "inlay.redisSecret" $root }}
+    defaultMode: 0440
+    items:
+      - key: {{ $root.Values.redis.brokerKey }}
+        path: {{ $root.Values.redis.brokerKey }}
+      {{- if ne $root.Values.redis.progressKey $root.Values.redis.brokerKey }}
+      - key: {{ $root.Values.redis.progressKey }}
+        path: {{ $root.Values.redis.progressKey }}
+      {{- end }}
+{{- range $name, $source := dict "secret-files" $root.Values.secretFiles "subscription" $root.Values.subscription "smart" $root.Values.smartKey "fhir-client" $root.Values.fhirClientKey }}
+{{- if $source.existingSecret }}
+- name: {{ $name }}
+  secret:
+    secretName: {{ $source.existingSecret }}
+    defaultMode: 0440
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Liveness and readiness at a named port. */}}
+{{- define "inlay.probes" -}}
+livenessProbe:
+  httpGet:
+    path: /livez
+    port: {{ .port }}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet:
+    path: /readyz
+    port: {{ .port }}
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: 3
+{{- end -}}

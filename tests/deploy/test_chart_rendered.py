@@ -1,0 +1,295 @@
+"""What the real helm makes of the chart, before the schemas and the rules of others."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from inlay_testkit.chart import (
+    CHART,
+    CI_VALUES,
+    NEWEST,
+    ROOT,
+    VERSIONS,
+    containers,
+    is_custom,
+    objections,
+    of_kind,
+    pods,
+    rendered,
+    resources,
+    tool,
+)
+
+pytestmark = pytest.mark.peers
+
+HOSPITAL, TRIAL, EXTERNAL = (CHART / "ci" / f"{name}.yaml" for name in ("hospital", "trial", "external"))
+each_ci_file = pytest.mark.parametrize("values", CI_VALUES, ids=lambda path: path.stem)
+
+# Checks of checkov that we do not follow, each with its reason. Everything else has to pass.
+NOT_FOLLOWED = {
+    "CKV_K8S_15": "Always pulling makes a node's start depend on the registry; digests say exactly which image runs.",
+    "CKV_K8S_43": "Digests are the site's to give (api.image.digest): a chart cannot know them before a build.",
+    "CKV_K8S_21": "The namespace is the release's; the default one is nobody's choice but of a rendering without one.",
+    "CKV_DOCKER_7": "The base is an argument, which checkov does not resolve; `make images` insists on a digest.",
+}
+
+
+def values_file(folder: Path, values: dict[str, Any]) -> Path:
+    """Values of a test, on a disk."""
+    path = folder / "values.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+LEAST: dict[str, Any] = {
+    "settings": {"jwks_url": "https://idp.example.org/jwks"},
+    "database": {"existingSecret": "db"},
+    "redis": {"existingSecret": "redis"},
+}
+
+
+@each_ci_file
+def test_helm_lint_has_nothing_to_say(values: Path) -> None:
+    """`helm lint --strict` passes with every combination of values."""
+    done = tool("helm", "lint", "--strict", str(CHART), "--values", str(values))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# One interpreter for all of them: reading a version's schemas takes longer than looking at a resource.
+VALIDATE = """
+import json, sys, kubernetes_validate
+resources = json.load(sys.stdin)
+for version in sys.argv[1:]:
+    for resource in resources:
+        try:
+            kubernetes_validate.validate(resource, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            print(version, resource["kind"], resource["metadata"]["name"], error.message)
+"""
+
+
+def test_manifests_are_valid_for_every_version_of_kubernetes() -> None:
+    """Strictly, from the oldest version that the chart names to the newest that the schemas know."""
+    ours = [resource for values in CI_VALUES for resource in resources(values) if not is_custom(resource)]
+    different = {json.dumps(resource, sort_keys=True): resource for resource in ours}
+    done = tool("python", "-c", VALIDATE, *VERSIONS, stdin=json.dumps([*different.values()]))
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_the_oldest_version_is_the_one_that_the_chart_names() -> None:
+    """The chart refuses what it was not checked for."""
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["kubeVersion"] == f">={VERSIONS[0]}.0-0"
+    done = tool("helm", "template", "inlay", str(CHART), "--values", str(EXTERNAL), "--kube-version", "1.27")
+    assert done.returncode != 0
+    assert rendered(EXTERNAL, kube_version=VERSIONS[0])
+
+
+@each_ci_file
+def test_custom_resources_satisfy_their_schemas(values: Path) -> None:
+    """Those of KEDA, of the Prometheus operator and of the Gateway API."""
+    assert objections([resource for resource in resources(values) if is_custom(resource)]) == []
+
+
+def test_everything_custom_is_rendered_somewhere() -> None:
+    """The check of custom resources is not empty, and its schemas object to a wrong one."""
+    kinds = {resource["kind"] for resource in resources(HOSPITAL) if is_custom(resource)}
+    assert kinds == {"HTTPRoute", "PrometheusRule", "ScaledObject", "ServiceMonitor", "TriggerAuthentication"}
+    scaled = of_kind(resources(HOSPITAL), "ScaledObject")
+    assert objections([scaled | {"spec": scaled["spec"] | {"maxReplicaCount": "four"}}]) != []
+
+
+@each_ci_file
+def test_yamllint_is_content(values: Path) -> None:
+    """What helm writes is tidy YAML: no key twice, no odd indentation."""
+    rules = "{extends: relaxed, rules: {line-length: disable, indentation: {indent-sequences: whatever}}}"
+    done = tool("yamllint", "--strict", "--config-data", rules, "-", stdin=rendered(values))
+    assert done.returncode == 0, done.stdout
+
+
+def test_checkov_finds_nothing_that_is_not_decided(tmp_path: Path) -> None:
+    """No check of checkov fails but those that are listed with their reason."""
+    for values in CI_VALUES:
+        manifests = "\n---\n".join(yaml.safe_dump(resource) for resource in resources(values))
+        (tmp_path / f"{values.stem}.yaml").write_text(manifests, encoding="utf-8")
+    assert checkov("kubernetes", tmp_path) <= set(NOT_FOLLOWED)
+
+
+def test_checkov_finds_nothing_in_the_dockerfiles() -> None:
+    """As above."""
+    assert checkov("dockerfile", ROOT / "services") <= set(NOT_FOLLOWED)
+
+
+def checkov(framework: str, folder: Path) -> set[str]:
+    """Ids of the checks that failed; that some passed shows that it looked."""
+    words = ("--framework", framework, "--skip-download", "--quiet", "--compact", "--output", "json")
+    done = tool("checkov", *words, "--directory", str(folder))
+    found = json.loads(done.stdout)
+    assert found["summary"]["passed"] > 0
+    return {check["check_id"] for check in found["results"]["failed_checks"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"database": {}}, "database.existingSecret: name the Secret"),
+        ({"redis": {}}, "redis.existingSecret: name the Secret"),
+        ({"trial": {"postgresql": {"enabled": True}}}, "choose one database"),
+        ({"settings": {}}, "settings.jwks_url: give the jwks_uri"),
+        ({"files": {"smartClients": "[[client]]"}}, "smartKey.existingSecret: files.smartClients needs the key"),
+        ({"listener": {"tls": {"clients": True}}}, "listener.tls.clients needs a certificate"),
+        ({"worker": {"model": {"path": "m"}}}, "worker.model.path is a folder of that volume"),
+        ({"worker": {"model": {"existingClaim": "models"}}}, "name the checkpoint's folder"),
+        ({"worker": {"autoscaling": {"minReplicas": 9}}}, "minReplicas is above maxReplicas"),
+        ({"api": {"ingress": {"enabled": True, "host": "inlay.example.org"}}}, "reports travel over TLS only"),
+        ({"settings": {"kill_swich": True}}, "kill_swich"),
+        ({"worker": {"replicas": "two"}}, "worker.replicas: Invalid type"),
+        ({"setings": {}}, "setings"),
+    ],
+)
+def test_wrong_values_are_refused_in_words(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    """helm stops before anything is installed, and its message names the value and what is missing."""
+    values = values_file(tmp_path, LEAST | changes)
+    done = tool("helm", "template", "inlay", str(CHART), "--values", str(values))
+    assert done.returncode != 0
+    assert words in re.sub(r"/", ".", done.stderr).replace("..", ".") or words in done.stderr
+
+
+@each_ci_file
+def test_no_pod_may_more_than_it_needs(values: Path) -> None:
+    """No root, no writable root, no capability, no token of the cluster, limits on everything; secrets are files."""
+    seen = list(pods(resources(values)))
+    assert seen
+    for name, pod in seen:
+        assert pod["automountServiceAccountToken"] is False, name
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        for container in containers(pod):
+            security = container["securityContext"]
+            assert security["readOnlyRootFilesystem"] is True, name
+            assert security["allowPrivilegeEscalation"] is False, name
+            assert security["capabilities"] == {"drop": ["ALL"]}, name
+            assert {"cpu", "memory"} <= set(container["resources"]["limits"]), name
+            assert not any("secretKeyRef" in str(variable) for variable in container.get("env", [])), name
+
+
+@each_ci_file
+def test_pods_name_things_that_exist(values: Path) -> None:
+    """Volumes that are mounted are there, Secrets are given by the site or made, ports that are probed are open."""
+    made = {(resource["kind"], resource["metadata"]["name"]) for resource in resources(values)}
+    given = set(re.findall(r"[a-zA-Z]+(?:Secret|Claim): *([a-z0-9-]+)", values.read_text(encoding="utf-8")))
+    for name, pod in pods(resources(values)):
+        volumes = {volume["name"]: volume for volume in pod.get("volumes", [])}
+        assert ("ServiceAccount", pod["serviceAccountName"]) in made, name
+        for container in containers(pod):
+            mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
+            assert mounted <= set(volumes) | {"data"}, name
+            ports = {port["name"] for port in container.get("ports", [])}
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                asked = container.get(probe, {})
+                port = (asked.get("httpGet") or asked.get("tcpSocket") or {}).get("port")
+                assert port is None or port in ports, name
+        for volume in volumes.values():
+            if secret := volume.get("secret", {}).get("secretName"):
+                assert ("Secret", secret) in made or secret in given, secret
+            if config := volume.get("configMap", {}).get("name"):
+                assert ("ConfigMap", config) in made, config
+            if claim := volume.get("persistentVolumeClaim", {}).get("claimName"):
+                assert ("PersistentVolumeClaim", claim) in made or claim in given, claim
+
+
+def test_settings_reach_the_pods_as_they_were_written() -> None:
+    """Large numbers stay whole numbers, and words of YAML stay words: Inlay itself reads what helm wrote."""
+    from inlay_core.settings import Settings
+
+    of = resources(HOSPITAL)
+    environment = dict(of_kind(of, "ConfigMap", "-settings")["data"])
+    settings = Settings.from_env(environment | {"INLAY_SUBSCRIPTION_SECRET": "x" * 16, "INLAY_FHIR_CLIENT_KEY": "k"})
+    assert (settings.mllp_max_frame, settings.lease_seconds, settings.kill_switch) == (4_194_304, 45.5, False)
+    assert settings.zone.key == "Europe/Vienna"
+
+
+@pytest.mark.parametrize("component", ["api", "listener", "relay", "worker"])
+def test_a_changed_setting_replaces_the_pods(component: str, tmp_path: Path) -> None:
+    """The annotation of the pods follows settings and files, and nothing else."""
+
+    def annotation(*more: str) -> str:
+        of = tuple(d for d in yaml.safe_load_all(rendered(EXTERNAL, *more)) if d)
+        template = of_kind(of, "Deployment", f"-{component}")["spec"]["template"]
+        found: str = template["metadata"]["annotations"]["checksum/settings"]
+        return found
+
+    before = annotation()
+    assert annotation("--set", "settings.steps=24") != before
+    assert annotation("--set-string", "files.adapters=x") != before
+    assert annotation("--set", "api.replicas=3") == before
+
+
+def test_a_worker_is_given_time_and_its_gpu() -> None:
+    """It asks for its GPUs, gets shared memory, is not alive before its model is loaded, and may hand its job back."""
+    of = resources(HOSPITAL)
+    deployment = of_kind(of, "Deployment", "-worker")
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 2
+    assert pod["runtimeClassName"] == "nvidia"
+    assert {"name": "INLAY_DEVICE", "value": "auto"} in container["env"]
+    assert {"name": "INLAY_WARM_UP", "value": "true"} in container["env"]
+    probe = container["startupProbe"]
+    assert probe["failureThreshold"] * probe["periodSeconds"] >= 1800
+    assert pod["terminationGracePeriodSeconds"] == 120
+    shared = next(volume for volume in pod["volumes"] if volume["name"] == "shared-memory")
+    assert shared["emptyDir"] == {"medium": "Memory", "sizeLimit": "8Gi"}
+    assert deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 0
+    # Whoever scales the workers decides how many there are; an upgrade must not.
+    assert "replicas" not in deployment["spec"]
+    assert of_kind(resources(EXTERNAL), "Deployment", "-worker")["spec"]["replicas"] == 1
+
+
+def test_the_listener_keeps_senders_and_their_addresses() -> None:
+    """Sessions stay with one pod, the sender's address is not translated; DICOM is open only where it is set up."""
+    service = of_kind(resources(HOSPITAL), "Service", "-listener")["spec"]
+    assert service["sessionAffinity"] == "ClientIP"
+    assert service["externalTrafficPolicy"] == "Local"
+    assert {port["name"] for port in service["ports"]} == {"mllp", "dicom"}
+    assert {p["name"] for p in of_kind(resources(EXTERNAL), "Service", "-listener")["spec"]["ports"]} == {"mllp"}
+
+
+def test_migrations_come_before_the_new_version() -> None:
+    """A hook, but with a trial's database, which comes with the release: then a Job of the release."""
+    hook = of_kind(resources(EXTERNAL), "Job")["metadata"]["annotations"]["helm.sh/hook"]
+    assert hook == "pre-install,pre-upgrade"
+    assert "annotations" not in of_kind(resources(TRIAL), "Job")["metadata"]
+    pod = of_kind(resources(HOSPITAL), "Job")["spec"]["template"]["spec"]
+    secrets = {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+    assert secrets == {"inlay-database-owner", "inlay-files"}
+
+
+@each_ci_file
+def test_selectors_find_the_pods_that_they_mean(values: Path) -> None:
+    """Each Service, budget and policy selects the pods of one component at least, unless it selects metrics."""
+    of = resources(values)
+    labels = [
+        resource["spec"]["template"]["metadata"]["labels"]
+        for resource in of
+        if resource["kind"] in {"Deployment", "StatefulSet", "Job"}
+    ]
+    for resource in of:
+        spec = resource.get("spec", {})
+        selector = {
+            "Service": spec.get("selector"),
+            "PodDisruptionBudget": (spec.get("selector") or {}).get("matchLabels"),
+            "NetworkPolicy": (spec.get("podSelector") or {}).get("matchLabels"),
+        }.get(resource["kind"])
+        # Policies of what this combination has not are harmless.
+        absent = resource["kind"] == "NetworkPolicy" and resource["metadata"]["name"].endswith(("worker", "migration"))
+        if selector and not absent:
+            assert any(selector.items() <= pod.items() for pod in labels), resource["metadata"]["name"]
+
+
+def test_the_newest_version_is_the_newest_that_the_schemas_know() -> None:
+    """When the schemas learn of a newer Kubernetes, this list has to."""
+    found = tool("python", "-c", "import kubernetes_validate as k; print(k.latest_version())").stdout
+    assert found.startswith(NEWEST)

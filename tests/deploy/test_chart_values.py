@@ -1,0 +1,158 @@
+"""The chart's own files agree with the code and with each other; helm itself is asked in test_chart_rendered.py."""
+
+import json
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft7Validator
+from prometheus_client import CollectorRegistry
+
+from inlay_api.metrics import Metrics
+from inlay_core.settings import Settings, schema
+from inlay_gateway.metrics import ListenerMetrics, Rounds
+from inlay_gateway.metrics import registry_of as relay_registry
+from inlay_testkit.chart import CHART, CI_VALUES, ROOT
+from inlay_testkit.core import StillClock
+from inlay_testkit.engine import FakeModel
+from inlay_testkit.memory import Memory
+from inlay_worker.metrics import registry_of as worker_registry
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+ALERTS = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"))["alerts"]
+DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text(encoding="utf-8"))
+GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+
+
+def complaints(values: dict[str, Any]) -> list[str]:
+    """What the schema says of values on top of the defaults of nothing."""
+    return [f"{error.json_path}: {error.message}" for error in Draft7Validator(SCHEMA).iter_errors(values)]
+
+
+def leaves(rules: dict[str, Any], place: str = "") -> set[str]:
+    """Paths of the values that a schema describes."""
+    found = set()
+    for name, rule in rules.items():
+        path = f"{place}.{name}".lstrip(".")
+        found |= leaves(rule["properties"], path) if rule.get("properties") and path != "settings" else {path}
+    return found
+
+
+def given(values: Any, described: set[str], place: str = "") -> set[str]:
+    """Paths of the values that stand in values.yaml, as deep as the schema describes them."""
+    if place in described or not isinstance(values, dict):
+        return {place}
+    return {path for name, value in values.items() for path in given(value, described, f"{place}.{name}".lstrip("."))}
+
+
+def test_schema_holds_every_setting_that_the_site_chooses() -> None:
+    """The generated part of the schema is what the settings say now; `make docs` writes it."""
+    assert (CHART / "values.schema.json").read_text(encoding="utf-8") == GENERATE["chart_schema"]()
+    assert set(SCHEMA["properties"]["settings"]["properties"]) == set(schema()) - GENERATE["SET_BY_THE_CHART"]
+    assert set(schema()) >= GENERATE["SET_BY_THE_CHART"]
+
+
+def test_every_value_has_its_default_and_its_description() -> None:
+    """values.yaml and the schema name the same values, and each has words."""
+    described = leaves(SCHEMA["properties"])
+    assert given(DEFAULTS, described) == described - {"global"}
+    assert complaints(DEFAULTS) == []
+
+    def wordless(rules: dict[str, Any], place: str = "") -> list[str]:
+        return [
+            path
+            for name, rule in rules.items()
+            for path in [
+                *([] if rule.get("description") else [f"{place}{name}"]),
+                *wordless(rule.get("properties", {}), f"{place}{name}."),
+            ]
+        ]
+
+    assert wordless(SCHEMA["properties"]) == []
+
+
+@pytest.mark.parametrize("path", CI_VALUES, ids=lambda path: path.stem)
+def test_ci_values_satisfy_the_schema(path: Path) -> None:
+    """Each combination that is tried is one that the schema allows."""
+    assert complaints(yaml.safe_load(path.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "place", "words"),
+    [
+        ({"setings": {}}, "$", "'setings' was unexpected"),
+        ({"settings": {"kill_swich": True}}, "$.settings", "'kill_swich' was unexpected"),
+        ({"settings": {"kill_switch": "perhaps"}}, "$.settings.kill_switch", "'perhaps' is not of type 'boolean'"),
+        ({"settings": {"precision": "int8"}}, "$.settings.precision", "'int8' is not one of ['bf16', 'fp8', '4bit']"),
+        ({"settings": {"database_url": "postgresql://u:p@h/d"}}, "$.settings", "'database_url' was unexpected"),
+        ({"api": {"replicas": 0}}, "$.api.replicas", "0 is less than the minimum of 1"),
+        ({"api": {"replicas": "2"}}, "$.api.replicas", "'2' is not of type 'integer'"),
+        ({"api": {"image": {"digest": "sha256:abc"}}}, "$.api.image.digest", "does not match"),
+        ({"listener": {"service": {"mllpPort": 70000}}}, "$.listener.service.mllpPort", "greater than the maximum"),
+        ({"images": {"size": "lots"}}, "$.images.size", "does not match"),
+        ({"worker": {"model": {"fetch": {"revision": "main"}}}}, "$.worker.model.fetch.revision", "does not match"),
+    ],
+)
+def test_wrong_values_are_refused_with_their_place(values: dict[str, Any], place: str, words: str) -> None:
+    """A misspelt name, a wrong kind and a number out of range are refused, and the message says where."""
+    (complaint,) = complaints(values)
+    assert complaint.startswith(f"{place}: ")
+    assert words in complaint
+
+
+def metric_names() -> set[str]:
+    """The samples that Inlay's processes expose, as Prometheus stores them."""
+    api = CollectorRegistry()
+    metrics = Metrics(Memory(), StillClock())
+    metrics.answered("GET", "/livez", 200, 0.1)
+    listener = ListenerMetrics()
+    listener.connections(lambda: 0)
+    registries = [api, metrics._registry, listener.registry, relay_registry(Rounds()), worker_registry(FakeModel())]
+    families = [family for registry in registries for family in registry.collect()]
+    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
+    return {family.name + suffix for family in families for suffix in suffixes[family.type]}
+
+
+def named_in(expression: str) -> set[str]:
+    """Metrics of Inlay that a PromQL expression names."""
+    return set(re.findall(r"\binlay_[a-z0-9_]+\b", expression))
+
+
+def test_alerts_and_panels_look_at_metrics_that_exist() -> None:
+    """Each alert and each panel names at least one metric of ours (or `up`), and none that nobody exposes."""
+    known = metric_names()
+    panels = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    for expression in [*(alert["expr"] for alert in ALERTS), *panels]:
+        named = named_in(expression)
+        assert named or expression.startswith("up{"), expression
+        assert named <= known, named - known
+
+
+def test_every_alert_has_its_runbook() -> None:
+    """The page of alerts has a heading for each, and none for an alert that is gone."""
+    page = (ROOT / "docs" / "howto" / "alerts.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (Inlay\w+)$", page, flags=re.MULTILINE) == [alert["alert"] for alert in ALERTS]
+
+
+def test_alerts_are_of_one_namespace_each() -> None:
+    """An expression restricts every metric to the release's namespace: two releases do not answer for each other."""
+    for alert in ALERTS:
+        selectors = re.findall(r"\b(?:inlay_[a-z0-9_]+|up)(\{[^}]*\})?", alert["expr"])
+        assert selectors, alert["alert"]
+        assert all(selector.startswith("{HERE") for selector in selectors), alert["alert"]
+
+
+def test_settings_of_the_chart_are_known_to_the_code() -> None:
+    """Every INLAY_ name in a template is a setting, or the file of a secret one."""
+    import dataclasses
+
+    known = {f"INLAY_{field.name.upper()}" for field in dataclasses.fields(Settings)}
+    known |= {f"INLAY_{f.name.upper()}_FILE" for f in dataclasses.fields(Settings) if f.metadata["secret"]}
+    templates = "".join(path.read_text(encoding="utf-8") for path in (CHART / "templates").rglob("*.*"))
+    named = set(re.findall(r"\bINLAY_[A-Z0-9_]+[A-Z0-9]\b", templates))
+    assert named
+    assert named <= known, named - known
