@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from inlay_api import (
     administration,
+    catalogue,
     fhir_mount,
     health,
     login,
@@ -83,6 +84,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     _guard(app, settings)
     _answer_errors(app)
     app.context_processor(visitors.frame)
+    app.jinja_env.globals["t"] = catalogue.text
     return app
 
 
