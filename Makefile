@@ -77,6 +77,11 @@ format: .venv/ready-dev ## rewrite the code in the house format
 docs: .venv/ready ## write the reference pages that come from the code
 	@$(BIN)/python docs/generate.py
 
+.PHONY: web
+web: ## build the reading page's scripts from services/api/web (needs Node and npm)
+	@npm ci --prefix services/api/web --no-audit --no-fund --silent
+	@node services/api/web/build.mjs
+
 .PHONY: wheel
 wheel: .venv/ready-dev ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

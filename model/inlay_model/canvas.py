@@ -141,8 +141,11 @@ class Layout:
     spans: tuple[tuple[int, int], ...]
 
 
-def encode_request(tokenizer: Tokenizer, sections: Sequence[Section]) -> Blocks:
-    """Headers and locks as token runs, gaps as holes, closed by the end of turn."""
+def encode_request(tokenizer: Tokenizer, sections: Sequence[Section], first: int = 0) -> Blocks:
+    """Headers and locks as token runs, gaps as holes, closed by the end of turn.
+
+    `first` is the place of the first of these sections in its report.
+    """
     parts: list[tuple[int, ...] | Hole] = []
     bare: set[int] = set()
     run: list[int] = []
@@ -156,7 +159,7 @@ def encode_request(tokenizer: Tokenizer, sections: Sequence[Section]) -> Blocks:
         run, has_text = [], False
 
     for index, section in enumerate(sections):
-        run += encode_header(tokenizer, index, section.name)
+        run += encode_header(tokenizer, first + index, section.name)
         for number, item in enumerate(section.items):
             if isinstance(item, Lock):
                 text = encode_fragment(tokenizer, item.text)

@@ -44,23 +44,38 @@ class Encoder:
         self._read = read
         self.kept = Prefixes(budget_bytes)
 
-    def study(self, images: Sequence[RadiographLike], instruction: str, locked: Sequence[str] = ()) -> Study:
+    def study(
+        self,
+        images: Sequence[RadiographLike],
+        instruction: str,
+        locked: Sequence[str] = (),
+        wish: str = "",
+        later: Sequence[str] = (),
+    ) -> Study:
         """Encode this instruction with these images (none: text only); `locked` is listed where checkpoints ask for it.
 
-        Raises `BadImage` and `PromptTooLong`.
+        `wish` is what else the request says (`inlay_model.wishes`), `later` what is locked on pages to come, which is
+        listed for every checkpoint. Raises `BadImage` and `PromptTooLong`.
         """
         # Checkpoints that are told about locks share the encoding up to there; the others share all of it.
         told = self._checkpoint.about.locked_in_prompt
-        study = self.shared(images, instruction, locked if told else (), whole=not told)
+        listed = locked if told else later
+        study = self.shared(images, instruction, listed, wish, whole=not told and not wish and not later)
         if not study.rest:
             return study
         types = study.prompt.mm_token_type_ids[study.prefix.length :]
         return replace(study, prefix=encode(self._checkpoint.model, study.rest, types, None, after=study.prefix))
 
     def shared(
-        self, images: Sequence[RadiographLike], instruction: str, listed: Sequence[str] = (), *, whole: bool = False
+        self,
+        images: Sequence[RadiographLike],
+        instruction: str,
+        listed: Sequence[str] = (),
+        wish: str = "",
+        *,
+        whole: bool = False,
     ) -> Study:
-        """Encode the part of a prompt that does not depend on what is locked, or the `whole` of it.
+        """Encode the part of a prompt that does not depend on what is locked or wished, or the `whole` of it.
 
         Raises as `study` does.
         """
@@ -68,7 +83,7 @@ class Encoder:
         pictures = [as_picture(image) for image in images]
         digests = tuple(image_digest(picture) for picture in pictures)
         counts = [soft_tokens(checkpoint.image_processor, *picture.size) for picture in pictures]
-        prompt = build_prompt(checkpoint.tokenizer, counts, instruction, listed)
+        prompt = build_prompt(checkpoint.tokenizer, counts, instruction, listed, wish)
         length = len(prompt.ids) if whole else prompt.shared
         key = self._key(prompt.ids[:length], digests)
         prefix = self.kept.get(key)

@@ -1,24 +1,28 @@
 """The engine: a loaded checkpoint that drafts reports and fills the gaps between locked text."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from inlay_model.answer import draft_request, locked_texts, spliced
+from inlay_model.calibration import Curve, probability
 from inlay_model.call import Call, Ears, make_call
-from inlay_model.canvas import Frame, encode_request, header, lay_out_draft
+from inlay_model.canvas import Layout, header, lay_out_draft
 from inlay_model.encoding import Encoder, RadiographLike, Study, as_picture, image_digest
 from inlay_model.errors import BadRequest, ReplayMismatch
-from inlay_model.filling import Filling, banned_in_gaps
+from inlay_model.filling import Attempt, Filling, banned_in_gaps
 from inlay_model.gaps import Policy
 from inlay_model.loading import Checkpoint, load
 from inlay_model.mending import mended
+from inlay_model.pages import Page, paged, written_before
 from inlay_model.passes import Passes, on
-from inlay_model.prefix import Prefixes
+from inlay_model.prefix import Prefix, Prefixes, encode
 from inlay_model.prompt import instruction
 from inlay_model.provenance import RunRecord, digest_of_request
 from inlay_model.request import (
+    Alternative,
     Choice,
     Dispute,
     DraftRequest,
@@ -32,9 +36,10 @@ from inlay_model.request import (
     StepEvent,
     Word,
 )
-from inlay_model.rereading import Reading, Spot, disputes_of, reread, words_of
+from inlay_model.rereading import Reading, disputes_of, reread, words_of
 from inlay_model.together import Readers, Tally, together
 from inlay_model.transcript import decode, parse_draft, until_end_of_turn
+from inlay_model.wishes import as_it_was, hinted, hints_of, to_rewrite
 
 __all__ = ["Engine", "RadiographLike", "as_picture", "image_digest"]
 
@@ -214,46 +219,76 @@ class Engine:
         study = self._study(request.images, call)
         head = request.sections[0] if request.begin or call.settings.lock_first_header else None
         layout = lay_out_draft(tokenizer, head, self._checkpoint.canvas_length, request.begin)
-        done = yield from on([study.prefix], call.denoised(layout))
+        written, steps, canvases = yield from self._canvases(study.prefix, call, layout)
         # Locked text is not read back from tokens: only what follows it is decoded, and the rest spliced.
-        (start, _), free = layout.spans[0], until_end_of_turn(done.ids_BL[0].tolist(), self._checkpoint.control)
-        text = (header(0, head) if head else "") + decode(tokenizer, free[start:])
+        text = (header(0, head) if head else "") + decode(tokenizer, written)
         texts, complete = parse_draft(text, request.sections)
-        steps = done.steps
-        if complete and call.settings.second_look:
+        if complete and canvases == 1 and call.settings.second_look:
             look = yield from on([study.prefix], mended(call, self._policy, self._banned_V, texts))
             texts, steps = list(look.texts), steps + look.steps
         filled = spliced(asked, texts)
         record = call.record(study, filled, steps=steps, gap_lengths=(), **self._page(tally))
         return Filled(filled, record, () if complete else ("headers-missing",))
 
+    def _canvases(self, prefix: Prefix, call: Call, layout: Layout) -> Passes[tuple[list[int], int, int]]:
+        """Ids that are written on this canvas and on those after it, while none ends the turn; steps and canvases."""
+        control, length = self._checkpoint.control, self._checkpoint.canvas_length
+        written: list[int] = []
+        steps = 0
+        for canvas in range(1, call.settings.canvases + 1):
+            done = yield from on([prefix], call.denoised(layout))
+            ids, (start, _) = done.ids_BL[0].tolist(), layout.spans[0]
+            kept = until_end_of_turn(ids, control)
+            written, steps = written + kept[start:], steps + done.steps
+            if len(kept) < length or canvas == call.settings.canvases:
+                break
+            # As DiffusionGemma goes on: the finished canvas is encoded behind the prompt, the next one is all noise.
+            prefix = encode(self._checkpoint.model, tuple(ids), (0,) * length, None, after=prefix)
+            layout = Layout((control.eos,) * length, (True,) * length, ((0, length),))
+        return written, steps, canvas
+
     def _infilling(self, request: InfillRequest, tally: Tally) -> Passes[Filled]:
         ears = Ears(request.on_step, request.cancelled)
         call = make_call(self._checkpoint, "infill", tuple(request.sections), request.settings, request.context, ears)
-        blocks = encode_request(self._checkpoint.tokenizer, call.sections)
-        frame = Frame(blocks, self._checkpoint.canvas_length, self._checkpoint.control)
-        _ = frame.room
-        study = self._study(request.images or (), call)
-        best = yield from on([study.prefix], Filling(call, self._policy, self._banned_V).fill(frame))
-        filled = spliced(call.sections, best.texts)
-        readings = yield from on([study.prefix], self._reread(call, filled))
-        lengths = tuple(end - begin for begin, end in best.layout.spans)
-        record = call.record(study, filled, steps=best.steps, gap_lengths=lengths, **self._page(tally))
-        notes = () if best.whole else ("unfinished-sentence",)
-        places = [(hole.section, hole.item) for hole in frame.blocks.holes]
-        choices = tuple(
-            Choice(call.sections[section].name, item, texts)
-            for (section, item), texts in zip(places, best.alternatives, strict=bool(best.alternatives))
+        tokenizer, control = self._checkpoint.tokenizer, self._checkpoint.control
+        pages = paged(tokenizer, call.sections, self._checkpoint.canvas_length, control)
+        studies: list[Study] = []
+        filled: list[FilledSection] = []
+        found: list[Attempt] = []
+        for page in pages:
+            studies.append(self._study(request.images or (), call, page))
+            prefix = self._behind(studies[-1].prefix, filled)
+            filling = Filling(replace(call, sections=page.sections), self._policy, self._banned_V)
+            found.append((yield from on([prefix], filling.fill(page.frame))))
+            filled += spliced(page.sections, found[-1].texts)
+        readings = yield from on([studies[0].prefix], self._reread(call, filled))
+        record = call.record(
+            studies[0],
+            filled,
+            steps=sum(best.steps for best in found),
+            gap_lengths=tuple(end - begin for best in found for begin, end in best.layout.spans),
+            **self._page(tally),
         )
-        return Filled(filled, record, notes, self._disputes(call, readings), self._confidence(call, readings), choices)
+        notes = () if all(best.whole for best in found) else ("unfinished-sentence",)
+        curve = self._checkpoint.about.calibration
+        choices = tuple(one for page, best in zip(pages, found, strict=True) for one in _choices(page, best, curve))
+        return Filled(
+            tuple(filled), record, notes, self._disputes(call, readings), self._confidence(call, readings), choices
+        )
+
+    def _behind(self, prefix: Prefix, filled: Sequence[FilledSection]) -> Prefix:
+        """The prompt with the pages before this one after it, as the model reads the canvases that it has finished."""
+        if not filled:
+            return prefix
+        ids = written_before(self._checkpoint.tokenizer, [(section.name, section.text) for section in filled])
+        return encode(self._checkpoint.model, tuple(ids), (0,) * len(ids), None, after=prefix)
 
     def _reread(self, call: Call, filled: Sequence[FilledSection]) -> Passes[list[Reading]]:
-        looks_for_disputes = call.settings.disputes and self._threshold is not None
-
-        def wanted(spot: Spot) -> bool:
-            return looks_for_disputes if spot.locked else call.settings.confidence
-
-        return (yield from reread(self._checkpoint, filled, wanted))
+        disputes = call.settings.disputes and self._threshold is not None
+        # Where a pass is taken for the locks it says the same of the written words at no cost.
+        return (
+            yield from reread(self._checkpoint, filled, locked=disputes, written=disputes or call.settings.confidence)
+        )
 
     def _disputes(self, call: Call, readings: Sequence[Reading]) -> tuple[Dispute, ...] | None:
         if not call.settings.disputes or self._threshold is None:
@@ -261,16 +296,30 @@ class Engine:
         return disputes_of(readings, self._threshold, self._checkpoint.tokenizer, self._checkpoint.control)
 
     def _confidence(self, call: Call, readings: Sequence[Reading]) -> tuple[Word, ...] | None:
-        return words_of(readings) if call.settings.confidence else None
+        asked = call.settings.confidence or (call.settings.disputes and self._threshold is not None)
+        return words_of(readings) if asked else None
 
     @property
     def _threshold(self) -> float | None:
         return self._checkpoint.about.dispute_threshold
 
-    def _study(self, images: Sequence[RadiographLike], call: Call) -> Study:
+    def _study(self, images: Sequence[RadiographLike], call: Call, page: Page | None = None) -> Study:
         text = instruction([section.name for section in call.sections], call.context.style)
-        locked = locked_texts(call.sections) if call.kind == "infill" else ()
-        return self._encoder.study(images, text, locked)
+        if page is None:
+            return self._encoder.study(images, text, wish=self._wish(call))
+        later = locked_texts(call.sections[page.first + len(page.sections) :])
+        return self._encoder.study(images, text, locked_texts(call.sections), self._wish(call), later)
+
+    def _wish(self, call: Call) -> str:
+        """What the prompt says at its end; raises `BadRequest` for a rewriting that the checkpoint does not know."""
+        about = self._checkpoint.about
+        if call.context.rewrite:
+            if call.kind != "infill" or call.context.style is None or not about.rewrites:
+                raise BadRequest(
+                    "Only an infill is rewritten, in a named style, by a checkpoint that was trained for it."
+                )
+            return to_rewrite(as_it_was(call.sections))
+        return hinted(hints_of(call.sections)) if about.takes_hints else ""
 
     def _page(self, tally: Tally) -> dict[str, int]:
         return {
@@ -278,3 +327,16 @@ class Engine:
             "batch": tally.shared,
             "canvas_length": self._checkpoint.canvas_length,
         }
+
+
+def _choices(page: Page, best: Attempt, curve: Curve) -> list[Choice]:
+    """What might stand in the gaps of a page; nothing where one text only was asked for."""
+
+    def told(one: Alternative) -> Alternative:
+        return replace(one, probability=probability(curve, one.score)) if curve else one
+
+    places = [(hole.section, hole.item) for hole in page.frame.blocks.holes]
+    return [
+        Choice(page.sections[section].name, item, tuple(map(told, texts)))
+        for (section, item), texts in zip(places, best.alternatives, strict=bool(best.alternatives))
+    ]

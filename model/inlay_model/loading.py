@@ -1,5 +1,6 @@
 """Checkpoints: finding, checking and loading them, by folder or pinned hub id. Needs no torchvision."""
 
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inlay_model.calibration import Curve
 from inlay_model.errors import AdapterProblem, CheckpointProblem, UnpinnedRevision
 from inlay_model.provenance import digest_of_folder, fetched
 from inlay_model.schedule import Sampler
@@ -34,6 +36,11 @@ class About:
     lengths of a gap need to be tried.
     `dispute_threshold`: it was trained on locks that contradict the image, and a word that it holds to be wrong with a
     greater probability than this is disputed; None where it was not.
+    `takes_hints` and `rewrites`: it was trained on prompts that say what a gap is to speak of, and on prompts with a
+    report to be written in another style.
+    `calibration`: how often texts of a score were right, as points (score, probability) of a rising curve.
+
+
     `views`: how many images of a study it was trained to read together.
     """
 
@@ -43,6 +50,9 @@ class About:
     locked_in_prompt: bool = True
     foretells_length: bool = False
     dispute_threshold: float | None = None
+    takes_hints: bool = False
+    rewrites: bool = False
+    calibration: Curve = ()
     styles: tuple[str, ...] = ()
     views: int = 1
 
@@ -217,9 +227,23 @@ def read_about(folder: Path, name: str) -> About:
         locked_in_prompt=bool(said.get("locked_in_prompt", True)),
         foretells_length=bool(said.get("foretells_length", False)),
         dispute_threshold=_share(said.get("dispute_threshold"), file),
+        takes_hints=bool(said.get("takes_hints", False)),
+        rewrites=bool(said.get("rewrites", False)),
+        calibration=_curve(said.get("calibration", ()), file),
         styles=tuple(said.get("styles", ())),
         views=_count(said.get("views", 1), file),
     )
+
+
+def _curve(said: Any, file: Path) -> Curve:
+    try:
+        curve = tuple((float(score), float(p)) for score, p in said)
+    except (TypeError, ValueError) as problem:
+        raise CheckpointProblem(f"{file}: calibration is a list of [score, probability].") from problem
+    rising = all(a[0] < b[0] and a[1] <= b[1] for a, b in itertools.pairwise(curve))
+    if not rising or not all(0 <= p <= 1 for _, p in curve):
+        raise CheckpointProblem(f"{file}: calibration is a rising curve of probabilities.")
+    return curve
 
 
 def _count(said: Any, file: Path) -> int:

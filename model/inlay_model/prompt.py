@@ -12,7 +12,7 @@ from inlay_model.tokens import Tokenizer, control_tokens, encode_markup, encode_
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A tokenised prompt of T tokens; the first `shared` of them do not depend on what is locked.
+    """A tokenised prompt of T tokens; the first `shared` of them do not depend on what is locked or wished.
 
     `mm_token_type_ids` are 1 on image tokens and 0 elsewhere, as Gemma4Processor makes them. Mind that
     DiffusionGemma's forward ignores them: attention inside an image is bidirectional only under the masks of
@@ -41,8 +41,9 @@ def build_prompt(
     image_soft_tokens: int | Sequence[int],
     instruction: str,
     locked: Sequence[str] = (),
+    wish: str = "",
 ) -> Prompt:
-    """Prompt of one user turn: images, instruction, locked fragments, and the opening of the model's turn.
+    """Prompt of one user turn: images, instruction, locked fragments, a wish, and the opening of the model's turn.
 
     `image_soft_tokens` is the number of soft tokens of the image, or one number per image (none: text only), as the
     image processor reports in `num_soft_tokens_per_image`. Each image placeholder of the template is expanded into
@@ -55,7 +56,8 @@ def build_prompt(
     )
     before, after = _split_at_end_of_user_turn(tokenizer, _expand_images(tokenizer, rendered, counts))
     shared = encode_markup(tokenizer, before)
-    ids = [*shared, *_locked_part(tokenizer, locked), *encode_markup(tokenizer, after)]
+    wished = encode_plain(tokenizer, wish) if wish else []
+    ids = [*shared, *_locked_part(tokenizer, locked), *wished, *encode_markup(tokenizer, after)]
     image = control_tokens(tokenizer).image
     types = tuple(int(token == image) for token in ids)
     return Prompt(ids=tuple(ids), mm_token_type_ids=types, shared=len(shared))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from inlay_model.errors import CheckpointProblem
-from inlay_model.request import Filled, GenerationSettings, Lock, PromptContext, Section
+from inlay_model.request import Filled, Gap, GenerationSettings, Lock, PromptContext, Section
 
 # What `inlay model fetch` leaves in a folder: where it came from, and its digest.
 FETCHED = ".inlay-fetch.json"
@@ -97,12 +97,17 @@ def request_json(sections: Sequence[Section]) -> list[dict[str, Any]]:
         {
             "name": section.name,
             "items": [
-                {"lock": item.text} if isinstance(item, Lock) else {"gap": dataclasses.asdict(item)}
-                for item in section.items
+                {"lock": item.text} if isinstance(item, Lock) else {"gap": _gap_json(item)} for item in section.items
             ],
         }
         for section in sections
     ]
+
+
+def _gap_json(gap: Gap) -> dict[str, Any]:
+    plain = dataclasses.asdict(gap)
+    # Left out where nothing is replaced, so that earlier requests keep their digest.
+    return plain if gap.replaces is not None else {key: plain[key] for key in plain if key != "replaces"}
 
 
 def digest_of_request(sections: Sequence[Section]) -> str:

@@ -26,13 +26,14 @@ class Lock:
 class Gap:
     """A place to be filled. Bounds are in tokens of the model; zero as the minimum allows that nothing is written.
 
-    Without a maximum the search considers lengths up to its own limit. The hint is for models that are told
-    about gaps in their prompt; no model is so far, and it counts in the digest of the request alone.
+    Without a maximum the search considers lengths up to its own limit. The hint says in a word or two what the gap is
+    to speak of; a checkpoint that was not trained on hints is not told. `replaces` is the text that stood there before.
     """
 
     min_tokens: int = 0
     max_tokens: int | None = None
     hint: str | None = None
+    replaces: str | None = None
 
     def __post_init__(self) -> None:
         if self.min_tokens < 0 or (self.max_tokens is not None and self.max_tokens < self.min_tokens):
@@ -52,9 +53,14 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class PromptContext:
-    """What the prompt says besides the section names. `style` must be one that the checkpoint knows."""
+    """What the prompt says besides the section names. `style` must be one that the checkpoint knows.
+
+    With `rewrite` an infill is the same report in that style: the model is shown what stood in the gaps
+    (`Gap.replaces`) and between them. Locks stay as they are.
+    """
 
     style: str | None = None
+    rewrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +71,13 @@ class GenerationSettings:
     With `begin_again` a canvas that has not settled at about half and three quarters of its steps writes anew what
     follows its first uncertain token.
     `lock_first_header` holds the first section's header in a draft (the model writes the others itself).
+    `canvases` is how many a draft may fill one after the other, where it does not end on the one before.
     `fill_attempts` is how many gap lengths are written out at most before the best is returned.
     `second_look` shows what was written to the model once more, half of it hidden: what it would not write again is
     mended in a draft, and gives way to another text in a gap.
     `alternatives` is how many different texts are looked for in every gap of an infill; fewer may be found.
-    `disputes` reads a filled report once more and says which locked words the model disputes, where the checkpoint was
-    trained for that; `confidence` reads it likewise and says how probable each written word is. Both share one pass.
+    `disputes` reads a filled report twice more and says which locked words the model disputes, where the checkpoint was
+    trained for that, and how probable each written word is; `confidence` asks for the latter of any checkpoint.
     """
 
     steps: int = 16
@@ -83,6 +90,7 @@ class GenerationSettings:
     early_stop: bool = True
     begin_again: bool = True
     lock_first_header: bool = True
+    canvases: int = 1
     fill_attempts: int = 3
     second_look: bool = True
     alternatives: int = 1
@@ -90,8 +98,8 @@ class GenerationSettings:
     confidence: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.fill_attempts < 1 or self.alternatives < 1:
-            raise BadRequest("steps, fill_attempts and alternatives must be at least 1.")
+        if min(self.steps, self.canvases, self.fill_attempts, self.alternatives) < 1:
+            raise BadRequest("steps, canvases, fill_attempts and alternatives must be at least 1.")
         if not 0 <= self.seed < 2**63:
             raise BadRequest("The seed must be a non-negative 63-bit number.")
 
@@ -152,10 +160,14 @@ class Dispute:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A text for a gap, without the blanks around it; the score is a mean log-probability (nats; larger is better)."""
+    """A text for a gap, without the blanks around it; the score is a mean log-probability (nats; larger is better).
+
+    `probability` is how often a text of such a score was right, where the checkpoint has a curve for that.
+    """
 
     text: str
     score: float
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """The finished report read once more: how probable the model finds every word, and which locked words it disputes.
 
-One clean pass, without noise and without self-conditioning: what the model says at a position is what it would put
-there, having seen all other words. A word is as probable as the least probable of its tokens.
+A clean pass, without noise and without self-conditioning: what the model says at a position is what it would put there,
+having seen all other words. A word is as probable as the least probable of its tokens. Locked words are judged by a
+second pass that is told of the first one's suspicion by self-conditioning, as training with `corruption.doubt` does it.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,32 +64,38 @@ def written_out(tokenizer: Tokenizer, sections: Sequence[FilledSection]) -> tupl
 
 
 def reread(
-    checkpoint: Checkpoint, sections: Sequence[FilledSection], wanted: Callable[[Spot], bool]
+    checkpoint: Checkpoint, sections: Sequence[FilledSection], *, locked: bool, written: bool
 ) -> Passes[list[Reading]]:
-    """What the model says of the wanted words of an answer, in one pass (none where no word is wanted).
+    """What the model says of the locked and of the written words of an answer, in two passes and in one.
 
     Words that no longer fit on the canvas are left out: a fill may need other tokens than those it was written with.
     """
     ids, found = written_out(checkpoint.tokenizer, sections)
     length, device = checkpoint.canvas_length, checkpoint.model.device
-    spots = [spot for spot in found if wanted(spot) and spot.positions and spot.positions[-1] < length]
+    wanted = {True: locked, False: written}
+    spots = [spot for spot in found if wanted[spot.locked] and spot.positions and spot.positions[-1] < length]
     if not spots:
         return []
     canvas_BL = torch.tensor([[*ids, *[checkpoint.control.eos] * length][:length]], device=device)
-    wanted_BL = torch.zeros_like(canvas_BL, dtype=torch.bool)
-    wanted_BL[0, [at for spot in spots for at in spot.positions]] = True
-    logits_NV = yield View(canvas_BL, wanted_BL)
-    own_N = canvas_BL[wanted_BL]
-    p_N = torch.softmax(logits_NV, dim=-1).gather(-1, own_N.unsqueeze(-1)).squeeze(-1)
-    if bool(p_N.isnan().any()):
+    everywhere_BL = torch.ones_like(canvas_BL, dtype=torch.bool)
+    first_LV = yield View(canvas_BL, everywhere_BL)
+    says = {False: _says(canvas_BL, first_LV)}
+    if any(spot.locked for spot in spots):
+        told_BLV = first_LV.unsqueeze(0).to(checkpoint.model.dtype)
+        says[True] = _says(canvas_BL, (yield View(canvas_BL, everywhere_BL, told_BLV)))
+    return [_reading(spot, *says[spot.locked]) for spot in spots]
+
+
+def _says(canvas_BL: torch.Tensor, logits_LV: torch.Tensor) -> tuple[list[float], list[int]]:
+    """At every position the probability of what stands there, and the likeliest token."""
+    p_L = torch.softmax(logits_LV, dim=-1).gather(-1, canvas_BL[0].unsqueeze(-1)).squeeze(-1)
+    if bool(p_L.isnan().any()):
         raise NotANumber("The model gave NaN logits; the checkpoint is damaged or its precision does not suffice.")
-    places = wanted_BL[0].nonzero().squeeze(-1).tolist()
-    p = dict(zip(places, p_N.tolist(), strict=True))
-    likeliest = dict(zip(places, logits_NV.argmax(-1).tolist(), strict=True))
-    return [
-        Reading(spot, min(p[at] for at in spot.positions), tuple(likeliest[at] for at in spot.positions))
-        for spot in spots
-    ]
+    return p_L.tolist(), logits_LV.argmax(-1).tolist()
+
+
+def _reading(spot: Spot, p: Sequence[float], likeliest: Sequence[int]) -> Reading:
+    return Reading(spot, min(p[at] for at in spot.positions), tuple(likeliest[at] for at in spot.positions))
 
 
 def words_of(readings: Sequence[Reading]) -> tuple[Word, ...]:

@@ -3,6 +3,7 @@
 For every phantom of a seed range: a draft from the image; a sentence of its reference report masked and filled with a
 gap of unknown length between the locked rest; the same sentence written from its left side only; a lock that says the
 wrong side; and, where the engine reports what it disputes, a lock that is false and a true one in other words.
+Then Impression from locked Findings, and hints and rewriting with checkpoints trained for them (`wishes.py`).
 The reference reports are the grammar's, and the grammar reads what the model wrote.
 """
 
@@ -19,6 +20,7 @@ from inlay_model.evaluation.known_findings import inventions, slots_right
 from inlay_model.evaluation.loaded import Placing, diffusion
 from inlay_model.evaluation.overlap import first_sentence, token_f1, whole_sentences
 from inlay_model.evaluation.statistics import wilson
+from inlay_model.evaluation.wishes import granted
 from inlay_model.phantom.grammar import STYLES, PhantomReport, read_sentences, split_sentences, write_report
 from inlay_model.phantom.render import Phantom, phantom
 from inlay_model.request import Filled, Gap, GenerationSettings, Lock, PromptContext, Section
@@ -51,6 +53,12 @@ class Verdict:
     masked: str
     filled: str
     filled_left: str
+    impression: bool | None = None
+    hint: bool | None = None
+    no_hint: bool | None = None
+    rewritten: bool | None = None
+    in_style: bool | None = None
+    rewritten_locks_kept: bool | None = None
 
 
 def judged(model: str, steps: int, placing: Placing, seeds: Sequence[int]) -> Iterator[Verdict]:
@@ -81,6 +89,7 @@ def judge(engine: Backend, seed: int, steps: int) -> Verdict:
     first = first_sentence(continued.sections[0].text, left)
     filled_reading, masked_reading = read_sentences(split_sentences(filled)), read_sentences([sentences[masked]])
     disputed_true, disputed_false, false_kind = _disputed(engine, shown, reference, settings, both)
+    wishes = granted(engine, shown, reference, settings)
     return Verdict(
         seed=seed,
         style=style,
@@ -101,6 +110,12 @@ def judge(engine: Backend, seed: int, steps: int) -> Verdict:
         masked=sentences[masked],
         filled=filled,
         filled_left=first,
+        impression=wishes.impression,
+        hint=wishes.hint,
+        no_hint=wishes.no_hint,
+        rewritten=wishes.rewritten,
+        in_style=wishes.in_style,
+        rewritten_locks_kept=wishes.locks_kept,
     )
 
 
@@ -181,6 +196,10 @@ def summary(verdicts: Sequence[Verdict], seed: int, steps: int) -> dict[str, flo
             "dispute_false_rate": _mean(undisputed),
             "dispute_false_n": len(undisputed),
         }
+    for key, name in _TRIED.items():
+        tried = [bool(getattr(verdict, name)) for verdict in verdicts if getattr(verdict, name) is not None]
+        if tried:
+            figures[key] = _mean(tried)
     return figures
 
 
@@ -189,6 +208,15 @@ def _mean(values: Iterable[float]) -> float:
     return round(sum(numbers) / len(numbers), 4) if numbers else math.nan
 
 
+# Figures of what not every checkpoint is asked for, and the field of a verdict that each is the share of.
+_TRIED = {
+    "impression_right": "impression",
+    "hint_followed": "hint",
+    "hint_followed_without": "no_hint",
+    "rewrite_exact": "rewritten",
+    "rewrite_in_style": "in_style",
+    "rewrite_locks_kept": "rewritten_locks_kept",
+}
 _TITLES = {
     "reports_exact": "reports with every finding slot right",
     "reports_well_formed": "reports without a garbled sentence",
@@ -202,6 +230,12 @@ _TITLES = {
     "locks_kept": "locks that contradict the image, kept",
     "dispute_true_rate": "locks that contradict the image, disputed",
     "dispute_false_rate": "true locks in another phrasing, disputed",
+    "impression_right": "Impressions right, from locked Findings",
+    "hint_followed": "gaps that state what was hinted",
+    "hint_followed_without": "the same gaps without the hint",
+    "rewrite_exact": "rewritten reports that state the same",
+    "rewrite_in_style": "and are in the style but for what is locked",
+    "rewrite_locks_kept": "rewritten reports that keep what is locked",
 }
 # Shares of something else than of all phantoms: of how many is said by these keys.
 _OF = {

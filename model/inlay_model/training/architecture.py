@@ -80,8 +80,13 @@ def save_checkpoint(recipe: Recipe, weights: dict[str, Tensor], tokenizer: Any, 
 def _card(recipe: Recipe) -> dict[str, Any]:
     """What the checkpoint says of itself."""
     about = {"demonstration": True, "name": recipe.name, "kind": recipe.kind, "locked_in_prompt": False}
-    foretells = recipe.kind == "diffusion" and recipe.corruption.shift > 0
-    return about | {"styles": list(STYLES), "foretells_length": foretells}
+    corruption, denoises = recipe.corruption, recipe.kind == "diffusion"
+    learnt = {
+        "foretells_length": denoises and corruption.shift > 0,
+        "takes_hints": denoises and corruption.hints > 0,
+        "rewrites": denoises and corruption.rewriting > 0,
+    }
+    return about | {"styles": list(STYLES)} | learnt
 
 
 def _model_class(kind: str) -> Any:

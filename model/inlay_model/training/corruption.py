@@ -4,7 +4,8 @@
 is what a model sees when a clinician has locked text. `shift` is an infill whose gap has the wrong length, so that the
 text after it stands in the wrong place while the target is the report as it ought to be: from it the model learns to
 tell whether a gap has the right length, and the search for the length of a gap can ask it. `doubt` shows clean text of
-which one sentence may contradict the image (`doubts.py`).
+which one sentence may contradict the image (`doubts.py`). `hints` and `rewriting` are examples whose prompt wishes
+something (`wishes.py`).
 """
 
 from dataclasses import dataclass
@@ -20,17 +21,25 @@ BoolArray = npt.NDArray[np.bool_]
 class Corruption:
     """Shares of the corruptions (`plain` is the rest) and how they are drawn.
 
+    `hints` and `rewriting` are shares of whole batches, so that the prompts of a batch are about equally long.
     `foreign_lock` is the share of phantoms' gaps with a sentence among the locked text that no phantom report has.
     """
 
     infill: float = 0.35
     shift: float = 0.15
     doubt: float = 0.0
+    hints: float = 0.0
+    rewriting: float = 0.0
     least_noise: float = 0.1
     # Noise levels are drawn with a density rising linearly towards 1: the first steps decide what is stated.
     towards_full: bool = True
     foreign_lock: float = 0.15
     most_shift: int = 14
+
+    @property
+    def wishes(self) -> bool:
+        """Whether some prompts end with a wish, and so differ in length."""
+        return self.hints > 0 or self.rewriting > 0
 
 
 @dataclass(frozen=True, slots=True)

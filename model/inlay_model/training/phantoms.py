@@ -34,11 +34,15 @@ from inlay_model.training.corruption import (
 from inlay_model.training.doubts import doubtful
 from inlay_model.training.encoding import with_question
 from inlay_model.training.gap_questions import gap_of
+from inlay_model.training.wishes import rewritten, with_hints
 
 SECTIONS = ("findings", "impression")
 # All prompts of a run have one length, a multiple of this, for which layers are compiled once. A request for a report
 # has 86 or 90 tokens; the longest of a batch that asks for gaps, with the report around them, has 160 to 230.
 PROMPT_STEPS = {"diffusion": 32, "autoregressive": 128}
+# Wishes add two lengths to that: hints have about 100 tokens, and a report to be rewritten, which begins beyond this,
+# up to 230: it goes by larger steps.
+_LONG = 128
 
 
 @dataclass(slots=True)
@@ -99,9 +103,9 @@ class Drawing:
         tokenizer = self.encoder.tokenizer
         return Drawing(tokenizer, self.kind, size, self.canvas, self.soft_tokens, self.corruption)
 
-    def asking(self, question: str) -> Prompt:
-        """The prompt without a style that ends with a question."""
-        return with_question(self.prompts[None], encode_plain(self.encoder.tokenizer, question))
+    def asking(self, question: str, style: str | None = None) -> Prompt:
+        """The prompt of this style that ends with a question."""
+        return with_question(self.prompts[style], encode_plain(self.encoder.tokenizer, question))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,13 @@ def batch(drawing: Drawing, rng: np.random.Generator, findings: IntArray | None 
     style = STYLES[rng.integers(len(STYLES))]
     findings = draw_findings(drawing.size, rng) if findings is None else findings
     make = _asked if drawing.kind == "autoregressive" else _denoised
+    if drawing.kind == "diffusion" and drawing.corruption.wishes:
+        kind = rng.random()
+        if kind < drawing.corruption.hints:
+            make = _hinted
+        elif kind < drawing.corruption.hints + drawing.corruption.rewriting:
+            # A report is rewritten in a style that is named.
+            make, named = _rewritten, True
     rows = [
         make(drawing, Findings.from_indices(row), style if named else _any_style(rng), style if named else None, rng)
         for row in findings
@@ -174,7 +185,7 @@ def _any_style(rng: np.random.Generator) -> str:
 def _side_by_side(prompts: Sequence[Prompt], drawing: Drawing) -> tuple[IntArray, IntArray, BoolArray]:
     longest = max(len(prompt.ids) for prompt in (*prompts, *drawing.prompts.values()))
     # At least one token is padding: the library has another kind of mask, and so another graph, where none is.
-    step = PROMPT_STEPS[drawing.kind]
+    step = PROMPT_STEPS[drawing.kind] if longest < _LONG else _LONG
     most = (longest // step + 1) * step
     ids = np.full((len(prompts), most), drawing.pad, dtype=np.int64)
     types, real = np.zeros_like(ids), np.zeros(ids.shape, dtype=np.bool_)
@@ -187,6 +198,16 @@ def _side_by_side(prompts: Sequence[Prompt], drawing: Drawing) -> tuple[IntArray
 def _denoised(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:
     prompt = drawing.prompts[named]
     return _Row(prompt, *corrupted(drawing.encoder, findings, style, drawing.canvas, drawing.corruption, rng))
+
+
+def _hinted(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:
+    wish = with_hints(drawing.encoder, findings, style, drawing.canvas, drawing.eos, rng)
+    return _Row(drawing.asking(wish.question, named), wish.target, wish.target, wish.noise)
+
+
+def _rewritten(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:
+    wish = rewritten(drawing.encoder, findings, style, drawing.canvas, drawing.eos, drawing.corruption, rng)
+    return _Row(drawing.asking(wish.question, named), wish.target, wish.target, wish.noise)
 
 
 def _asked(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:

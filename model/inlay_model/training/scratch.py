@@ -126,8 +126,8 @@ class PhantomTrainer:
 
     def _compile(self) -> None:
         # Every layer of the encoder writes a cache slot of its own and is therefore compiled by itself. All batches
-        # have the same shapes, so each is compiled for them and no other: see `phantoms.PROMPT_STEPS`.
-        torch._dynamo.config.recompile_limit = 64  # noqa: SLF001 - there is no public name
+        # have the same shapes (three with wishes), so each is compiled for them and no other: `phantoms.PROMPT_STEPS`.
+        torch._dynamo.config.recompile_limit = 128  # noqa: SLF001 - there is no public name
         self._paint = torch.compile(paint, backend=_COMPILER, dynamic=False)
         for layer in [*vision_of(self.model).vision_tower.encoder.layers, *text_layers(self.model)]:
             layer.compile(backend=_COMPILER, dynamic=False)

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from inlay_api import (
     administration,
+    catalogue,
     fhir_mount,
     health,
     limits,
@@ -85,6 +86,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     limits.limit(app, settings, fhir_mount.MOUNT)
     _answer_errors(app)
     app.context_processor(visitors.frame)
+    app.jinja_env.globals["t"] = catalogue.text
     return app
 
 

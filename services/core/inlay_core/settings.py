@@ -79,6 +79,9 @@ class Settings:
         "sr", "In which form signed reports go there: sr (Basic Text SR), pdf (Encapsulated PDF) or both."
     )
     images_folder: str = _setting("", "Watched folder of DICOM files. Empty: images in INLAY_HOME.")
+    viewer_url: str = _setting(
+        "", "Link from a report to an image viewer: a URL with {study_instance_uid} or {accession_number}. Empty: none."
+    )
     time_zone: str = _setting("UTC", "Time zone of images that name none, for instance Europe/Vienna.")
     patient_check: str = _setting(
         "person",
@@ -111,6 +114,7 @@ class Settings:
     report_style: str = _setting("", "Style of drafts, one that the model was trained in. Empty: its first.")
     draft: bool = _setting(True, "Intended use: drafts from images.")
     infill: bool = _setting(True, "Intended use: infill between locked fragments.")
+    infill_without_images: bool = _setting(True, "Intended use: infill from the text alone, where images are missing.")
     kill_switch: bool = _setting(False, "Stop all generation; reading and signing go on.")
     prompt_with_reason: bool = _setting(
         False, "Let the order's free text (identifying) and imported text (earlier studies) reach the model."
@@ -256,9 +260,7 @@ def _checked(settings: Settings) -> Settings:
         raise Invalid("bad-setting", "Expected origins like https://host:port.", "INLAY_SUBSCRIPTION_ORIGINS")
     if settings.origins and len(settings.subscription_secret) < 16:
         raise Invalid("bad-setting", "Notifications are signed: 16 characters or more.", "INLAY_SUBSCRIPTION_SECRET")
-    for name in ("fhir_target", "fhir_token_url"):
-        if (url := getattr(settings, name)) and not is_private(url):
-            raise Invalid("bad-setting", "Expected an https URL.", PREFIX + name.upper())
+    _check_addresses(settings)
     if settings.fhir_client_id and not (settings.fhir_token_url and settings.fhir_client_key):
         raise Invalid("bad-setting", "A client needs its token endpoint and its key.", "INLAY_FHIR_CLIENT_ID")
     if settings.oidc_issuer and not (settings.oidc_client_id and is_private(settings.public_url)):
@@ -279,6 +281,14 @@ def _check_audit(settings: Settings) -> None:
     if 0 < settings.keep_audit_days < LEAST_AUDIT_DAYS:
         raise Invalid("bad-setting", f"Expected 0 or at least {LEAST_AUDIT_DAYS} days.", "INLAY_KEEP_AUDIT_DAYS")
     _ = settings.syslog_address  # Raises for what is no address.
+
+
+def _check_addresses(settings: Settings) -> None:
+    for name in ("fhir_target", "fhir_token_url"):
+        if (url := getattr(settings, name)) and not is_private(url):
+            raise Invalid("bad-setting", "Expected an https URL.", PREFIX + name.upper())
+    if settings.viewer_url and not settings.viewer_url.startswith(("https://", "http://")):
+        raise Invalid("bad-setting", "Expected an http or https URL.", "INLAY_VIEWER_URL")
 
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})

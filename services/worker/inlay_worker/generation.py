@@ -6,7 +6,7 @@ does: the claim does not carry it, but for the order's free text where a site al
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -112,7 +112,8 @@ class Generation:
 
     `steps` is the site's number of denoising steps; `style` the one that it reports in, None for the model's first;
     `demo_on_any_study` lifts rule 9: that the demonstration model is refused on studies that are no phantoms.
-    `adapter_of` says which adapter a job wants; without it the model's own one stays.
+    `without_images` allows infills from the text alone. `adapter_of` says which adapter a job wants; without it the
+    model's own one stays.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Generation:
         steps: int,
         style: str | None = None,
         demo_on_any_study: bool = False,
+        without_images: bool = True,
         adapter_of: Callable[[Claimed], str | None] | None = None,
     ) -> None:
         if style is not None and style not in model.styles:
@@ -131,6 +133,7 @@ class Generation:
         self._steps = steps
         self._style = style or next(iter(model.styles), None)
         self._demo_on_any_study = demo_on_any_study
+        self._without_images = without_images
         self._adapter_of = adapter_of
 
     @property
@@ -142,6 +145,8 @@ class Generation:
         """Refuse what must not be generated, before anything is: Forbidden not-a-phantom, Invalid images-missing."""
         if job.kind is JobKind.DRAFT and study is None:
             raise Invalid("images-missing", "There are no images to draft from.")
+        if study is None and not self._without_images:
+            raise Invalid("images-missing", "There are no images, and this site fills no gaps from the text alone.")
         if not self._model.is_demonstration or self._demo_on_any_study:
             return
         if study is None or not study.phantom:
@@ -186,10 +191,13 @@ class Generation:
         settings = settings_of(job, self._steps)
         if job.kind is JobKind.INFILL:
             pictures = None if study is None else study.pictures
-            sections = sections_of(asked.claimed.sections)
-            return InfillRequest(pictures, sections, settings, on_step=asked.on_step, cancelled=asked.cancelled)
+            # An infill reads its style off the locked text, unless it is to be brought into the site's.
+            rewrite = bool(job.request.get("rewrite"))
+            sections = sections_of(asked.claimed.sections, replaced=rewrite)
+            context = PromptContext(self._style, rewrite=True) if rewrite else None
+            return InfillRequest(pictures, sections, settings, context, asked.on_step, asked.cancelled)
         assert study is not None
-        # A draft is in one style from the start; an infill reads the style off the locked text.
+        # A draft is in one style from the start.
         context = PromptContext(style=self._style)
         return DraftRequest(
             study.pictures,
@@ -226,17 +234,20 @@ def settings_of(job: Job, steps: int) -> GenerationSettings:
     return GenerationSettings(steps=job.request.get("steps") or steps, seed=seed, alternatives=alternatives)
 
 
-def sections_of(resolved: Sequence[ResolvedSection]) -> tuple[Section, ...]:
-    """Locks and gaps for the model, sections in the order of a report; context sections are locks altogether."""
+def sections_of(resolved: Sequence[ResolvedSection], *, replaced: bool = False) -> tuple[Section, ...]:
+    """Locks and gaps for the model, sections in the order of a report; context sections are locks altogether.
+
+    With `replaced` a gap says what text it takes the place of.
+    """
     ordered = sorted(resolved, key=lambda part: SECTION_NAMES.index(part.name))
-    return tuple(Section(part.name, tuple(_item(item) for item in part.items)) for part in ordered)
+    return tuple(Section(part.name, tuple(_item(item, replaced) for item in part.items)) for part in ordered)
 
 
-def _item(item: KeptText | OpenGap) -> Lock | Gap:
+def _item(item: KeptText | OpenGap, replaced: bool) -> Lock | Gap:  # noqa: FBT001 - called in one place
     if isinstance(item, KeptText):
         return Lock(item.text)
     # Text that is free to change is a gap like another: its old length says little of what ought to stand there.
-    return Gap(item.min_tokens or 0, item.max_tokens, item.hint)
+    return Gap(item.min_tokens or 0, item.max_tokens, item.hint, item.replaces if replaced else None)
 
 
 def fills_of(resolved: Sequence[ResolvedSection], filled: Filled) -> tuple[Fill, ...]:
@@ -287,8 +298,13 @@ def storable(text: str) -> str:
 
 
 def run_record(filled: Filled, study: Study | None = None) -> dict[str, Any]:
-    """The run record as JSON, with the notes of this run and the images that it saw, in the order of their digests."""
+    """The run record as JSON, with the notes of this run and the images that it saw, in the order of their digests.
+
+    Where the written words have probabilities, these are there too.
+    """
+    words = [asdict(word) for word in filled.confidence or ()]
+    told = {"confidence": [{**word, "probability": round(word["probability"], 4)} for word in words]} if words else {}
     images = (
         [{"sop_instance_uid": ref.sop_instance_uid, "view": ref.view or None} for ref in study.refs] if study else []
     )
-    return {**filled.run.to_json(), "notes": list(filled.notes), "images": images}
+    return {**filled.run.to_json(), "notes": list(filled.notes), "images": images, **told}

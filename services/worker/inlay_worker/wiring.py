@@ -37,6 +37,7 @@ def make_worker(settings: Settings, model: Model) -> Worker:
             steps=settings.steps,
             style=settings.report_style or None,
             demo_on_any_study=settings.demo_model_on_any_study,
+            without_images=settings.infill_without_images,
             adapter_of=read_choice(settings.adapter, settings.adapters).by_job,
         ),
         together=settings.jobs_together,

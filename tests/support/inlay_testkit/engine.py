@@ -104,7 +104,8 @@ class FakeModel:
         options = {"settings": request.settings, "on_step": request.on_step, "cancelled": request.cancelled}
         if isinstance(request, DraftRequest):
             return self.draft(request.images, sections=request.sections, context=request.context, **options)
-        return self.infill(request.images, request.sections, **options)
+        told = {"context": request.context} if request.context else {}
+        return self.infill(request.images, request.sections, **told, **options)
 
     def draft(self, images: Sequence[Any], *, sections: Sequence[str] = (), **options: Any) -> Filled:
         """A report with one sentence per section."""

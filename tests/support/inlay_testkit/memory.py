@@ -51,7 +51,7 @@ from inlay_core.domain.order import Order, Priority
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.prior import PriorReport
 from inlay_core.domain.reader_study import Grade, ReaderStudy
-from inlay_core.domain.report import Report
+from inlay_core.domain.report import Author, Report
 from inlay_core.domain.session import Session
 from inlay_core.domain.subscription import Subscription, SubscriptionState
 from inlay_core.domain.switch import Allowance
@@ -326,6 +326,15 @@ class MemoryReports(_Part):
         versions.sort(key=lambda v: (-v.updated_at.timestamp(), v.id, -v.version))
         rows = tuple(self._row(version) for version in versions[offset : offset + limit])
         return Page(rows, len(versions), offset, limit)
+
+    def counts(self) -> Mapping[Status, int]:
+        """See the port."""
+        return Counter(versions[-1].status for versions in self._world.reports.values())
+
+    def openers(self, report_ids: Sequence[str]) -> Mapping[str, Author]:
+        """See the port."""
+        reviews = {i: [v for v in self._world.reports[i] if v.status is Status.IN_REVIEW] for i in report_ids}
+        return {report_id: versions[0].author for report_id, versions in reviews.items() if versions}
 
     def drafted(
         self, since: datetime, until: datetime, limit: int, after: tuple[datetime, str] | None = None

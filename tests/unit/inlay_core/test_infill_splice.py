@@ -244,7 +244,7 @@ BODY: dict[str, Any] = {
 
 def test_the_request_survives_rest() -> None:
     """What the API sends is what the worker resolves."""
-    request = InfillRequest.from_json(BODY | {"seed": 7, "steps": 16, "alternatives": 5})
+    request = InfillRequest.from_json(BODY | {"seed": 7, "steps": 16, "alternatives": 5, "rewrite": True})
     assert request.sections[0].items == (LockRef("a"), LockText("t"), FreeText("u"), Gap())
     assert InfillRequest.from_json(json.loads(json.dumps(request.to_json()))) == request
 
@@ -276,6 +276,7 @@ def _with_item(item: Any) -> dict[str, Any]:
         (BODY | {"steps": 0}, "steps"),
         (BODY | {"alternatives": 6}, "alternatives"),
         (BODY | {"alternatives": 0}, "alternatives"),
+        (BODY | {"rewrite": 1}, "rewrite"),
         (BODY | {"seed": "7"}, "seed"),
     ],
 )

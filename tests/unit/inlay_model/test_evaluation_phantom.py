@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inlay_model import Filled, FilledSection, Lock, Piece, Section
+from inlay_model import Filled, FilledSection, Gap, Lock, Piece, Section
 from inlay_model.answer import spliced
 from inlay_model.evaluation.disputes import contradicting, is_disputed, reworded, swapped_side
 from inlay_model.evaluation.known_findings import contradicts, inventions, read, says_the_same, slots_right
 from inlay_model.evaluation.overlap import first_sentence, whole_sentences
 from inlay_model.evaluation.phantom import Verdict, judge, rows, summary, table
+from inlay_model.loading import About
 from inlay_model.phantom.findings import Findings, can_stand_together, draw_findings
 from inlay_model.phantom.grammar import STYLES, other_phrasings, read_sentences, write_report
 from inlay_model.phantom.render import phantom
@@ -183,8 +185,9 @@ class KnowsAll:
         report = write_report(self.truth, STYLES[self.seed % len(STYLES)], np.random.default_rng([self.seed, 1]))
         locked = " ".join(item.text for item in sections[0].items if isinstance(item, Lock))
         missing = " ".join(text for text in dict(report.sections)["findings"] if text not in locked)
+        end = [report.text("impression")] if isinstance(sections[-1].items[-1], Gap) else []
         gaps = sum(not isinstance(item, Lock) for section in sections for item in section.items)
-        filled = spliced(sections, [missing, *[""] * gaps][:gaps])
+        filled = spliced(sections, [*[missing, *[""] * gaps][: gaps - len(end)], *end])
         if not self.disputes:
             return Filled(filled, run=None)  # type: ignore[arg-type]
         found = [
@@ -206,6 +209,38 @@ def test_a_model_that_knows_all_is_right_in_everything() -> None:
         assert figures[name] == 1.0, name
     assert not [name for name in figures if "dispute" in name]
     assert "disputed" not in table(figures)
+
+
+class GrantsAll(KnowsAll):
+    """It was trained on wishes too: it follows hints, and writes the same in the style that is named."""
+
+    checkpoint = SimpleNamespace(about=About("all", takes_hints=True, rewrites=True))
+
+    def infill(self, images: Any, sections: Sequence[Section], *, context: Any = None, **options: Any) -> Any:
+        """What is missing; of a report to be rewritten what the style says of all that is not locked."""
+        if context is None:
+            return super().infill(images, sections, **options)
+        report = write_report(self.truth, context.style, np.random.default_rng(7))
+        locked = [item.text.strip() for item in sections[0].items if isinstance(item, Lock)]
+        known = frozenset[tuple[str, str]]().union(*(read(text).stated for text in locked))
+        free = [text for text in dict(report.sections)["findings"] if not read(text).stated <= known]
+        gaps = sum(isinstance(item, Gap) for item in sections[0].items)
+        return Filled(
+            spliced(sections, [*[" ".join(free), ""][:gaps], report.text("impression")]),
+            run=None,  # type: ignore[arg-type]
+        )
+
+
+def test_wishes_are_tried_with_models_trained_for_them() -> None:
+    """Full marks where all is granted; others are asked for Impression only, and their other keys are absent."""
+    verdicts = [judge(GrantsAll(seed, disputes=False), seed, steps=1) for seed in range(1_000_000, 1_000_004)]
+    figures = summary(verdicts, seed=1, steps=1)
+    for name in ("impression_right", "hint_followed", "rewrite_exact", "rewrite_in_style", "rewrite_locks_kept"):
+        assert figures[name] == 1.0, name
+    assert "gaps that state what was hinted | 1.0000" in table(figures)
+    plain = summary([judge(KnowsAll(1_000_000, disputes=False), 1_000_000, steps=1)], seed=1, steps=1)
+    assert plain["impression_right"] == 1.0
+    assert not [name for name in plain if name.startswith(("hint", "rewrite"))]
 
 
 def test_disputes_are_counted_where_the_engine_reports_them() -> None:
@@ -236,7 +271,7 @@ def test_the_figures_keep_their_names_and_means_have_no_interval() -> None:
     assert set(figures) == {
         "n", "seed", "steps", "reports_exact", "reports_well_formed", "slots_mean", "reports_without_invention",
         "infill_f1_both", "infill_f1_left", "gap_sentence_rate", "gap_finding_right", "gap_without_invention",
-        "locks_kept", "locks_contradicted",
+        "locks_kept", "locks_contradicted", "impression_right",
     }  # fmt: skip
     assert (figures["reports_exact"], figures["slots_mean"], figures["locks_contradicted"]) == (0.5, 0.75, 1)
     spans = {title: span for title, _, span in rows(figures)}

@@ -45,26 +45,29 @@ def disputing(engine: Engine, threshold: float | None) -> Engine:
     )
 
 
-def direct_pass(engine: Engine, answer: Filled) -> tuple[list[int], torch.Tensor]:
-    """The canvas of the finished report, and the model's probabilities L x V of it in one pass of its own."""
+def direct_passes(engine: Engine, answer: Filled) -> tuple[list[int], torch.Tensor, torch.Tensor]:
+    """The canvas of the finished report, and the model's probabilities L x V of it in a pass, and in one told of it."""
     checkpoint = engine.checkpoint
     prompt = build_prompt(checkpoint.tokenizer, [], instruction([section.name for section in answer.sections]))
     report = [(section.name, [piece.text for piece in section.pieces]) for section in answer.sections]
     ids = fill(encode_report(checkpoint.tokenizer, report), checkpoint.canvas_length, checkpoint.control.eos)
     with torch.inference_mode():
-        prefix = encode(checkpoint.model, prompt.ids, prompt.mm_token_type_ids, None)
+        read = Decoder(checkpoint.model, encode(checkpoint.model, prompt.ids, prompt.mm_token_type_ids, None))
         canvas_BL = torch.tensor([ids])
-        logits_NV = Decoder(checkpoint.model, prefix)(canvas_BL, torch.ones_like(canvas_BL, dtype=torch.bool))
-        return ids, torch.softmax(logits_NV, -1)
+        everywhere_BL = torch.ones_like(canvas_BL, dtype=torch.bool)
+        first_LV = read(canvas_BL, everywhere_BL)
+        second_LV = read(canvas_BL, everywhere_BL, first_LV.unsqueeze(0).to(checkpoint.model.dtype))
+        return ids, torch.softmax(first_LV, -1), torch.softmax(second_LV, -1)
 
 
-def test_probabilities_are_those_of_a_direct_pass(engine: Any) -> None:
-    """Locked and written words have the probability of their least probable token in a clean forward pass."""
+def test_probabilities_are_those_of_direct_passes(engine: Any) -> None:
+    """A word is as probable as its least probable token, a written one in a clean pass, a locked one in a second."""
     answer = disputing(engine, 0.0).infill(None, ASKED, settings=BOTH)
-    ids, p_LV = direct_pass(engine, answer)
+    ids, *passes = direct_passes(engine, answer)
     _, spots = written_out(engine.checkpoint.tokenizer, answer.sections)
     expected = {
-        (spot.section, spot.item, spot.start): min(float(p_LV[at, ids[at]]) for at in spot.positions) for spot in spots
+        (spot.section, spot.item, spot.start): min(float(passes[spot.locked][at, ids[at]]) for at in spot.positions)
+        for spot in spots
     }
     assert answer.confidence
     assert [(word.section, word.item) for word in answer.confidence] == [("findings", 1)] * len(answer.confidence)
@@ -114,14 +117,15 @@ def test_the_threshold_is_the_checkpoints(engine: Any) -> None:
 
 
 def test_a_checkpoint_that_says_nothing_disputes_nothing(engine: Any) -> None:
-    """Without a threshold, or where nobody asks, there are no disputes and no pass for them; the text is the same."""
+    """Without a threshold, or where nobody asks, there are no disputes and no passes for them; the text is the same."""
     silent = engine.infill(None, ASKED, settings=GenerationSettings(steps=3))
     unasked = disputing(engine, 0.0).infill(None, ASKED, settings=GenerationSettings(steps=3, disputes=False))
     asked = disputing(engine, 0.0).infill(None, ASKED, settings=GenerationSettings(steps=3))
     assert (silent.disputes, silent.confidence, unasked.disputes) == (None, None, None)
     assert asked.disputes
+    assert asked.confidence
     assert silent.sections == unasked.sections == asked.sections
-    assert silent.run.forward_passes == unasked.run.forward_passes == asked.run.forward_passes - 1
+    assert silent.run.forward_passes == unasked.run.forward_passes == asked.run.forward_passes - 2
 
 
 def test_requests_of_a_batch_have_their_own_disputes(engine: Any, image: np.ndarray) -> None:

@@ -45,7 +45,8 @@ def test_each_part_is_hidden_once_while_all_else_stands(sizes: list[int], seed: 
     logits_LV = torch.from_numpy(rng.normal(size=(length, VOCABULARY)))
     seen: list[torch.Tensor] = []
 
-    def read(canvas_BL: torch.Tensor, wanted_BL: torch.Tensor, conditioning_BLV: object = None) -> torch.Tensor:
+    def read(canvas_BL: torch.Tensor, wanted_BL: torch.Tensor, conditioning_BLV: Any = None) -> torch.Tensor:
+        assert conditioning_BLV is None
         seen.append(wanted_BL)
         assert torch.equal(canvas_BL[~wanted_BL], canvas_L.expand(2, -1)[~wanted_BL])
         return logits_LV.float().expand(2, -1, -1)[wanted_BL]
@@ -94,9 +95,7 @@ def mend(engine: Engine, texts: Sequence[str], study: Study, begin: str = "", st
     call = make_call(checkpoint, "draft", asked, replace(SHORT, steps=8), PromptContext(style), Ears())
     work = mended(call, Policy(), banned_in_gaps(checkpoint), texts)
 
-    def read(
-        canvas_BL: torch.Tensor, wanted_BL: torch.Tensor, conditioning_BLV: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def read(canvas_BL: torch.Tensor, wanted_BL: torch.Tensor, conditioning_BLV: Any = None) -> torch.Tensor:
         return Decoder(checkpoint.model, study.prefix, batch=len(canvas_BL))(canvas_BL, wanted_BL, conditioning_BLV)
 
     with torch.inference_mode():
@@ -167,3 +166,10 @@ def test_the_shipped_checkpoint_mends_garbled_sentences() -> None:
     assert garbled.texts == (body, end)
     cut_off = mend(engine, (body, end.removesuffix(".")), study, style="concise")
     assert cut_off.texts == (body, end)
+    # Where nothing is missing nothing is written, unless a least length asks for it.
+    lock, normal = Lock("No devices. Heart normal. "), phantom(1_000_900, Findings.normal()).image
+    for gap, shortest in ((Gap(), 0), (Gap(3, 4), 3)):
+        part = Section("findings", (lock, gap, Lock("Lungs clear. Pleura clear. Bones intact. ")))
+        answer = engine.infill([normal], (part, Section("impression", (Lock("Normal."),))))
+        assert answer.run.gap_lengths[0] >= shortest
+        assert (answer.sections[0].pieces[1].text == "") is (shortest == 0)

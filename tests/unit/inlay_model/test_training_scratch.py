@@ -73,6 +73,19 @@ def test_the_checkpoint_is_loaded_by_the_ordinary_code(tmp_path: Path, kind: str
     assert checkpoint.control.end_of_turn in ends
 
 
+def test_a_run_with_wishes_learns_from_them_and_says_so(tmp_path: Path) -> None:
+    """Batches of hints and of rewriting alone train a tiny model behind padded prompts; the checkpoint names both."""
+    changed = tiny_recipe().changed(["corruption.hints=0.5", "corruption.rewriting=0.5"])
+    run = PhantomTrainer(changed, Options(out=tmp_path, tokenizer=default_checkpoint()), RunLog(tmp_path))
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run.run()
+    assert any(not torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
+    assert all(bool(value.isfinite().all()) for value in run.average.values())
+    run.save()
+    said = json.loads((tmp_path / "inlay.json").read_text())
+    assert (said["takes_hints"], said["rewrites"]) == (True, True)
+
+
 def test_the_sibling_has_the_text_block_of_the_diffusion_model() -> None:
     """Same layers, same vision tower; what the diffusion model has more is its self-conditioning."""
     diffusion, sibling = (new_model(tiny_recipe(kind), tokenizer()) for kind in KINDS)

@@ -10,10 +10,11 @@ from inlay_core.domain.errors import Conflict, DomainError, Fault, Forbidden, In
 from inlay_core.domain.infill import KeptText, OpenGap, ResolvedSection
 from inlay_core.domain.job import Job, JobKind
 from inlay_core.domain.order import Priority
-from inlay_model import BadImage, CanvasOverflow, Dispute, Filled, Gap, Lock, NotANumber, PromptTooLong
+from inlay_model import BadImage, CanvasOverflow, Dispute, Filled, Gap, Lock, NotANumber, PromptTooLong, Word
 from inlay_testkit.engine import FakeModel, run_record
 from inlay_worker.failures import is_unexpected, reason_of
 from inlay_worker.generation import Generation, disputes_of, fills_of, sections_of, settings_of
+from inlay_worker.generation import run_record as record_of
 
 ITEMS = st.lists(
     st.one_of(
@@ -56,6 +57,8 @@ def test_text_that_is_free_becomes_a_gap() -> None:
     part = ResolvedSection("findings", (OpenGap(replaces="one two three four"), OpenGap(3, 9, "pleura"), OpenGap()))
     (section,) = sections_of((part,))
     assert section.items == (Gap(), Gap(3, 9, "pleura"), Gap())
+    (told,) = sections_of((part,), replaced=True)
+    assert told.items == (Gap(replaces="one two three four"), Gap(3, 9, "pleura"), Gap())
 
 
 def test_disputes_name_the_word_and_how_probable_it_is() -> None:
@@ -82,6 +85,14 @@ def job(**request: object) -> Job:
     """An infill with this request."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     return Job("j-1", "r-1", JobKind.INFILL, 1, Priority.ROUTINE, now, request=request)
+
+
+def test_the_record_says_how_probable_the_written_words_are() -> None:
+    """Where the model read its words once more; else the record has none of it."""
+    told = Filled((), run_record(), confidence=(Word("findings", 1, 0, 5, 0.123456),))
+    word = {"section": "findings", "item": 1, "start": 0, "end": 5, "probability": 0.1235}
+    assert record_of(told)["confidence"] == [word]
+    assert "confidence" not in record_of(Filled((), run_record(), confidence=()))
 
 
 def test_request_overrides_steps_and_seed() -> None:

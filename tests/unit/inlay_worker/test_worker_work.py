@@ -13,7 +13,7 @@ from inlay_core.domain.errors import Unavailable
 from inlay_core.domain.job import JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.matching import PatientCheck
-from inlay_model import Dispute
+from inlay_model import Dispute, PromptContext
 from inlay_testkit.core import ADMIN, RADIOLOGIST, WORKER
 from inlay_testkit.dicom import radiograph
 from inlay_testkit.engine import FakeModel
@@ -305,6 +305,33 @@ def test_infill_without_images_uses_the_text_alone() -> None:
     hospital.worker.work_off()
     assert hospital.model.asked[1]["images"] is None
     assert hospital.jobs(report)[-1].state is JobState.SUCCEEDED
+
+
+def test_a_site_may_forbid_infills_from_the_text_alone() -> None:
+    """It is an intended use of its own: where it is off, an infill whose images have gone fails and says why."""
+    hospital = Hospital()
+    report = hospital.order()
+    hospital.worker.work_off()
+    hospital.worker.generation = Generation(hospital.model, steps=16, without_images=False)
+    hospital.images.datasets.clear()
+    hospital.infill(hospital.ward.report(report.id))
+    hospital.worker.work_off()
+    (_, job) = hospital.jobs(report)
+    assert job.reason is not None
+    assert (job.state, job.reason.code) == (JobState.FAILED, "images-missing")
+    assert len(hospital.model.asked) == 1
+
+
+def test_a_rewriting_shows_the_model_what_is_to_be_said_in_the_sites_style() -> None:
+    """The request's flag reaches the prompt's context, with the style of the site; without it an infill names none."""
+    hospital = Hospital()
+    report = hospital.order()
+    hospital.worker.work_off()
+    hospital.infill(hospital.ward.report(report.id), rewrite=True)
+    hospital.worker.work_off()
+    hospital.infill(hospital.ward.report(report.id))
+    hospital.worker.work_off()
+    assert [asked.get("context") for asked in hospital.model.asked[1:]] == [PromptContext("plain", rewrite=True), None]
 
 
 # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -22,7 +22,7 @@ from inlay_core.domain.order import Order, OrderStatus, Priority
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
 from inlay_core.domain.reader_study import Grade, ReaderStudy
-from inlay_core.domain.report import Report
+from inlay_core.domain.report import Author, Report
 from inlay_core.domain.session import Session
 from inlay_core.domain.subscription import Subscription
 from inlay_core.domain.switch import Allowance
@@ -610,6 +610,14 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Attendance:
+    """What a worklist tells besides its page: how many reports stand where, and who has opened those of the page."""
+
+    counts: Mapping[Status, int]
+    openers: Mapping[str, Author]
+
+
+@dataclass(frozen=True, slots=True)
 class QueueCount:
     """How many jobs of a kind and priority are in a state, and when the oldest of them was asked for."""
 
@@ -785,6 +793,14 @@ class Reports(Protocol):
 
     def history(self, since: datetime | None, offset: int, limit: int) -> Page:
         """One page of all versions of all reports, the newest first, none older than `since`."""
+        ...
+
+    def counts(self) -> Mapping[Status, int]:
+        """How many reports stand where; a status without any may be missing."""
+        ...
+
+    def openers(self, report_ids: Sequence[str]) -> Mapping[str, Author]:
+        """Report id -> who made its first version in review, for those that have one."""
         ...
 
     def drafted(

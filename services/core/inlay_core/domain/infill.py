@@ -75,12 +75,16 @@ class InfillSection:
 
 @dataclass(frozen=True, slots=True)
 class InfillRequest:
-    """What a clinician asks for. Sections that are not named stay as they are."""
+    """What a clinician asks for. Sections that are not named stay as they are.
+
+    With `rewrite` what is free to change says the same as before, in the site's style.
+    """
 
     sections: tuple[InfillSection, ...]
     seed: int | None = None
     steps: int | None = None
     alternatives: int = 1
+    rewrite: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The request at rest."""
@@ -89,6 +93,7 @@ class InfillRequest:
             "seed": self.seed,
             "steps": self.steps,
             "alternatives": self.alternatives,
+            "rewrite": self.rewrite,
         }
 
     @classmethod
@@ -100,11 +105,15 @@ class InfillRequest:
         read = tuple(_section_from_json(section, f"sections[{n}]") for n, section in enumerate(sections))
         if len({section.name for section in read}) != len(read):
             raise Invalid("repeated-section", "A section is named once.", "sections")
+        rewrite = body.get("rewrite", False)
+        if not isinstance(rewrite, bool):
+            raise Invalid("bad-request", "The flag rewrite is true or false.", "rewrite")
         return cls(
             read,
             _optional_int(body, "seed", "seed", 0, 2**63 - 1),
             _optional_int(body, "steps", "steps", 1, 1024),
             _optional_int(body, "alternatives", "alternatives", 1, MAX_ALTERNATIVES) or 1,
+            rewrite,
         )
 
 

@@ -45,7 +45,7 @@ from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order, Priority
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.prior import PriorReport
-from inlay_core.domain.report import Report
+from inlay_core.domain.report import Author, Report
 from inlay_core.domain.subscription import Subscription, SubscriptionState
 from inlay_core.domain.switch import Allowance, Scope
 from inlay_core.persistence import mapping
@@ -264,6 +264,21 @@ class SqlReports:
         versions = [_report(row) for row in self._statements.all(query)]
         orders = self._orders.by_ids([version.order_id for version in versions])
         return Page(tuple(ReportRow(v, orders[v.order_id]) for v in versions), total, offset, limit)
+
+    def counts(self) -> Mapping[Status, int]:
+        query = select(REPORTS.c.status, func.count().label("reports")).group_by(REPORTS.c.status)
+        return {Status(row.status): row.reports for row in self._statements.all(query)}
+
+    def openers(self, report_ids: Sequence[str]) -> Mapping[str, Author]:
+        first = (
+            select(REPORT_VERSIONS.c.report_id, func.min(REPORT_VERSIONS.c.version).label("version"))
+            .where(REPORT_VERSIONS.c.report_id.in_(list(report_ids)), REPORT_VERSIONS.c.status == Status.IN_REVIEW)
+            .group_by(REPORT_VERSIONS.c.report_id)
+            .subquery()
+        )
+        at = and_(REPORTS.c.id == first.c.report_id, REPORT_VERSIONS.c.version == first.c.version)
+        found = map(_report, self._statements.all(_versions().join(first, at)))
+        return {report.id: report.author for report in found}
 
     def drafted(
         self, since: datetime, until: datetime, limit: int, after: tuple[datetime, str] | None = None
