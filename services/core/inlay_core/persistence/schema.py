@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, text
 
-from inlay_core.domain.errors import Unavailable
-
 if TYPE_CHECKING:
     from alembic.config import Config
 
@@ -47,12 +45,6 @@ def newest() -> str:
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None
     return head
-
-
-def require_current(engine: Engine) -> None:
-    """Raise Unavailable when the database has no schema yet: `inlay db upgrade` makes one."""
-    if current(engine) is None:
-        raise Unavailable("no-schema", "The database has no schema; run `inlay db upgrade`.")
 
 
 def _config() -> Config:
