@@ -6,12 +6,14 @@ A server that is not installed is an error, never a skip: a test of a peer must 
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 # Servers answer within a second or two; a loaded machine may need more, and a test that waits longer has a fault.
@@ -55,42 +57,63 @@ def redis_server() -> Iterator[str]:
 
 @contextmanager
 def postgres_server(*, durable: bool = False) -> Iterator[str]:
-    """An empty PostgreSQL cluster; yields a SQLAlchemy URL (psycopg 3) of a superuser's database.
+    """An empty PostgreSQL cluster that runs; yields a SQLAlchemy URL (psycopg 3) of a superuser's database.
 
     `durable` ones wait for the disk, as a hospital's does; tests of other things need not.
     """
-    initdb, postgres = find_program("initdb"), find_program("postgres")
+    with postgres_cluster(durable=durable) as cluster, cluster.running():
+        yield cluster.url
+
+
+@dataclass(frozen=True)
+class PostgresCluster:
+    """The files of a PostgreSQL, which can be started again on the same port with what was committed."""
+
+    folder: Path
+    port: int
+    user: str | None
+    durable: bool
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy URL (psycopg 3) of a superuser's database."""
+        return f"postgresql+psycopg://inlay@127.0.0.1:{self.port}/postgres"
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The server, up to the end of the block; whoever is connected then is cut off."""
+        settings = [
+            f"fsync={'on' if self.durable else 'off'}",
+            "listen_addresses=127.0.0.1",
+            f"unix_socket_directories={self.folder}",
+            f"port={self.port}",
+        ]
+        command = [str(find_program("postgres")), "-D", str(self.folder / "data")]
+        command += [part for item in settings for part in ("-c", item)]
+        # SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait for connections to end.
+        with running(
+            command, self.folder / "log", lambda: _postgres_answers(self.port), user=self.user, stop=signal.SIGINT
+        ):
+            yield
+
+
+@contextmanager
+def postgres_cluster(*, durable: bool = False) -> Iterator[PostgresCluster]:
+    """The files of an empty cluster; nothing runs yet."""
     user = _unprivileged_user()
     folder = Path(tempfile.mkdtemp(prefix="inlay-postgres-"))
     try:
         _give_to(folder, user)
-        data, port = folder / "data", free_port()
-        flags = [
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale=C.UTF-8",
-            "--username=inlay",
-            "--no-sync",
-            "-D",
-            str(data),
-        ]
+        flags = ["--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--username=inlay", "--no-sync"]
         subprocess.run(
-            [str(initdb), *flags, "-D", str(data)],
+            [str(find_program("initdb")), *flags, "-D", str(folder / "data")],
             check=True,
             user=user,
             cwd=folder,
             capture_output=True,
             env=_plain_env(),
         )
-        settings = [
-            f"fsync={'on' if durable else 'off'}",
-            "listen_addresses=127.0.0.1",
-            f"unix_socket_directories={folder}",
-            f"port={port}",
-        ]
-        command = [str(postgres), "-D", str(data), *(part for item in settings for part in ("-c", item))]
-        with running(command, folder / "log", lambda: _postgres_answers(port), user=user):
-            yield f"postgresql+psycopg://inlay@127.0.0.1:{port}/postgres"
+        yield PostgresCluster(folder, free_port(), user, durable)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -129,8 +152,14 @@ def _plain_env() -> dict[str, str]:
 
 
 @contextmanager
-def running(command: list[str], log: Path, answers: Callable[[], bool], user: str | None = None) -> Iterator[None]:
-    """A server process from when it answers to the end of the block."""
+def running(
+    command: list[str],
+    log: Path,
+    answers: Callable[[], bool],
+    user: str | None = None,
+    stop: signal.Signals = signal.SIGTERM,
+) -> Iterator[None]:
+    """A server process from when it answers to the end of the block, where it gets the signal `stop`."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, user=user, cwd=log.parent, env=_plain_env()
@@ -139,7 +168,7 @@ def running(command: list[str], log: Path, answers: Callable[[], bool], user: st
         _wait(process, answers, log)
         yield
     finally:
-        process.terminate()
+        process.send_signal(stop)
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
