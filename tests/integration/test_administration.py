@@ -225,7 +225,7 @@ def test_a_study_from_its_making_to_its_results(web: Web) -> None:
     reader = browser(web, "radiologist")
     page = reader.get(f"/oversight/studies/{study}")
     assert "&lt;b&gt;C&lt;/b&gt;." in page.text
-    assert not re.search("tiny|large", page.text + reader.get("/oversight/studies").text)
+    assert not re.search(r"\b(tiny|large)\b", page.text + reader.get("/oversight/studies").text)
     fits("ReaderCase", web.get(f"/reader-studies/{study}/case").get_json())
     (token,) = tokens_on(page.text)
     names = set(re.findall(r'name="((?:mark|score)-[\d-]+)"', page.text))

@@ -19,6 +19,8 @@ EXPECTED = {
     "listVersions": EVERYBODY,
     "readVersion": EVERYBODY,
     "readImage": EVERYBODY,
+    "listImages": EVERYBODY,
+    "checkReport": EVERYBODY,
     "listPriors": EVERYBODY,
     "listDeliveries": {"admin"},
     "resendDelivery": {"admin"},

@@ -79,8 +79,8 @@ _ROLE: Final = "http://terminology.hl7.org/CodeSystem/object-role"
 def audit_event(event: AuditEvent) -> Json:
     """One event. It holds codes, counts and Inlay's own ids, so nothing here names a patient to anybody else."""
     interaction, action = interaction_of(event)
-    restful = coding(_INTERACTIONS, interaction) if interaction else None
     login = coding(DICOM, *_LOGINS[event.tag]) if event.tag in _LOGINS else None
+    restful = coding(_INTERACTIONS, interaction) if interaction and not login else None
     return filled(
         resourceType="AuditEvent",
         id=event.id,

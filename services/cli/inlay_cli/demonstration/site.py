@@ -16,6 +16,8 @@ from typing import Any
 from inlay_cli.environment import child_environment
 from inlay_cli.parsing import CommandError
 
+# A first start on a busy machine takes longer than any step after it.
+START_SECONDS = 60.0
 # The supervisor gives its children ten seconds to end.
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.1
@@ -89,7 +91,7 @@ def plan(home: Path, oru_port: int, preferred: Sequence[tuple[str, int]]) -> Sit
 def running(site: Site, patience: float) -> Iterator[subprocess.Popen[bytes]]:
     """The processes of the site, ready for orders; ended at the end of the block.
 
-    Raises CommandError where they do not start, or are not ready after `patience` seconds.
+    Raises CommandError where they do not start, or are not ready after a minute and after `patience` seconds.
     """
     site.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     site.images.mkdir(exist_ok=True)
@@ -104,7 +106,7 @@ def running(site: Site, patience: float) -> Iterator[subprocess.Popen[bytes]]:
             start_new_session=True,
         )
     try:
-        _await_ready(site, process, patience)
+        _await_ready(site, process, max(START_SECONDS, patience))
         yield process
     finally:
         process.terminate()
