@@ -180,7 +180,7 @@ class Provider:
         # OIDC Core, 5.3.2: what is of somebody else is not used.
         if more.get("sub") != claims["sub"]:
             raise Unauthenticated("login-wrong", "The provider tells of somebody else.")
-        return {**more, **claims}
+        return joined(claims, more)
 
     def _claims(self, token: str, nonce: str) -> Mapping[str, Any]:
         """The claims of an ID token that holds (OIDC Core, 3.1.3.7)."""
@@ -204,6 +204,11 @@ class Provider:
         ):
             raise Unauthenticated("login-wrong", "The provider's ID token is not for Inlay.")
         return claims
+
+
+def joined(claims: Mapping[str, Any], userinfo: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The claims of a signed ID token, and of userinfo what the token leaves out or empty."""
+    return {**userinfo, **{name: value for name, value in claims.items() if value or name not in userinfo}}
 
 
 def _person(claims: Mapping[str, Any]) -> Actor:
