@@ -3,9 +3,12 @@
 A server that is not installed is an error, never a skip: a test of a peer must not pass because the peer was absent.
 """
 
+from __future__ import annotations
+
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -13,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 # Servers answer within a second or two; a loaded machine may need more, and a test that waits longer has a fault.
 START_SECONDS = 30.0
@@ -45,12 +50,20 @@ def find_program(name: str) -> Path:
 @contextmanager
 def redis_server() -> Iterator[str]:
     """A Redis without persistence; yields its URL."""
+    with redis_that_restarts() as server:
+        yield server.url
+
+
+@contextmanager
+def redis_that_restarts() -> Iterator[Server]:
+    """A Redis without persistence that may be ended and started again; it is empty then."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="inlay-redis-") as folder:
         command = [str(find_program("redis-server")), "--port", str(port), "--bind", "127.0.0.1"]
         command += ["--save", "", "--appendonly", "no", "--dir", folder]
-        with running(command, Path(folder) / "log", lambda: _redis_answers(port)):
-            yield f"redis://127.0.0.1:{port}/0"
+        url = f"redis://127.0.0.1:{port}/0"
+        with Server(command, Path(folder) / "log", lambda: _redis_answers(port), url=url) as server:
+            yield server
 
 
 @contextmanager
@@ -59,21 +72,20 @@ def postgres_server(*, durable: bool = False) -> Iterator[str]:
 
     `durable` ones wait for the disk, as a hospital's does; tests of other things need not.
     """
+    with postgres_that_restarts(durable=durable) as server:
+        yield server.url
+
+
+@contextmanager
+def postgres_that_restarts(*, durable: bool = True, below: Path | None = None) -> Iterator[Server]:
+    """An empty PostgreSQL cluster that may be ended and started again; its data stay. `below`: in that folder."""
     initdb, postgres = find_program("initdb"), find_program("postgres")
     user = _unprivileged_user()
-    folder = Path(tempfile.mkdtemp(prefix="inlay-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="inlay-postgres-", dir=below))
     try:
         _give_to(folder, user)
         data, port = folder / "data", free_port()
-        flags = [
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale=C.UTF-8",
-            "--username=inlay",
-            "--no-sync",
-            "-D",
-            str(data),
-        ]
+        flags = ["--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--username=inlay", "--no-sync"]
         subprocess.run(
             [str(initdb), *flags, "-D", str(data)],
             check=True,
@@ -89,8 +101,9 @@ def postgres_server(*, durable: bool = False) -> Iterator[str]:
             f"port={port}",
         ]
         command = [str(postgres), "-D", str(data), *(part for item in settings for part in ("-c", item))]
-        with running(command, folder / "log", lambda: _postgres_answers(port), user=user):
-            yield f"postgresql+psycopg://inlay@127.0.0.1:{port}/postgres"
+        url = f"postgresql+psycopg://inlay@127.0.0.1:{port}/postgres"
+        with Server(command, folder / "log", lambda: _postgres_answers(port), user=user, url=url) as server:
+            yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -128,23 +141,63 @@ def _plain_env() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8"}
 
 
+class Server:
+    """A server program in a `with` block: it answers from the start on, may be ended within, and is gone afterwards."""
+
+    def __init__(
+        self, command: list[str], log: Path, answers: Callable[[], bool], user: str | None = None, url: str = ""
+    ) -> None:
+        self.url = url
+        self.process: subprocess.Popen[bytes] | None = None
+        self._command = command
+        self._log = log
+        self._answers = answers
+        self._user = user
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and wait until it answers; raises RuntimeError where it does not."""
+        with self._log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self._command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                user=self._user,
+                cwd=self._log.parent,
+                env=_plain_env(),
+            )
+        try:
+            _wait(self.process, self._answers, self._log)
+        except RuntimeError:
+            self.stop()
+            raise
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it by that signal, and by SIGKILL when it does not heed it; nothing where it has ended."""
+        if self.process is None:
+            return
+        self.process.send_signal(number)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+
 @contextmanager
 def running(command: list[str], log: Path, answers: Callable[[], bool], user: str | None = None) -> Iterator[None]:
     """A server process from when it answers to the end of the block."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, user=user, cwd=log.parent, env=_plain_env()
-        )
-    try:
-        _wait(process, answers, log)
+    with Server(command, log, answers, user):
         yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _wait(process: subprocess.Popen[bytes], answers: Callable[[], bool], log: Path) -> None:
