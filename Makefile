@@ -62,6 +62,17 @@ lint: .venv/ready-dev ## check style, format, types and who imports whom
 	@$(BIN)/mypy tests
 	@$(BIN)/lint-imports --no-logo
 
+.PHONY: licences
+licences: .venv/ready-dev ## list the licence of everything that is installed; fails where one does not fit
+	@$(BIN)/python -m inlay_testkit.licences
+
+# Not part of CI: it asks a service of PyPI, which a closed network (or a mirror of packages) does not reach.
+.PHONY: audit
+audit: .venv/ready ## ask PyPI for known weaknesses of the pinned versions (needs the internet)
+	@$(BIN)/python -m venv --clear .venv/audit
+	@.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.9,<3'
+	@.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt $(ARGS)
+
 .PHONY: format
 format: .venv/ready-dev ## rewrite the code in the house format
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -70,6 +81,11 @@ format: .venv/ready-dev ## rewrite the code in the house format
 .PHONY: docs
 docs: .venv/ready ## write the reference pages that come from the code
 	@$(BIN)/python docs/generate.py
+
+.PHONY: web
+web: ## build the reading page's scripts from services/api/web (needs Node and npm)
+	@npm ci --prefix services/api/web --no-audit --no-fund --silent
+	@node services/api/web/build.mjs
 
 .PHONY: wheel
 wheel: .venv/ready-dev ## build the wheel into dist/

@@ -3,6 +3,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
+from inlay_api import catalogue
 from inlay_api.app import HEADERS, create_app
 from inlay_api.bodies import MAX_BODY
 from inlay_api.openapi import all_routes, document
+from inlay_api.pages import viewer_link
 from inlay_api.routes import PREFIX
 from inlay_core.domain.errors import Invalid
 from inlay_core.logs import configure_logs
@@ -219,10 +222,39 @@ def test_the_page_shows_the_report_and_who_wrote_it(web: Web) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/reports/{id}"])
 def test_pages_ask_for_nothing_from_elsewhere(path: str, web: Web) -> None:
-    """No script, no style inside, no address of another origin; the policy forbids them as well."""
+    """Scripts and styles are files of this origin; none stands in the page, and the policy forbids it as well."""
     answer = web.client.get(path.format(id=web.drafted()["id"]))
-    assert not re.search(r"<script|<style|\son\w+=|style=|https?://|src=\"//", answer.text)
-    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert re.findall(r"<script[^>]*>(.*?)</script>", answer.text) == [""]
+    assert not re.search(r"<style|\son\w+=|style=|https?://|src=\"//", answer.text)
+    policy = answer.headers["Content-Security-Policy"]
+    assert {"default-src 'none'", "script-src 'self'", "style-src 'self'"} <= set(policy.split("; "))
+    assert "unsafe" not in policy
+
+
+def test_the_catalogue_has_every_text_of_the_pages() -> None:
+    """Each key that a template or a script names is in the catalogue, and no text stands there for nobody."""
+    folder = Path(catalogue.__file__).parent
+    sources = [*folder.glob("templates/*.html"), *(folder.parent / "web/src").glob("*.js")]
+    text = "\n".join(source.read_text(encoding="utf-8") for source in sources)
+    named = set(re.findall(r"""[`"']([a-z][a-z-]*\.[a-z.-]+)[`"']""", text)) & set(catalogue.catalogue())
+    called = set(re.findall(r"""\bt\(["']([a-z][\w.-]+)["']""", text))
+    assert {key for key in called if not key.endswith(".")} <= set(catalogue.catalogue())
+    families = {match + "." for match in re.findall(r"""\bt\([`"']([a-z]+)\.(?:\$\{|["'])""", text)}
+    families |= {match + "." for match in re.findall(r"""t\("([a-z]+)\." ~""", text)}
+    unused = [key for key in catalogue.catalogue() if key not in named | called and not key.startswith(tuple(families))]
+    assert unused == []
+
+
+def test_the_viewers_address_needs_what_it_names(web: Web) -> None:
+    """Numbers are quoted into the site's template; without the number there is no link."""
+    accession = web.drafted()["order"]["accession_number"]
+    with web.site.services.reader() as uow:
+        order = uow.orders.by_accession(None, accession)[0]
+    template = "https://pacs.example/view?study={study_instance_uid}&a={accession_number}"
+    assert viewer_link(template, order) == "https://pacs.example/view?study=1.2.826.0.1.1&a=A1"
+    assert viewer_link(template, replace(order, accession_number="A&1 ")).endswith("&a=A%261%20")
+    assert viewer_link(template, replace(order, study_instance_uid=None)) == ""
+    assert viewer_link("", order) == ""
 
 
 def test_whoever_reads_the_page_cannot_write(web: Web) -> None:

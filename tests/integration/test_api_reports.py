@@ -368,3 +368,51 @@ def test_everybody_who_reads_stands_in_the_trail(role: str, web: Web) -> None:
     read = events[-1]
     assert (read["tag"], read["actor"]["id"], read["subject"]["version"]) == ("reader:report:read", f"id:{role}", 1)
     assert read["request_id"] == answer.headers["X-Request-Id"]
+
+
+def test_checks_point_at_what_to_look_at(web: Web) -> None:
+    """A side that changes between the sections is named with its place, and 304 tells that nothing else was found."""
+    draft = Generated({}, texts=(("findings", "Left pleural effusion."), ("impression", "Right pleural effusion.")))
+    report = web.drafted(generated=draft)
+    answer = web.get(f"/reports/{report['id']}/checks")
+    (check,) = fits(answer, "CheckList")["checks"]
+    assert (check["code"], check["section"], check["start"], check["end"]) == ("laterality", "impression", 6, 22)
+    again = web.get(f"/reports/{report['id']}/checks", If_None_Match=answer.headers["ETag"])
+    assert again.status_code == 304
+
+
+def test_images_tell_of_themselves(web: Web) -> None:
+    """Size, orientation and window are what the file says; before it arrives the list is empty."""
+    report = web.site.order("1", wake=False, PatientOrientation=["L", "F"], PixelSpacing=["0.5", "0.25"])
+    (image,) = fits(web.get(f"/reports/{report.id}/images"), "ImageList")["images"]
+    assert (image["rows"], image["columns"], image["spacing_mm"]) == (96, 96, [0.5, 0.25])
+    assert image["orientation"] == ["L", "F"]
+    window = image["window"]
+    shown = web.get(f"/reports/{report.id}/image?center={window['center']}&width={window['width']}").data
+    assert shown[:8] == b"\x89PNG\r\n\x1a\n"
+    missing = web.site.order("2", wake=False, image=False)
+    assert fits(web.get(f"/reports/{missing.id}/images"), "ImageList") == {"images": []}
+
+
+def test_an_edit_names_words_instead_of_sending_them(web: Web) -> None:
+    """A cut sentence, one of an earlier version, and another text of the model keep who wrote them."""
+    report = web.drafted()
+    path, findings = f"/reports/{report['id']}", report["sections"][1]["fragments"]
+    items = [{"gap": {}}, {"lock": findings[1]["id"]}]
+    asked = {"sections": [{"name": "findings", "items": items}], "alternatives": 2}
+    job = fits(web.call("POST", f"{path}/infill", body=asked, match='"3"'), "Job")
+    web.fill("One. ", choices=(Choice("findings", 0, (("One.", -0.1), ("Two.", -0.2))),))
+    edit = {
+        "name": "findings",
+        "unlocked": [findings[1]["id"]],
+        "fragments": [
+            {"offered": {"job_id": job["id"], "item": 0, "text": 1}},
+            {"id": findings[1]["id"], "span": [0, 10], "locked": True},
+            {"id": findings[0]["id"], "version": 3},
+        ],
+    }
+    answer = web.call("PUT", f"{path}/fragments", body={"sections": [edit]}, match='"4"')
+    after = fits(answer, "Report")["sections"][1]["fragments"]
+    assert [one["text"] for one in after] == ["Two. ", "No pleural", "The heart is normal. "]
+    assert {one["origin"] for one in after} == {"model"}
+    assert [one["locked"] for one in after] == [False, True, False]

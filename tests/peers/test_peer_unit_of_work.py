@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -20,6 +20,7 @@ from inlay_core.persistence.engine import open_database
 from inlay_core.persistence.tables import METADATA
 from inlay_core.persistence.unit_of_work import SqlUnitOfWork
 from inlay_testkit.core import EHR, MONDAY, Ward
+from inlay_testkit.retention_contract import RetentionContract
 from inlay_testkit.uow_contract import ConcurrencyContract, UnitOfWorkContract, in_threads
 
 pytestmark = pytest.mark.peers
@@ -59,6 +60,26 @@ class TestPostgresqlConcurrency(ConcurrencyContract):
     def new_uow(self, postgres_uow: NewUnitOfWork) -> NewUnitOfWork:
         """Units of work on emptied tables."""
         return postgres_uow
+
+
+class TestPostgresqlRetention(RetentionContract):
+    """Letting go on the database of a hospital."""
+
+    @pytest.fixture
+    def new_uow(self, postgres_uow: NewUnitOfWork) -> NewUnitOfWork:
+        """Units of work on emptied tables."""
+        return postgres_uow
+
+    @pytest.fixture
+    def tamper(self, engine: Engine) -> Callable[[], None]:
+        """Change an event behind its back."""
+
+        def change() -> None:
+            with engine.begin() as connection:
+                statement = "UPDATE audit_events SET body = replace(body, 'success', 'refused') WHERE seq = 1"
+                connection.execute(text(statement))
+
+        return change
 
 
 def test_the_migrated_schema_is_the_one_of_the_tables(engine: Engine) -> None:

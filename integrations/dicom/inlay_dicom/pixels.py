@@ -136,6 +136,50 @@ def render_png(
     return out.getvalue()
 
 
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What an image says about its size and how it lies in the patient, and the window that it is first shown with.
+
+    `spacing_mm` is (between rows, between columns), at the detector where only that is known; None where neither is.
+    """
+
+    rows: int
+    columns: int
+    orientation: tuple[str, ...]
+    laterality: str
+    spacing_mm: tuple[float, float] | None
+    window: Window
+
+
+def geometry(dataset: Dataset, limits: Limits = DEFAULT_LIMITS) -> Geometry:
+    """The geometry of the first frame.
+
+    Raises `InvalidDicom` as `grey8` does.
+    """
+    form = _format(dataset, limits)
+    spacing = _floats(dataset, "PixelSpacing") or _floats(dataset, "ImagerPixelSpacing")
+    whole = len(spacing) == 2 and all(np.isfinite(one) and one > 0 for one in spacing)
+    return Geometry(
+        form.rows,
+        form.columns,
+        tuple(str(one).strip().upper() for one in dataset.get("PatientOrientation") or () if str(one).strip()),
+        str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "").strip().upper(),
+        (spacing[0], spacing[1]) if whole else None,
+        _shown_window(dataset, form),
+    )
+
+
+def _shown_window(dataset: Dataset, form: _Format) -> Window:
+    """The window that `grey8` shows without being told one; a lookup table has none, all values stand for it."""
+    if form.samples > 1:
+        return Window(128, 256)
+    given = file_window(dataset)
+    if given is not None:
+        return given
+    values = _decoded(dataset, form, 0)
+    return _whole_range(values, _padding(values, dataset), _modality(dataset), form)
+
+
 def file_window(dataset: Dataset, index: int = 0) -> Window | None:
     """The window that the file offers (the first of several, or by `index`), None without one. Raises bad-tag."""
     centers, widths = _floats(dataset, "WindowCenter"), _floats(dataset, "WindowWidth")

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -94,16 +94,27 @@ class ReceivedStore:
         """How many files were set aside because another image holds their SOP Instance UID."""
         return sum(1 for path, _ in self._files() if path.parent.name == _ASIDE)
 
-    def forget(self, older_than_s: float) -> int:
-        """Remove files that came longer ago than that, and what killed processes left; return how many."""
-        removed = 0
-        for path, status in self._files():
-            age = self._now() - status.st_mtime
-            if age > older_than_s or (path.name.startswith(_UNFINISHED) and age > _ABANDONED_S):
-                path.unlink(missing_ok=True)
-                removed += 1
+    def old(self, older_than_s: float, spared: Collection[str] = ()) -> list[Path]:
+        """Files that came longer ago than that, but for those of the spared studies (by StudyInstanceUID)."""
+        kept = {_digest(uid.encode()) for uid in spared}
+        return [
+            path
+            for path, status in self._files()
+            if self._now() - status.st_mtime > older_than_s and path.name.partition("-")[0] not in kept
+        ]
+
+    def forget(self, older_than_s: float, spared: Collection[str] = ()) -> int:
+        """Remove old files, and what killed processes left; return how many."""
+        abandoned = [
+            path
+            for path, status in self._files()
+            if path.name.startswith(_UNFINISHED) and self._now() - status.st_mtime > _ABANDONED_S
+        ]
+        removed = {*self.old(older_than_s, spared), *abandoned}
+        for path in removed:
+            path.unlink(missing_ok=True)
         self._count_again = 0.0
-        return removed
+        return len(removed)
 
     def _path(self, header: Header) -> Path:
         study, image = _digest(header.study_instance_uid.encode()), _digest(header.sop_instance_uid.encode())

@@ -15,8 +15,10 @@ from werkzeug.exceptions import HTTPException
 
 from inlay_api import (
     administration,
+    catalogue,
     fhir_mount,
     health,
+    limits,
     login,
     openapi,
     oversight,
@@ -81,8 +83,10 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     for part in (fhir_mount, health, login, pages, oversight, reader_studies, administration):
         app.register_blueprint(part.blueprint)
     _guard(app, settings)
+    limits.limit(app, settings, fhir_mount.MOUNT)
     _answer_errors(app)
     app.context_processor(visitors.frame)
+    app.jinja_env.globals["t"] = catalogue.text
     return app
 
 

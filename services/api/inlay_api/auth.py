@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import json
-import os
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +22,7 @@ from inlay_api.problems import Unauthenticated
 from inlay_api.smart import SmartServer, header_of, read_clients
 from inlay_core.domain.errors import Forbidden, Invalid
 from inlay_core.domain.identity import Actor, ActorKind, Role
+from inlay_core.key_files import given_key, kept_key
 from inlay_core.settings import Settings
 from inlay_fhir.recent import Recent
 from inlay_fhir.scopes import Scopes
@@ -218,47 +216,14 @@ def key_file(settings: Settings) -> Path:
 
 def ensure_key(settings: Settings) -> ECKey:
     """The key pair of this home, made at the first call. Readable by its owner only; several processes may race."""
-    return _kept_key(key_file(settings), "P-256", EMBEDDED_ALGORITHM)
+    return kept_key(key_file(settings), "P-256", EMBEDDED_ALGORITHM)
 
 
 def smart_key(settings: Settings) -> ECKey:
     """The key that signs access tokens of clients. Several replicas share it by a file. Raises Invalid."""
     if not settings.smart_key_file:
-        return _kept_key(settings.home / "keys" / "smart-key.json", "P-384", "ES384")
-    try:
-        key = ECKey.import_key(json.loads(Path(settings.smart_key_file).read_text(encoding="utf-8")))
-        key.ensure_kid()
-    except (OSError, JoseError, ValueError, TypeError, KeyError):
-        raise Invalid("bad-setting", "Expected a private key (JWK) on P-384.", "INLAY_SMART_KEY_FILE") from None
-    if not key.is_private or key.curve_name != "P-384":
-        raise Invalid("bad-setting", "Expected a private key (JWK) on P-384.", "INLAY_SMART_KEY_FILE")
-    return key
-
-
-def _kept_key(path: Path, curve: str, algorithm: str) -> ECKey:
-    if not path.exists():
-        key = ECKey.generate_key(curve, {"use": "sig", "alg": algorithm}, private=True)
-        key.ensure_kid()
-        _write_once(path, json.dumps(key.as_dict(private=True)))
-    return ECKey.import_key(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _write_once(path: Path, text: str) -> None:
-    """Put the file there complete and with mode 0600, unless somebody else was first."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(partial, path)
-        except FileExistsError:
-            return
-    finally:
-        partial.unlink()
+        return kept_key(settings.home / "keys" / "smart-key.json", "P-384", "ES384")
+    return given_key(Path(settings.smart_key_file), "P-384", "INLAY_SMART_KEY_FILE")
 
 
 def mint(settings: Settings, identity: str, name: str, roles: Sequence[str], hours: float) -> str:

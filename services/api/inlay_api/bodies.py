@@ -13,7 +13,7 @@ from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from inlay_api.problems import Refused, bad_request
-from inlay_core.domain.edits import FragmentEdit, SectionEdit
+from inlay_core.domain.edits import FragmentEdit, Offered, SectionEdit
 from inlay_core.domain.fragment import SECTION_NAMES
 from inlay_core.domain.text import is_nested_deeper, refuse_unstorable
 
@@ -24,8 +24,26 @@ MAX_DEPTH: Final = 16
 MAX_FRAGMENTS: Final = 500
 MAX_TEXT: Final = 50_000
 MAX_REASON: Final = 2_000
+MAX_VERSION: Final = 999_999_999
 _KEYS: Final = frozenset(
-    {"sections", "name", "fragments", "items", "id", "text", "lock", "locked", "gap", "hint", "kind", "reason"}
+    {
+        "sections",
+        "name",
+        "fragments",
+        "items",
+        "id",
+        "text",
+        "lock",
+        "locked",
+        "gap",
+        "hint",
+        "kind",
+        "reason",
+        "version",
+        "span",
+        "offered",
+        "unlocked",
+    }
 )
 
 
@@ -96,7 +114,7 @@ def whole_number(text: Any, place: str, low: int, high: int, default: int) -> in
 
 
 def section_edits(body: Mapping[str, Any]) -> tuple[SectionEdit, ...]:
-    """The edits of a body `{"sections": [{"name", "fragments": [{"id", "text", "locked"}]}]}`.
+    """The edits of a body `{"sections": [{"name", "fragments": [{"id", "text", "locked"}], "unlocked": [id]}]}`.
 
     What else a fragment carries (origin, warnings) is as the server gave it, and is not read back.
     """
@@ -113,7 +131,10 @@ def _section_edit(section: Any, place: str) -> SectionEdit:
     if not isinstance(fragments, list) or len(fragments) > MAX_FRAGMENTS:
         raise bad_request(f"A section has a list of at most {MAX_FRAGMENTS} fragments.", f"{place}.fragments")
     edits = (_fragment_edit(fragment, f"{place}.fragments[{n}]") for n, fragment in enumerate(fragments))
-    return SectionEdit(section["name"], tuple(edits))
+    unlocked = section.get("unlocked", [])
+    if not isinstance(unlocked, list) or not all(isinstance(one, str) for one in unlocked):
+        raise bad_request("Expected a list of ids.", f"{place}.unlocked")
+    return SectionEdit(section["name"], tuple(edits), tuple(unlocked[:MAX_FRAGMENTS]))
 
 
 def _fragment_edit(fragment: Any, place: str) -> FragmentEdit:
@@ -126,7 +147,33 @@ def _fragment_edit(fragment: Any, place: str) -> FragmentEdit:
         raise bad_request(f"A text is a string of at most {MAX_TEXT} characters.", f"{place}.text")
     if not isinstance(locked, bool):
         raise bad_request("The flag locked is true or false.", f"{place}.locked")
-    return FragmentEdit(known, text, locked)
+    version = fragment.get("version")
+    return FragmentEdit(
+        known,
+        text,
+        locked,
+        None if version is None else whole_number(version, f"{place}.version", 1, MAX_VERSION, 1),
+        _span(fragment.get("span"), f"{place}.span"),
+        _offered(fragment.get("offered"), f"{place}.offered"),
+    )
+
+
+def _span(value: Any, place: str) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2:
+        raise bad_request("A span is [start, end).", place)
+    start, end = (whole_number(one, place, 0, MAX_TEXT, 0) for one in value)
+    return start, end
+
+
+def _offered(value: Any, place: str) -> Offered | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not isinstance(value.get("job_id"), str):
+        raise bad_request("What was offered is named by job_id, item and text.", place)
+    item, text = (whole_number(value.get(key), f"{place}.{key}", 0, MAX_FRAGMENTS, 0) for key in ("item", "text"))
+    return Offered(value["job_id"], item, text)
 
 
 def _bounded(request: Request) -> bytes:

@@ -1,12 +1,14 @@
-"""The page at /: the worklist and one report, rendered by the server, without scripts and without other origins.
+"""The pages at / and /reports: the worklist and one report, rendered by the server so that they can be read at once.
 
-The embedded mode (loopback only) shows it to whoever sits at the machine, as an identity that can only read until they
-choose another one.
+Scripts of this origin take over from there, and speak with the workstation API as anybody else does. The embedded mode
+(loopback only) shows the pages to whoever sits at the machine, as an identity that can only read until they choose
+another one.
 """
 
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import quote
 
 from flask import Blueprint, Response, render_template, request
 
@@ -18,8 +20,9 @@ from inlay_api.routes import Call
 from inlay_api.visitors import visitor
 from inlay_core.application import queries
 from inlay_core.domain.audit import Kind, Tag
-from inlay_core.domain.identity import Permission
+from inlay_core.domain.identity import Permission, may
 from inlay_core.domain.ids import check_id
+from inlay_core.domain.order import Order
 
 blueprint: Final = Blueprint("pages", __name__)
 
@@ -31,9 +34,10 @@ def worklist() -> Response:
     """The worklist."""
     call = _reader()
     offset = whole_number(request.args.get("offset"), "offset", 0, 1_000_000, 0)
-    found = queries.worklist(call.desk.services.reader(), call.actor, offset=offset, limit=PAGE_SIZE)
+    reader = call.desk.services.reader()
+    found = queries.worklist(reader, call.actor, offset=offset, limit=PAGE_SIZE)
     call.record(Tag.READER_REPORT_SEARCHED, (Kind.ACCESS, "worklist"))
-    return _html("worklist.html", **page_body(found))
+    return _html("worklist.html", **page_body(found, queries.attendance(reader, call.actor, found)))
 
 
 @blueprint.get("/reports/<report_id>")
@@ -44,7 +48,13 @@ def report(report_id: str) -> Response:
     row = queries.read_report(reader, call.actor, check_id(report_id, "report_id"))
     jobs = queries.jobs_of_report(reader, call.actor, report_id)
     call.record(Tag.READER_REPORT_READ, (Kind.REPORT, report_id), report_id, row.report.version)
-    return _html("report.html", report=report_body(row, jobs))
+    return _html(
+        "report.html",
+        report=report_body(row, jobs),
+        external=viewer_link(call.desk.settings.viewer_url, row.order),
+        may_edit=may(call.actor, Permission.EDIT_REPORTS),
+        may_sign=may(call.actor, Permission.SIGN_REPORTS),
+    )
 
 
 @blueprint.get("/reports/<report_id>/image")
@@ -53,6 +63,16 @@ def image(report_id: str) -> Response:
     call = _reader()
     row = queries.read_report(call.desk.services.reader(), call.actor, check_id(report_id, "report_id"))
     return picture(call.desk, row.order, dict(request.args))
+
+
+def viewer_link(template: str, order: Order) -> str:
+    """The address of the study in the site's own viewer; empty without a viewer or without what it asks for."""
+    known = {"study_instance_uid": order.study_instance_uid, "accession_number": order.accession_number}
+    for name, value in known.items():
+        if "{" + name + "}" in template and not value:
+            return ""
+        template = template.replace("{" + name + "}", quote(value or "", safe=""))
+    return template
 
 
 def _reader() -> Call:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Response, request
 
@@ -45,6 +46,45 @@ def picture(desk: Desk, order: Order, asked: Mapping[str, str]) -> Response:
     return answer
 
 
+def descriptions(desk: Desk, order: Order) -> list[dict[str, Any]]:
+    """What each image of the study says about itself. Raises Conflict for one that cannot be read."""
+    refs = desk.images().find(order.study_instance_uid, order.accession_number)
+    return [_description(desk, number, ref) for number, ref in enumerate(refs[:MAX_VIEWS])]
+
+
+def _description(desk: Desk, number: int, ref: ImageRef) -> dict[str, Any]:
+    from inlay_dicom.dataset import read
+    from inlay_dicom.errors import InvalidDicom
+    from inlay_dicom.pixels import geometry
+
+    with _rendering(desk):
+        try:
+            shape = geometry(read(desk.images().load(ref)))
+        except InvalidDicom as problem:
+            raise Conflict(f"image-{problem.code}", "The image of the study cannot be shown.", problem.place) from None
+    return {
+        "view": number,
+        "modality": ref.modality or None,
+        "view_position": ref.view_position or None,
+        "laterality": shape.laterality or None,
+        "rows": shape.rows,
+        "columns": shape.columns,
+        "orientation": list(shape.orientation),
+        "spacing_mm": None if shape.spacing_mm is None else list(shape.spacing_mm),
+        "window": {"center": shape.window.center, "width": shape.window.width},
+    }
+
+
+@contextmanager
+def _rendering(desk: Desk) -> Iterator[None]:
+    if not desk.renderings.acquire(timeout=_PATIENCE_SECONDS):
+        raise Unavailable("busy", "Too many images are being rendered.")
+    try:
+        yield
+    finally:
+        desk.renderings.release()
+
+
 def _rendered(desk: Desk, ref: ImageRef, window: tuple[float, float] | None, side: int, *, invert: bool) -> bytes:
     # These take a third of a second to import, and only pictures need them.
     from inlay_dicom.dataset import read
@@ -52,15 +92,12 @@ def _rendered(desk: Desk, ref: ImageRef, window: tuple[float, float] | None, sid
     from inlay_dicom.pixels import Window, render_png
 
     chosen: Window | None = Window(*window) if window else None
-    if not desk.renderings.acquire(timeout=_PATIENCE_SECONDS):
-        raise Unavailable("busy", "Too many images are being rendered.")
-    try:
-        return render_png(read(desk.images().load(ref)), chosen, invert=invert, max_side=side)
-    except InvalidDicom as problem:
-        # The request is right; what the study holds cannot be shown.
-        raise Conflict(f"image-{problem.code}", "The image of the study cannot be shown.", problem.place) from None
-    finally:
-        desk.renderings.release()
+    with _rendering(desk):
+        try:
+            return render_png(read(desk.images().load(ref)), chosen, invert=invert, max_side=side)
+        except InvalidDicom as problem:
+            # The request is right; what the study holds cannot be shown.
+            raise Conflict(f"image-{problem.code}", "The image of the study cannot be shown.", problem.place) from None
 
 
 def _window(asked: Mapping[str, str]) -> tuple[float, float] | None:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
-from inlay_core.application.ports import OutboxItem, Page, ReportRow, Switch
+from inlay_core.application.ports import Attendance, OutboxItem, Page, ReportRow, Switch
 from inlay_core.domain.audit import AuditEvent
+from inlay_core.domain.checks import Check
 from inlay_core.domain.errors import DomainError
 from inlay_core.domain.fragment import Fragment, Section
 from inlay_core.domain.infill import InfillRequest, KeptText, LockDigest, resolve
@@ -15,7 +16,7 @@ from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.labels import banner
 from inlay_core.domain.order import Order
 from inlay_core.domain.prior import Examination
-from inlay_core.domain.report import Report, Signature
+from inlay_core.domain.report import Author, Report, Signature
 from inlay_core.domain.switch import Scope
 
 Body = dict[str, Any]
@@ -73,23 +74,25 @@ def fragment_body(fragment: Fragment) -> Body:
     }
 
 
-def row_body(row: ReportRow) -> Body:
-    """A row of the worklist: no report text."""
+def row_body(row: ReportRow, opener: Author | None = None) -> Body:
+    """A row of the worklist: no report text. `opener` is who reads it."""
     return {
         "id": row.report.id,
         "version": row.report.version,
         "status": str(row.report.status),
         "has_model_text": row.report.has_model_text,
+        "opened_by": None if opener is None else {"id": opener.id, "name": opener.name},
         "order": order_body(row.order),
         "created_at": _moment(row.report.created_at),
         "updated_at": _moment(row.report.updated_at),
     }
 
 
-def page_body(page: Page) -> Body:
+def page_body(page: Page, attendance: Attendance) -> Body:
     """One page of the worklist or of a search."""
     return {
-        "reports": [row_body(row) for row in page.rows],
+        "reports": [row_body(row, attendance.openers.get(row.report.id)) for row in page.rows],
+        "counts": {str(status): count for status, count in sorted(attendance.counts.items())},
         "total": page.total,
         "offset": page.offset,
         "limit": page.limit,
@@ -213,6 +216,19 @@ def delivery_body(item: OutboxItem) -> Body:
         "attempts": item.attempts,
         "last_error": item.last_error,
         "created_at": _moment(item.created_at),
+    }
+
+
+def check_body(check: Check) -> Body:
+    """Something to look at, and where: characters [start, end) of a fragment, or a section as a whole."""
+    return {
+        "code": check.code,
+        "severity": str(check.severity),
+        "message": check.message,
+        "section": check.section,
+        "fragment_id": check.fragment_id,
+        "start": check.start,
+        "end": check.end,
     }
 
 

@@ -52,6 +52,7 @@ _ISSUES: Final[Mapping[int, str]] = MappingProxyType(
         405: "not-supported",
         413: "too-long",
         421: "security",
+        429: "throttled",
         503: "transient",
     }
 )

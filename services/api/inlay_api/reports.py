@@ -12,13 +12,14 @@ from flask import Blueprint, Response, request
 from inlay_api.answers import json_answer, not_modified, tagged_answer
 from inlay_api.bodies import MAX_REASON, only_keys, read_json, section_edits, text_list, text_of, whole_number
 from inlay_api.conditions import expected_version, is_known, version_tag
-from inlay_api.pictures import picture
-from inlay_api.present import event_body, is_settled, job_body, page_body, report_body, version_body
+from inlay_api.pictures import descriptions, picture
+from inlay_api.present import check_body, event_body, is_settled, job_body, page_body, report_body, version_body
 from inlay_api.problems import bad_request
 from inlay_api.routes import PREFIX, Call, Query, Route, Routes
 from inlay_core.application import drafting, editing, queries, signing
 from inlay_core.application.ports import ReportRow, ReportSearch, Sort
 from inlay_core.domain.audit import Kind, Tag
+from inlay_core.domain.checks import check_report
 from inlay_core.domain.identity import Permission
 from inlay_core.domain.infill import InfillRequest
 from inlay_core.domain.job import Job
@@ -379,6 +380,49 @@ def read_audit(call: Call, report_id: str) -> Response:
 @routes.add(
     Route(
         "GET",
+        "/reports/{report_id}/checks",
+        "checkReport",
+        "What to look at before signing: contradictions in the text and with the order, sizes without unit.",
+        (200, "CheckList"),
+        Permission.READ_REPORTS,
+        tagged=True,
+        errors=(404,),
+    )
+)
+def check(call: Call, report_id: str) -> Response:
+    """What plain rules notice about the newest version; nothing is changed, and signing does not depend on it."""
+    row = queries.read_report(call.desk.services.reader(), call.actor, report_id)
+    found = [check_body(one) for one in check_report(row.report.sections, row.order)]
+    answer = tagged_answer({"version": row.report.version, "checks": found})
+    if answer.status_code == 200:
+        call.record(Tag.READER_REPORT_READ, (Kind.REPORT, report_id), report_id, row.report.version)
+    return answer
+
+
+@routes.add(
+    Route(
+        "GET",
+        "/reports/{report_id}/images",
+        "listImages",
+        "The images of the study: views, orientation, size, and the window that the file offers.",
+        (200, "ImageList"),
+        Permission.READ_REPORTS,
+        tagged=True,
+        errors=(404, 409, 503),
+    )
+)
+def list_images(call: Call, report_id: str) -> Response:
+    """What each image says about itself, the frontal one first; none while they have not arrived."""
+    row = queries.read_report(call.desk.services.reader(), call.actor, report_id)
+    answer = tagged_answer({"images": descriptions(call.desk, row.order)})
+    if answer.status_code == 200:
+        call.record(Tag.READER_REPORT_READ, (Kind.REPORT, report_id), report_id)
+    return answer
+
+
+@routes.add(
+    Route(
+        "GET",
         "/reports/{report_id}/image",
         "readImage",
         "The study's image as a grey PNG.",
@@ -423,10 +467,9 @@ def _accepted(job: Job) -> Response:
 def _found(call: Call, search: ReportSearch, asked: dict[str, Any]) -> Response:
     offset, limit = _window(asked)
     sort = _sort(asked.get("sort"))
-    page = queries.search_reports(
-        call.desk.services.reader(), call.actor, search, sort=sort, offset=offset, limit=limit
-    )
-    answer = tagged_answer(page_body(page))
+    reader = call.desk.services.reader()
+    page = queries.search_reports(reader, call.actor, search, sort=sort, offset=offset, limit=limit)
+    answer = tagged_answer(page_body(page, queries.attendance(reader, call.actor, page)))
     # A worklist that is polled shows nothing new with 304, and fills no trail.
     if answer.status_code == 200:
         call.record(Tag.READER_REPORT_SEARCHED, (Kind.ACCESS, "worklist"))

@@ -8,6 +8,7 @@ from typing import Any, Final
 from inlay_api.bodies import MAX_FRAGMENTS, MAX_REASON, MAX_TEXT
 from inlay_core.application.ports import Delivery, Sort
 from inlay_core.domain.audit import Kind, Outcome, Tag
+from inlay_core.domain.checks import Severity
 from inlay_core.domain.fragment import SECTION_NAMES, Origin
 from inlay_core.domain.identity import ActorKind, Role
 from inlay_core.domain.infill import MAX_ALTERNATIVES, MAX_GAP_TOKENS, MAX_HINT_LENGTH, MAX_ITEMS
@@ -221,12 +222,26 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "version": {"type": "integer", "minimum": 1},
             "status": _words(Status),
             "has_model_text": _FLAG,
+            "opened_by": _maybe(_object({"id": _TEXT, "name": _TEXT})),
             "order": ref("Order"),
             "created_at": _TIME,
             "updated_at": _TIME,
         }
     ),
-    "ReportPage": _object({"reports": _list(ref("ReportRow")), "total": _COUNT, "offset": _COUNT, "limit": _COUNT}),
+    "ReportPage": _object(
+        {
+            "reports": _list(ref("ReportRow")),
+            "counts": {
+                "type": "object",
+                "description": "How many reports stand where, over all pages.",
+                "propertyNames": _words(Status),
+                "additionalProperties": _COUNT,
+            },
+            "total": _COUNT,
+            "offset": _COUNT,
+            "limit": _COUNT,
+        }
+    ),
     "ReportSearch": _object(
         {
             "ids": _IDENTIFIERS,
@@ -257,16 +272,31 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "Edits": _object({"sections": _list(ref("SectionEdit"), len(SECTION_NAMES))}),
     "SectionEdit": {
         "type": "object",
-        "properties": {"name": _NAME, "fragments": _list(ref("FragmentEdit"), MAX_FRAGMENTS)},
+        "properties": {
+            "name": _NAME,
+            "fragments": _list(ref("FragmentEdit"), MAX_FRAGMENTS),
+            "unlocked": {**_list(_TEXT, MAX_FRAGMENTS), "description": "Ids whose locks are lifted first."},
+        },
         "required": ["name", "fragments"],
     },
     "FragmentEdit": {
         "type": "object",
-        "description": "New without id; with id and without text it stays. What else a fragment has is not read back.",
+        "description": "New without id; with id and without text it stays. `version`: the fragment as it was in that "
+        "version. `span`: its characters [start, end). `offered`: a text that a job offered, instead of a fragment. "
+        "What else a fragment has is not read back.",
         "properties": {
             "id": _maybe(_TEXT),
             "text": _maybe({"type": "string", "maxLength": MAX_TEXT}),
             "locked": _FLAG,
+            "version": _maybe({"type": "integer", "minimum": 1}),
+            "span": _maybe({**_list(_COUNT, 2), "minItems": 2}),
+            "offered": _maybe(
+                {
+                    "type": "object",
+                    "properties": {"job_id": _TEXT, "item": _COUNT, "text": _COUNT},
+                    "required": ["job_id"],
+                }
+            ),
         },
     },
     "InfillRequest": _object(
@@ -323,6 +353,32 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                     }
                 )
             ),
+        }
+    ),
+    "CheckList": _object({"version": {"type": "integer", "minimum": 1}, "checks": _list(ref("Check"))}),
+    "Check": _object(
+        {
+            "code": _TEXT,
+            "severity": _words(Severity),
+            "message": _TEXT,
+            "section": _NAME,
+            "fragment_id": _maybe(_TEXT),
+            "start": _COUNT,
+            "end": _COUNT,
+        }
+    ),
+    "ImageList": _object({"images": _list(ref("Image"))}),
+    "Image": _object(
+        {
+            "view": _COUNT,
+            "modality": _maybe(_TEXT),
+            "view_position": _maybe(_TEXT),
+            "laterality": _maybe(_TEXT),
+            "rows": _COUNT,
+            "columns": _COUNT,
+            "orientation": {**_list(_TEXT, 2), "description": "Where rows and columns point (PS3.3 C.7.6.1.1.1)."},
+            "spacing_mm": _maybe({**_list({"type": "number"}, 2), "minItems": 2}),
+            "window": _object({"center": {"type": "number"}, "width": {"type": "number"}}),
         }
     ),
     "Session": _object(

@@ -26,7 +26,8 @@ COMMANDS = {
     "switch": ("switch", "stop generation at once, all of it or a part, and let it go on"),
     "stats": ("stats", "how drafts were used: kept, edited, deleted, times, disputes"),
     "study": ("study", "blinded reader studies: make, close, read out"),
-    "audit": ("audit", "verify or export the audit trail"),
+    "audit": ("audit", "verify, sign or export the audit trail"),
+    "purge": ("purge", "let go of what is older than the site keeps it; a dry run unless told otherwise"),
     "model": ("model", "draft, infill, train and measure with the model alone"),
 }
 

@@ -13,7 +13,8 @@ from inlay_core.application.ports import Destination, GenerationPolicy, ImageSou
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.matching import PatientCheck
 from inlay_core.persistence import schema
-from inlay_core.persistence.engine import open_database
+from inlay_core.persistence.encryption import KeyRing, read_ring
+from inlay_core.persistence.engine import DatabaseLimits, open_database
 from inlay_core.persistence.unit_of_work import SqlUnitOfWork
 from inlay_core.progress import RedisProgress, RowProgress
 from inlay_core.settings import Settings
@@ -41,14 +42,15 @@ class Services:
     new_id: NewId
     progress: Progress
     images: ImageSource | None = None
+    ring: KeyRing | None = None
 
     def uow(self) -> UnitOfWork:
         """A unit of work that may write."""
-        return SqlUnitOfWork(self.engine)
+        return SqlUnitOfWork(self.engine, ring=self.ring)
 
     def reader(self) -> UnitOfWork:
         """A unit of work that only reads."""
-        return SqlUnitOfWork(self.engine, read_only=True)
+        return SqlUnitOfWork(self.engine, read_only=True, ring=self.ring)
 
     def single(self) -> UnitOfWork:
         """A unit of work for one statement: a question, or rows of one table."""
@@ -72,7 +74,7 @@ def bootstrap(
 
     Call it after forking: connections are not shared between processes.
     """
-    engine = open_database(settings.database)
+    engine = open_database(settings.database, database_limits(settings))
     return Services(
         settings=settings,
         site=site_of(settings),
@@ -81,6 +83,17 @@ def bootstrap(
         new_id=new_id,
         progress=_progress(settings, engine, clock),
         images=images(settings) if images else None,
+        ring=read_ring(settings.message_keys),
+    )
+
+
+def database_limits(settings: Settings) -> DatabaseLimits:
+    """How many connections, and how long each may take."""
+    return DatabaseLimits(
+        settings.database_pool,
+        settings.database_wait_seconds,
+        settings.database_statement_seconds,
+        settings.database_lock_seconds,
     )
 
 
@@ -110,12 +123,13 @@ def _destinations(settings: Settings) -> tuple[str, ...]:
 
 def unit_of_work(settings: Settings, *, read_only: bool = False) -> UnitOfWork:
     """A unit of work for a command that needs nothing else."""
-    return SqlUnitOfWork(open_database(settings.database), read_only=read_only)
+    engine = open_database(settings.database, database_limits(settings))
+    return SqlUnitOfWork(engine, read_only=read_only, ring=read_ring(settings.message_keys))
 
 
 def upgrade_database(settings: Settings) -> str:
     """Bring the schema to the newest revision and return it."""
-    engine = open_database(settings.database)
+    engine = open_database(settings.database, database_limits(settings))
     try:
         return schema.upgrade(engine)
     finally:
@@ -124,7 +138,7 @@ def upgrade_database(settings: Settings) -> str:
 
 def database_revision(settings: Settings) -> str | None:
     """The revision of the database; None when it has no schema yet."""
-    engine = open_database(settings.database)
+    engine = open_database(settings.database, database_limits(settings))
     try:
         return schema.current(engine)
     finally:
@@ -133,7 +147,7 @@ def database_revision(settings: Settings) -> str | None:
 
 def _progress(settings: Settings, engine: Engine, clock: Clock) -> Progress:
     if settings.redis_url:
-        return RedisProgress(settings.redis_url, clock)
+        return RedisProgress(settings.redis_url, clock, master=settings.redis_master)
     return RowProgress(
         lambda: SqlUnitOfWork(engine),
         lambda: SqlUnitOfWork(engine, read_only=True),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from inlay_core.domain.errors import Unavailable
+from inlay_core.redis_servers import is_sentinel
 from inlay_core.settings import Settings
 
 QUEUE: Final = "inlay.drafts"
@@ -69,6 +70,7 @@ def _redis(settings: Settings) -> dict[str, Any]:
             "socket_connect_timeout": _SOCKET_SECONDS,
             # Whoever announces jobs does not wait for the broker: the outbox tries again.
             "max_retries": 1,
+            **({"master_name": settings.redis_master} if is_sentinel(settings.broker_url) else {}),
             "interval_start": 0,
             "interval_step": 0,
         },

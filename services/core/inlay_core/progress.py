@@ -13,6 +13,7 @@ from typing import Any, Final
 from inlay_core.application.ports import NewUnitOfWork, StepProgress
 from inlay_core.domain.errors import DomainError
 from inlay_core.domain.ids import Clock
+from inlay_core.redis_servers import redis_client
 
 # Watchers of a finished job still find its last canvas for this long.
 _KEEP_SECONDS: Final = 600
@@ -72,11 +73,11 @@ class RowProgress:
 class RedisProgress:
     """Canvases by publish/subscribe; the newest one is kept for those who come late."""
 
-    def __init__(self, url: str, clock: Clock, *, wait_seconds: float = 0.5) -> None:
+    def __init__(self, url: str, clock: Clock, *, master: str = "", wait_seconds: float = 0.5) -> None:
         import redis
 
         self._failure: type[Exception] = redis.RedisError
-        self._redis: Any = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
+        self._redis: Any = redis_client(url, master, socket_timeout=5, socket_connect_timeout=2)
         self._clock = clock
         self._wait_seconds = wait_seconds
 

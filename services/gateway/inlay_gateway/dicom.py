@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from inlay_core.application import queries
+from inlay_core.application.retention import open_studies
 from inlay_core.bootstrap import Services
 from inlay_core.domain.audit import Kind, Outcome, Tag
 from inlay_core.domain.errors import DomainError, Invalid
@@ -16,6 +17,7 @@ from inlay_core.domain.identity import Actor, ActorKind
 from inlay_core.logs import get_logger
 from inlay_core.settings import Settings
 from inlay_dicom.archive import Archive
+from inlay_dicom.mapping import FolderImages
 from inlay_dicom.scp import Observe, StorageScp, Use
 from inlay_dicom.scu import DimseArchive
 from inlay_dicom.site import Site, read_site_file
@@ -43,6 +45,16 @@ def site_of(settings: Settings) -> Site:
 def store_of(settings: Settings, site: Site) -> ReceivedStore:
     """Where received images are kept."""
     return ReceivedStore(settings.images, quota_bytes=int(site.listener.quota_gib * _GIB))
+
+
+def needed_studies(services: Services) -> frozenset[str]:
+    """StudyInstanceUIDs of the studies whose report nobody has answered for yet: their images stay."""
+    wanted = open_studies(services.reader())
+    here = FolderImages.below(services.settings.images)
+    by_number = (here.find(None, number) for uid, number in wanted if uid is None and number is not None)
+    return frozenset(uid for uid, _ in wanted if uid is not None) | {
+        image.study_instance_uid for images in by_number for image in images
+    }
 
 
 def archives(settings: Settings, site: Site) -> list[Archive]:

@@ -21,18 +21,20 @@ from inlay_core.domain.errors import Unavailable
 from inlay_core.health import database_answers, told
 from inlay_core.logs import configure_logs, get_logger
 from inlay_core.messaging import CeleryWakeup, celery_app
+from inlay_core.notary import notary_of
 from inlay_core.settings import Settings
 from inlay_core.targets import ResultTarget, result_targets
 from inlay_dicom.archive import Archive
 from inlay_dicom.mapping import ArchiveImages, FolderImages
 from inlay_gateway.answers import answer_targets, deliver_answer, senders_of
 from inlay_gateway.delivery import Books, Oru, Sent, deliver_result, deliver_wakeups
-from inlay_gateway.dicom import archives, sender_of, site_of, store_of
+from inlay_gateway.dicom import archives, needed_studies, sender_of, site_of, store_of
 from inlay_gateway.documents import Documents, Form, deliver_document
 from inlay_gateway.metrics import Rounds, registry_of
 from inlay_gateway.notifying import Notifier, deliver_notification, http_client
 from inlay_gateway.printing import printed_result
-from inlay_gateway.sweepers import compare, queue_arrived, reclaim, seal, wake
+from inlay_gateway.sweepers import checkpoint, compare, queue_arrived, reclaim, seal, wake
+from inlay_gateway.syslog import export, receiver_of
 from inlay_gateway.tls import client_context
 from inlay_gateway.writeback import deliver_report, target_of
 from inlay_hl7.client import MllpClient
@@ -94,10 +96,18 @@ def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
         Duty("forgotten", settings.sweep_seconds, lambda: _swept("forgotten", wake(books, settings.forgotten_seconds))),
         Duty("seal", settings.sweep_seconds, lambda: seal(books)),
     ]
+    notary = notary_of(settings) if settings.audit_checkpoint_seconds else None
+    if notary is not None:
+        all_of_them.append(Duty("checkpoint", settings.audit_checkpoint_seconds, lambda: checkpoint(books, notary)))
+    receiver = receiver_of(settings)
+    if receiver is not None:
+        all_of_them.append(Duty("syslog", settings.sweep_seconds, lambda: export(books, receiver)))
     neighbours = site_of(settings)
     keep_s = neighbours.listener.keep_days * _DAY_S
     store = store_of(settings, neighbours)
-    all_of_them.append(Duty("retention", _RETENTION_SECONDS, lambda: _removed(store.forget(keep_s))))
+    all_of_them.append(
+        Duty("retention", _RETENTION_SECONDS, lambda: _removed(store.forget(keep_s, needed_studies(services))))
+    )
     if services.images is not None:
         all_of_them.append(_images_duty(books, services.images, settings.sweep_seconds))
     for number, archive in enumerate(archives(settings, neighbours)):

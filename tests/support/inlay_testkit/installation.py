@@ -27,7 +27,7 @@ class Installation:
     PLANTED = ("Testperson", "Tina", "MRN", "Patricia", "horse", "1.2.826.0.1", "P1", "A1")
 
     def __init__(self, home: Path, **settings: Any) -> None:
-        self.settings = Settings(home=home, **settings)
+        self.settings = Settings(home=home, **{"rate_limits": "off", **settings})
         bootstrap.upgrade_database(self.settings)
         self.services = bootstrap.bootstrap(self.settings)
         self.ward = Ward(self.services.uow())

@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from inlay_core.application.ports import (
+    Aged,
     Delivery,
     Destination,
     DestinationCount,
     MessageOutcome,
+    Old,
     OutboxItem,
     Page,
     QueueCount,
@@ -31,7 +33,17 @@ from inlay_core.application.ports import (
     TimeBound,
     WorkerSeen,
 )
-from inlay_core.domain.audit import GENESIS, AuditEvent, Kind, Link, Verification, first_break, seal
+from inlay_core.domain.audit import (
+    GENESIS,
+    AuditEvent,
+    Checkpoint,
+    Kind,
+    Link,
+    Verification,
+    first_break,
+    seal,
+    start_of,
+)
 from inlay_core.domain.errors import Fault, Race, Stale
 from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.domain.lifecycle import Status
@@ -39,7 +51,7 @@ from inlay_core.domain.order import Order, Priority
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.prior import PriorReport
 from inlay_core.domain.reader_study import Grade, ReaderStudy
-from inlay_core.domain.report import Report
+from inlay_core.domain.report import Author, Report
 from inlay_core.domain.session import Session
 from inlay_core.domain.subscription import Subscription, SubscriptionState
 from inlay_core.domain.switch import Allowance
@@ -60,6 +72,8 @@ class World:
     outbox: dict[str, OutboxItem] = field(default_factory=dict)
     events: dict[str, str] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
+    checkpoints: dict[tuple[int, bool], str] = field(default_factory=dict)
+    cursors: dict[str, tuple[int, datetime | None]] = field(default_factory=dict)
     progress: dict[str, StepProgress] = field(default_factory=dict)
     switches: dict[str, Switch] = field(default_factory=dict)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
@@ -313,6 +327,15 @@ class MemoryReports(_Part):
         rows = tuple(self._row(version) for version in versions[offset : offset + limit])
         return Page(rows, len(versions), offset, limit)
 
+    def counts(self) -> Mapping[Status, int]:
+        """See the port."""
+        return Counter(versions[-1].status for versions in self._world.reports.values())
+
+    def openers(self, report_ids: Sequence[str]) -> Mapping[str, Author]:
+        """See the port."""
+        reviews = {i: [v for v in self._world.reports[i] if v.status is Status.IN_REVIEW] for i in report_ids}
+        return {report_id: versions[0].author for report_id, versions in reviews.items() if versions}
+
     def drafted(
         self, since: datetime, until: datetime, limit: int, after: tuple[datetime, str] | None = None
     ) -> Sequence[tuple[datetime, str]]:
@@ -560,6 +583,9 @@ class MemoryMessages(_Part):
         """See the port."""
         return self._world.messages.get(message_id)
 
+    def reencrypt(self, after: str, limit: int) -> tuple[int, str] | None:
+        """See the port; nothing here is encrypted."""
+
     def received(
         self,
         *,
@@ -701,23 +727,114 @@ class MemoryTrail(_Part):
         """See the port."""
         sealed = {link.event_id for link in self._world.links}
         pending = [(key, body) for key, body in self._world.events.items() if key not in sealed][:limit]
-        previous = self._world.links[-1].hash if self._world.links else GENESIS
-        self._world.links += seal(pending, len(self._world.links), previous)
+        head = self.head()
+        position, previous = (head.position, head.hash) if head else (0, GENESIS)
+        self._world.links += seal(pending, position, previous)
         return len(pending)
 
-    def verify(self) -> Verification:
+    def verify(self, checkpoints: Collection[Checkpoint] = ()) -> Verification:
         """See the port."""
-        walked, head, broken = first_break(self.links())
-        return Verification(walked, len(list(self.unsealed())), head, broken)
+        cut = start_of(checkpoints)
+        purged = cut.position if cut else 0
+        walked, head, broken = first_break(self.links(purged), checkpoints)
+        unsealed = len(list(self.unsealed()))
+        return Verification(walked - purged, unsealed, head, broken, purged, len(checkpoints))
 
-    def links(self) -> Iterator[tuple[Link, str | None]]:
+    def links(self, after: int = 0) -> Iterator[tuple[Link, str | None]]:
         """See the port."""
-        return ((link, self._world.events.get(link.event_id)) for link in self._world.links)
+        return ((link, self._world.events.get(link.event_id)) for link in self._world.links if link.position > after)
+
+    def head(self) -> Link | None:
+        """See the port."""
+        return self._world.links[-1] if self._world.links else None
+
+    def keep(self, checkpoint: Checkpoint, token: str) -> None:
+        """See the port."""
+        key = (checkpoint.position, checkpoint.is_cut)
+        if key in self._world.checkpoints:
+            raise Race("lost-race", "The key is taken.")
+        self._world.checkpoints[key] = token
+
+    def checkpoints(self) -> Sequence[str]:
+        """See the port."""
+        return [self._world.checkpoints[key] for key in sorted(self._world.checkpoints)]
+
+    def claim_cursor(self, name: str, now: datetime, lease_until: datetime) -> int | None:
+        """See the port."""
+        position, leased = self._world.cursors.get(name, (0, None))
+        if leased is not None and leased >= now:
+            return None
+        self._world.cursors[name] = position, lease_until
+        return position
+
+    def move_cursor(self, name: str, position: int, lease_until: datetime) -> None:
+        """See the port."""
+        if self._world.cursors.get(name, (0, None))[1] != lease_until:
+            raise Race("lost-race", "Another holds the cursor.")
+        self._world.cursors[name] = position, None
 
     def unsealed(self) -> Iterator[AuditEvent]:
         """See the port."""
         sealed = {link.event_id for link in self._world.links}
         return (AuditEvent.from_canonical(b) for key, b in self._world.events.items() if key not in sealed)
+
+
+class MemoryRetention(_Part):
+    """`Retention` in memory. Canvases have no time here, so that none of them is ever old."""
+
+    def old(self, kind: Aged, before: datetime, after: tuple[datetime, str] | None, limit: int) -> Sequence[Old]:
+        """See the port."""
+        found = [row for row in self._rows(kind) if row.at < before and (after is None or (row.at, row.id) > after)]
+        return sorted(found, key=lambda row: (row.at, row.id))[:limit]
+
+    def _rows(self, kind: Aged) -> Iterator[Old]:
+        if kind is Aged.MESSAGES:
+            yield from (Old(m.id, m.received_at, tuple(m.order_ids)) for m in self._world.messages.values())
+        elif kind is Aged.JOBS:
+            for job in self._world.jobs.values():
+                is_open = self._world.reports[job.report_id][-1].status.is_unsigned
+                if job.finished_at is not None and job.run_record is None and not is_open:
+                    yield Old(job.id, job.finished_at)
+        elif kind is Aged.OUTBOX:
+            for item in self._world.outbox.values():
+                if item.state is Delivery.DELIVERED and item.delivered_at is not None:
+                    yield Old(item.id, item.delivered_at)
+
+    def remove(self, kind: Aged, ids: Sequence[str]) -> None:
+        """See the port."""
+        rows: dict[str, Any] = getattr(self._world, kind)
+        for record_id in ids:
+            del rows[record_id]
+
+    def open_orders(self, order_ids: Iterable[str]) -> frozenset[str]:
+        """See the port."""
+        open_ones = {
+            versions[-1].order_id for versions in self._world.reports.values() if versions[-1].status.is_unsigned
+        }
+        return frozenset(open_ones & set(order_ids))
+
+    def open_studies(self) -> Sequence[tuple[str | None, str | None]]:
+        """See the port."""
+        orders = self._world.orders
+        return [(orders[i].study_instance_uid, orders[i].accession_number) for i in self.open_orders(orders)]
+
+    def trail_needed_from(self) -> int | None:
+        """See the port."""
+        needed = [position + 1 for position, _ in self._world.cursors.values()]
+        for link in self._world.links:
+            event = AuditEvent.from_canonical(self._world.events[link.event_id])
+            report = self._world.reports.get(event.report_id or "")
+            if report and report[-1].status.is_unsigned:
+                needed.append(link.position)
+        return min(needed, default=None)
+
+    def remove_links(self, up_to: int, limit: int) -> int:
+        """See the port."""
+        doomed = [link for link in self._world.links if link.position <= up_to][:limit]
+        for link in doomed:
+            del self._world.events[link.event_id]
+        self._world.links = self._world.links[len(doomed) :]
+        return len(doomed)
 
 
 class MemoryProgressRows(_Part):
@@ -908,6 +1025,7 @@ class MemoryUnitOfWork:
         self.messages = MemoryMessages(self._duty)
         self.outbox = MemoryOutbox(self._duty)
         self.audit = MemoryTrail(self._duty, self.reports)
+        self.retention = MemoryRetention(self._duty)
         self.progress = MemoryProgressRows(self._duty)
         self.switches = MemorySwitches(self._duty)
         self.assertions = MemoryAssertions(self._duty)

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -68,42 +69,72 @@ def redis_that_restarts() -> Iterator[Server]:
 
 @contextmanager
 def postgres_server(*, durable: bool = False) -> Iterator[str]:
-    """An empty PostgreSQL cluster; yields a SQLAlchemy URL (psycopg 3) of a superuser's database.
+    """An empty PostgreSQL cluster that runs; yields a SQLAlchemy URL (psycopg 3) of a superuser's database.
 
     `durable` ones wait for the disk, as a hospital's does; tests of other things need not.
     """
-    with postgres_that_restarts(durable=durable) as server:
-        yield server.url
+    with postgres_cluster(durable=durable) as cluster, cluster.running():
+        yield cluster.url
+
+
+@dataclass(frozen=True)
+class PostgresCluster:
+    """The files of a PostgreSQL, which can be started again on the same port with what was committed."""
+
+    folder: Path
+    port: int
+    user: str | None
+    durable: bool
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy URL (psycopg 3) of a superuser's database."""
+        return f"postgresql+psycopg://inlay@127.0.0.1:{self.port}/postgres"
+
+    def server(self) -> Server:
+        """The server on these files; whoever is connected when it ends is cut off."""
+        settings = [
+            f"fsync={'on' if self.durable else 'off'}",
+            "listen_addresses=127.0.0.1",
+            f"unix_socket_directories={self.folder}",
+            f"port={self.port}",
+        ]
+        command = [str(find_program("postgres")), "-D", str(self.folder / "data")]
+        command += [part for item in settings for part in ("-c", item)]
+        # SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait for connections to end.
+        return Server(
+            command,
+            self.folder / "log",
+            lambda: _postgres_answers(self.port),
+            user=self.user,
+            url=self.url,
+            ending=signal.SIGINT,
+        )
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The server, up to the end of the block."""
+        with self.server():
+            yield
 
 
 @contextmanager
-def postgres_that_restarts(*, durable: bool = True, below: Path | None = None) -> Iterator[Server]:
-    """An empty PostgreSQL cluster that may be ended and started again; its data stay. `below`: in that folder."""
-    initdb, postgres = find_program("initdb"), find_program("postgres")
+def postgres_cluster(*, durable: bool = False, below: Path | None = None) -> Iterator[PostgresCluster]:
+    """The files of an empty cluster, in a folder `below` that one; nothing runs yet."""
     user = _unprivileged_user()
     folder = Path(tempfile.mkdtemp(prefix="inlay-postgres-", dir=below))
     try:
         _give_to(folder, user)
-        data, port = folder / "data", free_port()
         flags = ["--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--username=inlay", "--no-sync"]
         subprocess.run(
-            [str(initdb), *flags, "-D", str(data)],
+            [str(find_program("initdb")), *flags, "-D", str(folder / "data")],
             check=True,
             user=user,
             cwd=folder,
             capture_output=True,
             env=_plain_env(),
         )
-        settings = [
-            f"fsync={'on' if durable else 'off'}",
-            "listen_addresses=127.0.0.1",
-            f"unix_socket_directories={folder}",
-            f"port={port}",
-        ]
-        command = [str(postgres), "-D", str(data), *(part for item in settings for part in ("-c", item))]
-        url = f"postgresql+psycopg://inlay@127.0.0.1:{port}/postgres"
-        with Server(command, folder / "log", lambda: _postgres_answers(port), user=user, url=url) as server:
-            yield server
+        yield PostgresCluster(folder, free_port(), user, durable)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -145,7 +176,13 @@ class Server:
     """A server program in a `with` block: it answers from the start on, may be ended within, and is gone afterwards."""
 
     def __init__(
-        self, command: list[str], log: Path, answers: Callable[[], bool], user: str | None = None, url: str = ""
+        self,
+        command: list[str],
+        log: Path,
+        answers: Callable[[], bool],
+        user: str | None = None,
+        url: str = "",
+        ending: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.url = url
         self.process: subprocess.Popen[bytes] | None = None
@@ -153,6 +190,7 @@ class Server:
         self._log = log
         self._answers = answers
         self._user = user
+        self._ending = ending
 
     def __enter__(self) -> Self:
         self.start()
@@ -180,11 +218,11 @@ class Server:
             self.stop()
             raise
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End it by that signal, and by SIGKILL when it does not heed it; nothing where it has ended."""
+    def stop(self, number: signal.Signals | None = None) -> None:
+        """End it by that signal, by default its orderly one, and by SIGKILL when it does not heed it."""
         if self.process is None:
             return
-        self.process.send_signal(number)
+        self.process.send_signal(number or self._ending)
         try:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -26,7 +26,7 @@ class Server:
         self.port = free_port()
         self.site = Installation(home, http_port=self.port, **settings)
         self._opened = ExitStack()
-        ours = {"INLAY_HOME": str(home), "INLAY_HTTP_PORT": str(self.port)}
+        ours = {"INLAY_HOME": str(home), "INLAY_HTTP_PORT": str(self.port), "INLAY_RATE_LIMITS": "off"}
         ours |= {f"INLAY_{name.upper()}": str(value) for name, value in settings.items()}
         env = {name: text for name, text in os.environ.items() if not name.startswith("INLAY_")} | ours
         # Into a file: a pipe that nobody reads while requests come would stop the server when it is full.

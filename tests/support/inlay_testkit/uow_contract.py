@@ -27,6 +27,7 @@ from inlay_core.application import (
 )
 from inlay_core.application.ports import (
     Arrival,
+    Attendance,
     Delivery,
     Destination,
     DestinationCount,
@@ -69,6 +70,7 @@ from inlay_core.domain.subscription import SubscriptionState
 from inlay_core.domain.switch import Allowance, Scope
 from inlay_testkit.core import (
     ADMIN,
+    COLLEAGUE,
     DRAFT,
     EHR,
     MONDAY,
@@ -932,6 +934,19 @@ class UnitOfWorkContract:
         assert shown == [ids["2"], ids["3"], ids["1"], ids["4"]]
         newest = queries.search_reports(ward.uow, RADIOLOGIST, ReportSearch(), sort=Sort.NEWEST, limit=1)
         assert [row.report.id for row in newest.rows] == [ids["4"]]
+
+    def test_the_worklist_tells_how_many_stand_where_and_who_reads(self, ward: Ward) -> None:
+        """Counts are over all reports, not the page; a report in review is with the person who opened it."""
+        first, _ = ward.drafted("1"), ward.order("2")
+        page = queries.worklist(ward.uow, RADIOLOGIST, limit=1)
+        assert queries.attendance(ward.uow, EHR, page) == Attendance({Status.DRAFTED: 1, Status.REGISTERED: 1}, {})
+        opened = editing.open_report(*ward.trio, RADIOLOGIST, first.id, expected_version=first.version)
+        edits = [SectionEdit("impression", (FragmentEdit(text="Clear."),))]
+        editing.put_fragments(*ward.trio, COLLEAGUE, first.id, expected_version=opened.version, edits=edits)
+        page = queries.worklist(ward.uow, RADIOLOGIST)
+        told = queries.attendance(ward.uow, EHR, page)
+        assert told.counts == {Status.IN_REVIEW: 1, Status.REGISTERED: 1}
+        assert {report_id: who.name for report_id, who in told.openers.items()} == {first.id: RADIOLOGIST.name}
 
     # -------------------------------------------------------------------------------------- trail
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inlay_core.domain.edits import FragmentEdit, SectionEdit, edited, imported_indication
+from inlay_core.domain.edits import FragmentEdit, Offered, SectionEdit, Sources, edited, imported_indication
 from inlay_core.domain.errors import DomainError, Invalid, Locked
 from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, Section
 from inlay_testkit.core import counting_ids
@@ -68,6 +68,98 @@ def test_edits_that_do_not_fit_are_refused(
     with pytest.raises(kind) as refused:
         edit(*fragments)
     assert refused.value.code == code
+
+
+def test_a_sentence_may_be_cut_without_becoming_the_clinicians() -> None:
+    """Each piece keeps the words' origin; the first keeps the id, and what no piece covers is gone."""
+    pieces = FragmentEdit("b", span=(0, 3), locked=True), FragmentEdit("b", span=(3, 11))
+    findings, _ = edit(FragmentEdit("a", locked=True), *pieces)
+    assert findings.fragments[1:] == (
+        Fragment("b", "No ", Origin.MODEL, locked=True, job_id="j"),
+        Fragment("new-1", "effusion", Origin.MODEL, job_id="j"),
+    )
+
+
+@given(st.lists(st.tuples(st.integers(-1, 14), st.integers(-1, 14)), max_size=4))
+def test_no_character_is_kept_twice(spans: list[tuple[int, int]]) -> None:
+    """Pieces that leave the sentence or overlap are refused; others are exactly the characters that they name."""
+    edits = [FragmentEdit("a", locked=True), *(FragmentEdit("b", span=span) for span in spans)]
+    inside = all(0 <= start <= end <= len(B.text) for start, end in spans)
+    counts = [sum(start <= at < end for start, end in spans) for at in range(len(B.text))]
+    try:
+        findings, _ = edit(*edits)
+    except Invalid:
+        assert not inside or max(counts) > 1
+    else:
+        assert inside
+        assert max(counts) <= 1
+        assert [f.text for f in findings.fragments[1:]] == [B.text[start:end] for start, end in spans]
+        assert len({f.id for f in findings.fragments}) == len(findings.fragments)
+
+
+def test_locks_named_as_lifted_do_not_hold() -> None:
+    """A locked sentence may be removed or cut when the edit says that its lock is lifted, and only then."""
+    (lifted, _) = edited(REPORT, [SectionEdit("findings", (FragmentEdit("b"),), unlocked=("a",))], counting_ids())
+    assert lifted.fragments == (B,)
+    with pytest.raises(Locked):
+        edit(FragmentEdit("a", span=(0, 5), locked=True), FragmentEdit("b"))
+    with pytest.raises(Invalid):
+        edited(REPORT, [SectionEdit("findings", (FragmentEdit("b"),), unlocked=("i",))], counting_ids())
+
+
+def earlier(version: int) -> tuple[Section, ...]:
+    """Version 1 had one sentence that is gone, and another text under the id b."""
+    assert version == 1
+    gone = Fragment("gone", "Old. ", Origin.MODEL, job_id="j0")
+    return (Section("findings", (gone, Fragment("b", "Large effusion. ", Origin.MODEL, job_id="j0"))),)
+
+
+OFFERS = (
+    {"section": "findings", "item": 1, "texts": [{"text": "One.", "score": 0}, {"text": "Two. Three.", "score": 0}]},
+)
+SOURCES = Sources(earlier, lambda job_id: OFFERS if job_id == "j" else ())
+
+
+def brought(*fragments: FragmentEdit) -> tuple[Fragment, ...]:
+    """The findings after an edit that may look into earlier versions and offers."""
+    return edited(REPORT, [SectionEdit("findings", fragments)], counting_ids("new"), SOURCES)[0].fragments
+
+
+def test_undo_brings_words_back_with_their_origin() -> None:
+    """A fragment of an earlier version is named by id and version; it is still the model's."""
+    first, second, _ = brought(
+        FragmentEdit("gone", version=1), FragmentEdit("b", version=1), FragmentEdit("a", locked=True)
+    )
+    assert first == Fragment("gone", "Old. ", Origin.MODEL, job_id="j0")
+    assert second == Fragment("b", "Large effusion. ", Origin.MODEL, job_id="j0")
+
+
+def test_what_the_model_offered_stays_the_models() -> None:
+    """Another text for a gap comes from the job, in sentences, with a blank where it would touch its neighbours."""
+    first, second, third, last = brought(
+        FragmentEdit("a", locked=True), FragmentEdit(offered=Offered("j", 1, 1)), FragmentEdit(text="End.")
+    )
+    assert [first.text, second.text, third.text, last.text] == ["Heart normal. ", "Two. ", "Three. ", "End."]
+    assert {second.origin, third.origin} == {Origin.MODEL}
+    assert {second.job_id, third.job_id} == {"j"}
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        FragmentEdit("missing", version=1),
+        FragmentEdit("b", version=1, text="Mine."),
+        FragmentEdit("b", span=(0, 2), text="No"),
+        FragmentEdit(offered=Offered("j", 0, 0)),
+        FragmentEdit(offered=Offered("j", 1, 2)),
+        FragmentEdit(offered=Offered("other", 1, 0)),
+        FragmentEdit("b", offered=Offered("j", 1, 0)),
+    ],
+)
+def test_words_that_are_nowhere_cannot_be_brought_back(wanted: FragmentEdit) -> None:
+    """Neither unknown places nor places together with a text of the caller's own."""
+    with pytest.raises(Invalid):
+        brought(FragmentEdit("a", locked=True), wanted)
 
 
 def test_sections_are_known_and_named_once() -> None:

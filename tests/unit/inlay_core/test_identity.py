@@ -32,6 +32,7 @@ EXPECTED: dict[Permission, set[Role]] = {
     P.DELIVER: set(),
     P.MANAGE_DELIVERIES: {R.ADMIN},
     P.REPLAY_MESSAGES: {R.ADMIN},
+    P.KEEP_RECORDS: {R.ADMIN},
 }
 
 

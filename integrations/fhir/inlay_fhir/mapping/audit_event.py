@@ -32,6 +32,7 @@ _VERBS: Final[Mapping[str, tuple[str | None, str]]] = MappingProxyType(
         "sent": (None, "E"),
         "exported": (None, "R"),
         "ended": ("delete", "D"),
+        "purged": (None, "D"),
     }
 )
 _RESOURCES: Final[Mapping[Kind, str]] = MappingProxyType(
@@ -77,7 +78,7 @@ _ROLE: Final = "http://terminology.hl7.org/CodeSystem/object-role"
 
 def audit_event(event: AuditEvent) -> Json:
     """One event. It holds codes, counts and Inlay's own ids, so nothing here names a patient to anybody else."""
-    interaction, action = _interaction(event)
+    interaction, action = interaction_of(event)
     restful = coding(_INTERACTIONS, interaction) if interaction else None
     login = coding(DICOM, *_LOGINS[event.tag]) if event.tag in _LOGINS else None
     return filled(
@@ -88,19 +89,20 @@ def audit_event(event: AuditEvent) -> Json:
         subtype=[each for each in (restful, login, coding(TAG_SYSTEM, str(event.tag))) if each],
         action="E" if login else action,
         recorded=instant(event.at),
-        outcome=_outcome(event),
+        outcome=outcome_of(event),
         agent=_agents(event, action),
         source={"site": "Inlay", "observer": _SERVER},
         entity=_entities(event),
     )
 
 
-def _interaction(event: AuditEvent) -> tuple[str | None, str]:
+def interaction_of(event: AuditEvent) -> tuple[str | None, str]:
+    """The restful interaction, where it was one, and the action: C, R, U, D or E."""
     stated = _INTERACTION_ACTIONS.get(str(event.detail.get("interaction")))
     return stated or _VERBS.get(event.tag.rpartition(":")[2], ("update", "U"))
 
 
-def _outcome(event: AuditEvent) -> str:
+def outcome_of(event: AuditEvent) -> str:
     """0 success; 4 what was refused; 8 what failed for a fault of ours."""
     if event.outcome is not Outcome.REFUSED:
         return "0"

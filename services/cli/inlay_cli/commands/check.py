@@ -95,18 +95,22 @@ def _database(settings: "Settings") -> str:
 
 
 def _broker(settings: "Settings") -> str:
-    return _redis(settings.broker_url) if settings.broker_url else f"file queues in {settings.home}"
+    return (
+        _redis(settings.broker_url, settings.redis_master) if settings.broker_url else f"file queues in {settings.home}"
+    )
 
 
 def _progress(settings: "Settings") -> str:
-    return _redis(settings.redis_url) if settings.redis_url else "a row of the database"
+    return _redis(settings.redis_url, settings.redis_master) if settings.redis_url else "a row of the database"
 
 
-def _redis(url: str) -> str:
+def _redis(url: str, master: str) -> str:
     import redis
 
+    from inlay_core.redis_servers import redis_client
+
     try:
-        with redis.Redis.from_url(url, socket_timeout=REACH_SECONDS, socket_connect_timeout=REACH_SECONDS) as server:
+        with redis_client(url, master, socket_timeout=REACH_SECONDS, socket_connect_timeout=REACH_SECONDS) as server:
             server.ping()
     except (redis.RedisError, ValueError) as error:
         raise Unreachable(f"Redis does not answer ({type(error).__name__})") from error

@@ -76,8 +76,23 @@ def _run(stack: ExitStack, home: Path, show: "Show", patience: float, *, stay: b
         show.end("order", 0.0, {"reason": str(error)}, ok=False)
         return 1
     if stay:
-        _stay(up, site)
+        _stay(up, site, waiting=went_well and _leave_a_study(stack, site))
     return 0 if went_well else 1
+
+
+def _leave_a_study(stack: ExitStack, site: "Site") -> bool:
+    """Order one more study, with its images, for whoever opens the page; whether that went well."""
+    from inlay_cli.demonstration.phantom import OTHER_FINDINGS, phantom_file
+    from inlay_cli.demonstration.ris import Ris
+    from inlay_cli.demonstration.site import place
+
+    study = f"2.25.{uuid.uuid4().int}"
+    ris = stack.enter_context(Ris(study))
+    ris.listener = site.mllp
+    ris.send_order()
+    code, _ = ris.await_acknowledgement()
+    place(phantom_file(study, ris.accession_number, OTHER_FINDINGS), site.images, f"{ris.accession_number}.dcm")
+    return code in {"AA", "CA"}
 
 
 def _play(ris: "Ris", site: "Site", drawing: "Future[bytes]", show: "Show", patience: float) -> bool:
@@ -98,8 +113,10 @@ def _play(ris: "Ris", site: "Site", drawing: "Future[bytes]", show: "Show", pati
     return play(Story(ris, people, place_images, site.verify_trail, show, patience))
 
 
-def _stay(up: "subprocess.Popen[bytes]", site: "Site") -> None:
+def _stay(up: "subprocess.Popen[bytes]", site: "Site", *, waiting: bool) -> None:
     with stop_on_signals() as stop:
+        if waiting:
+            print(f"Your turn: one more study waits at {site.url} to be read.", file=sys.stderr, flush=True)
         print(f"Inlay is up at {site.url}; its log is {site.log}. Ctrl-C ends it.", file=sys.stderr, flush=True)
         while not stop.wait(0.5) and up.poll() is None:
             pass

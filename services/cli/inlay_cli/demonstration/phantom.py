@@ -1,15 +1,21 @@
 """The radiograph of the demonstration: a phantom with known findings, as the DICOM file that a modality would send."""
 
 import io
+from collections.abc import Mapping
+from types import MappingProxyType
 
 # Drawn neither in training (small seeds) nor by the evaluation: just a number for the picture's noise.
 SEED = 20_260_101
 FINDINGS = {"heart": "mildly enlarged", "right_effusion": "moderate", "pacemaker": "left"}
+# Of the study that is left to be read on the page.
+OTHER_FINDINGS = {"heart": "markedly enlarged", "left_effusion": "small", "consolidation": "right lower lobe"}
 # A thorax of 35 cm across the 384 pixels of a phantom.
 SPACING = ["0.9115", "0.9115"]
 
 
-def phantom_file(study_instance_uid: str, accession_number: str) -> bytes:
+def phantom_file(
+    study_instance_uid: str, accession_number: str, findings: Mapping[str, str] = MappingProxyType(FINDINGS)
+) -> bytes:
     """A Part 10 file: DX, PA view, 8 bits, marked as a phantom by image type and model name (rule of safety 9)."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.filewriter import dcmwrite
@@ -18,7 +24,7 @@ def phantom_file(study_instance_uid: str, accession_number: str) -> bytes:
     from inlay_model.phantom.findings import Findings
     from inlay_model.phantom.render import phantom
 
-    pixels = phantom(SEED, Findings.normal(**FINDINGS)).image
+    pixels = phantom(SEED, Findings.normal(**findings)).image
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

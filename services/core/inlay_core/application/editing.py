@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from inlay_core.application.drafting import retire_jobs
 from inlay_core.application.ports import UnitOfWork
 from inlay_core.application.transaction import Act, load_report, retried
 from inlay_core.domain.audit import Tag
-from inlay_core.domain.edits import SectionEdit, edited
+from inlay_core.domain.edits import SectionEdit, Sources, edited
+from inlay_core.domain.errors import Invalid
+from inlay_core.domain.fragment import Section
 from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.lifecycle import Status
@@ -55,10 +58,28 @@ def put_fragments(
         act = Act(uow, clock(), new_id, actor)
         report = load_report(uow, report_id)
         report.check_version(expected_version)
-        after = report.edit(edited(report.sections, edits, new_id), actor, act.now)
+        after = report.edit(edited(report.sections, edits, new_id, sources_of(uow, report_id)), actor, act.now)
         retire_jobs(act, report_id, Tag.CLINICIAN_JOB_CANCELLED)
         uow.reports.save(after)
         locks = sum(fragment.locked for section in after.sections for fragment in section.fragments)
         act.record(Tag.CLINICIAN_REPORT_EDITED, after, detail={"sections": len(edits), "locks": locks})
         uow.commit()
         return after
+
+
+def sources_of(uow: UnitOfWork, report_id: str) -> Sources:
+    """What edits of this report may bring back: its earlier versions, and what its own jobs offered."""
+
+    def earlier(version: int) -> Sequence[Section]:
+        found = uow.reports.version(report_id, version)
+        if found is None:
+            raise Invalid("unknown-version", "No such version of the report.", "version")
+        return found.sections
+
+    def offers(job_id: str) -> Sequence[Mapping[str, Any]]:
+        job = uow.jobs.get(job_id)
+        if job is None or job.report_id != report_id:
+            raise Invalid("unknown-offer", "No such job of the report.", "offered.job_id")
+        return job.alternatives
+
+    return Sources(earlier, offers)

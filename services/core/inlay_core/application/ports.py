@@ -5,14 +5,14 @@ Adapters live elsewhere (persistence, gateway, integrations); fakes for tests fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from enum import Enum, StrEnum
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Literal, Protocol, Self
 
-from inlay_core.domain.audit import AuditEvent, Link, Verification
+from inlay_core.domain.audit import AuditEvent, Checkpoint, Link, Verification
 from inlay_core.domain.errors import DomainError
 from inlay_core.domain.infill import Choice, Dispute, Fill, LockDigest, ResolvedSection
 from inlay_core.domain.job import Job, JobKind, JobState
@@ -22,7 +22,7 @@ from inlay_core.domain.order import Order, OrderStatus, Priority
 from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
 from inlay_core.domain.reader_study import Grade, ReaderStudy
-from inlay_core.domain.report import Report
+from inlay_core.domain.report import Author, Report
 from inlay_core.domain.session import Session
 from inlay_core.domain.subscription import Subscription
 from inlay_core.domain.switch import Allowance
@@ -610,6 +610,14 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Attendance:
+    """What a worklist tells besides its page: how many reports stand where, and who has opened those of the page."""
+
+    counts: Mapping[Status, int]
+    openers: Mapping[str, Author]
+
+
+@dataclass(frozen=True, slots=True)
 class QueueCount:
     """How many jobs of a kind and priority are in a state, and when the oldest of them was asked for."""
 
@@ -787,6 +795,14 @@ class Reports(Protocol):
         """One page of all versions of all reports, the newest first, none older than `since`."""
         ...
 
+    def counts(self) -> Mapping[Status, int]:
+        """How many reports stand where; a status without any may be missing."""
+        ...
+
+    def openers(self, report_ids: Sequence[str]) -> Mapping[str, Author]:
+        """Report id -> who made its first version in review, for those that have one."""
+        ...
+
     def drafted(
         self, since: datetime, until: datetime, limit: int, after: tuple[datetime, str] | None = None
     ) -> Sequence[tuple[datetime, str]]:
@@ -891,6 +907,13 @@ class Messages(Protocol):
         """The message with that id."""
         ...
 
+    def reencrypt(self, after: str, limit: int) -> tuple[int, str] | None:
+        """Encrypt messages with a greater id that are not under the current key; how many, and the last id.
+
+        None where there are none. Raises Invalid without keys, Unavailable for a message whose key is missing.
+        """
+        ...
+
     def received(
         self,
         *,
@@ -970,16 +993,98 @@ class AuditTrail(Protocol):
         """Chain up to `limit` recorded events; return how many: 0 also while another sealer is at work."""
         ...
 
-    def verify(self) -> Verification:
-        """Walk the chain; the answer names the first break and counts the unsealed tail."""
+    def verify(self, checkpoints: Collection[Checkpoint] = ()) -> Verification:
+        """Walk the chain from its last cut; the answer names the first break and counts the unsealed tail."""
         ...
 
-    def links(self) -> Iterator[tuple[Link, str | None]]:
-        """Every link in order, with the canonical JSON of its event (None when it is gone)."""
+    def links(self, after: int = 0) -> Iterator[tuple[Link, str | None]]:
+        """Every link after that position, in order, with the canonical JSON of its event (None when it is gone)."""
+        ...
+
+    def head(self) -> Link | None:
+        """The last link."""
+        ...
+
+    def keep(self, checkpoint: Checkpoint, token: str) -> None:
+        """Store a checkpoint in its signed form; Race when its position has one."""
+        ...
+
+    def checkpoints(self) -> Sequence[str]:
+        """The stored checkpoints in their signed form, the oldest first."""
+        ...
+
+    def claim_cursor(self, name: str, now: datetime, lease_until: datetime) -> int | None:
+        """How far the receiver of that name has got, and the right to go on; None while another has it."""
+        ...
+
+    def move_cursor(self, name: str, position: int, lease_until: datetime) -> None:
+        """Say how far the receiver has got, and end the lease; Race when it is no longer that one."""
         ...
 
     def unsealed(self) -> Iterator[AuditEvent]:
         """Recorded events that are not chained yet."""
+        ...
+
+
+class Aged(StrEnum):
+    """Rows that a site may let go after a time."""
+
+    MESSAGES = "messages"
+    JOBS = "jobs"
+    PROGRESS = "progress"
+    OUTBOX = "outbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """A row that is older than the site keeps its kind. `order_ids` are the orders that a message was about."""
+
+    id: str
+    at: datetime
+    order_ids: tuple[str, ...] = ()
+
+
+class Retention(Protocol):
+    """Letting go of what is older than the site keeps it."""
+
+    def old(self, kind: Aged, before: datetime, after: tuple[datetime, str] | None, limit: int) -> Sequence[Old]:
+        """Rows from before that moment, oldest first, after the (at, id) of an earlier batch's last one.
+
+        Messages: received then. Jobs: finished then without a run record, of reports that are closed. Progress: last
+        written then, of jobs that have ended. Outbox: delivered then.
+        """
+        ...
+
+    def remove(self, kind: Aged, ids: Sequence[str]) -> None:
+        """Delete these rows."""
+        ...
+
+    def open_orders(self, order_ids: Iterable[str]) -> frozenset[str]:
+        """Those of the orders whose report nobody has answered for yet."""
+        ...
+
+    def open_studies(self) -> Sequence[tuple[str | None, str | None]]:
+        """(StudyInstanceUID, accession number) of each order whose report nobody has answered for yet."""
+        ...
+
+    def trail_needed_from(self) -> int | None:
+        """The first position of the chain that an open report or a receiver of the trail still needs."""
+        ...
+
+    def remove_links(self, up_to: int, limit: int) -> int:
+        """Delete the first links, none after that position, with their events; return how many."""
+        ...
+
+
+class Notary(Protocol):
+    """Signs checkpoints of the trail, and knows those that a trusted key signed."""
+
+    def sign(self, checkpoint: Checkpoint) -> str:
+        """The checkpoint in its signed form."""
+        ...
+
+    def read(self, token: str) -> Checkpoint:
+        """The checkpoint of a signed form; Invalid when no trusted key signed it."""
         ...
 
 
@@ -1195,6 +1300,11 @@ class UnitOfWork(Protocol):
     @property
     def audit(self) -> AuditTrail:
         """The trail."""
+        ...
+
+    @property
+    def retention(self) -> Retention:
+        """Letting go."""
         ...
 
     @property

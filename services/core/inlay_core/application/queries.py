@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from inlay_core.application.ports import Page, ReportRow, ReportSearch, Sort, Standing, UnitOfWork
+from inlay_core.application.ports import Attendance, Page, ReportRow, ReportSearch, Sort, Standing, UnitOfWork
 from inlay_core.application.transaction import load_job, load_order, load_report
 from inlay_core.domain.audit import AuditEvent, Detail, Kind, Outcome, Tag, event_of
 from inlay_core.domain.errors import NotFound
-from inlay_core.domain.identity import Actor, Permission, require
+from inlay_core.domain.identity import Actor, ActorKind, Permission, require
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.job import Job
 from inlay_core.domain.lifecycle import Status
@@ -37,6 +37,16 @@ def search_reports(
     require(actor, Permission.READ_REPORTS)
     with uow:
         return uow.reports.search(search, sort, offset, limit)
+
+
+def attendance(uow: UnitOfWork, actor: Actor, page: Page) -> Attendance:
+    """How many reports stand where, and which person reads those of the page that are in review."""
+    require(actor, Permission.READ_REPORTS)
+    with uow:
+        opened = [row.report.id for row in page.rows if row.report.status is Status.IN_REVIEW]
+        openers = uow.reports.openers(opened) if opened else {}
+        people = {report_id: who for report_id, who in openers.items() if who.kind is ActorKind.PERSON}
+        return Attendance(uow.reports.counts(), people)
 
 
 def read_report(uow: UnitOfWork, actor: Actor, report_id: str, version: int | None = None) -> ReportRow:

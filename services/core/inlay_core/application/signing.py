@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from inlay_core.application.drafting import retire_jobs
+from inlay_core.application.editing import sources_of
 from inlay_core.application.ports import DEFAULT_SITE, Site, UnitOfWork
 from inlay_core.application.publishing import publish_report
 from inlay_core.application.transaction import Act, load_report, retried
@@ -81,7 +82,7 @@ def amend(
         act = Act(uow, clock(), new_id, actor, site)
         report = load_report(uow, report_id)
         report.check_version(expected_version)
-        sections = edited(report.sections, edits, new_id)
+        sections = edited(report.sections, edits, new_id, sources_of(uow, report_id))
         amended = report.amend(kind, sections, _reason(kind, reason), actor, act.now)
         _save(act, amended, _TAGS[kind])
         uow.commit()

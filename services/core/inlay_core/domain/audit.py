@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -37,6 +37,9 @@ class Kind(StrEnum):
     READER_STUDY = "reader-study"
     AUDIT = "audit"
     ACCESS = "access"
+    PROGRESS = "progress"
+    DELIVERY = "delivery"
+    IMAGE = "image"
 
 
 class Tag(StrEnum):
@@ -113,6 +116,13 @@ class Tag(StrEnum):
     ADMIN_REPORT_RESENT = "admin:report:resent"
     ADMIN_MESSAGE_REPLAYED = "admin:message:replayed"
     ADMIN_AUDIT_EXPORTED = "admin:audit:exported"
+    ADMIN_AUDIT_PURGED = "admin:audit:purged"
+    ADMIN_MESSAGE_PURGED = "admin:message:purged"
+    ADMIN_MESSAGE_REENCRYPTED = "admin:message:reencrypted"
+    ADMIN_JOB_PURGED = "admin:job:purged"
+    ADMIN_PROGRESS_PURGED = "admin:progress:purged"
+    ADMIN_DELIVERY_PURGED = "admin:delivery:purged"
+    ADMIN_IMAGE_PURGED = "admin:image:purged"
     ADMIN_STUDY_CREATED = "admin:reader-study:created"
     ADMIN_STUDY_CLOSED = "admin:reader-study:closed"
     CLINICIAN_STUDY_GRADED = "clinician:reader-study:graded"
@@ -260,12 +270,17 @@ class Break:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What a walk along the chain found. `unsealed` events are recorded but not yet chained."""
+    """What a walk along the chain found. `unsealed` events are recorded but not yet chained.
+
+    `purged` ones were taken away after a signed cut, where the walk begins; `checkpoints` are those it was held to.
+    """
 
     sealed: int
     unsealed: int
     head: str
     first_break: Break | None = None
+    purged: int = 0
+    checkpoints: int = 0
 
     @property
     def holds(self) -> bool:
@@ -273,17 +288,43 @@ class Verification:
         return self.first_break is None
 
 
-def first_break(links: Iterable[tuple[Link, str | None]]) -> tuple[int, str, Break | None]:
-    """Walk (link, stored canonical JSON or None when the event is gone) in order of position.
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What the chain's head was at a moment, to be signed and kept elsewhere. At a cut, what came before was purged."""
 
-    Return (links walked, head hash, the first break or None).
+    position: int
+    hash: str
+    at: datetime
+    is_cut: bool = False
+
+
+def start_of(checkpoints: Iterable[Checkpoint]) -> Checkpoint | None:
+    """The last cut, after which the walk begins; None where nothing was purged."""
+    return max((each for each in checkpoints if each.is_cut), key=lambda each: each.position, default=None)
+
+
+def first_break(
+    links: Iterable[tuple[Link, str | None]], checkpoints: Collection[Checkpoint] = ()
+) -> tuple[int, str, Break | None]:
+    """Walk (link, stored canonical JSON or None when the event is gone) in order of position, from the last cut on.
+
+    The chain must have, at the position of each checkpoint, the hash that was signed: a chain that was rewritten as a
+    whole, or whose end was cut off, fits in itself but not to them. Return (last position, head hash, the first break).
     """
-    walked, previous = 0, GENESIS
+    cut = start_of(checkpoints)
+    walked, previous = (cut.position, cut.hash) if cut else (0, GENESIS)
+    signed: dict[int, set[str]] = {}
+    for each in checkpoints:
+        signed.setdefault(each.position, set()).add(each.hash)
     for link, canonical in links:
         reason = _misfit(link, canonical, walked, previous)
+        if reason is None and signed.get(link.position, {link.hash}) != {link.hash}:
+            reason = "checkpoint-differs"
         if reason is not None:
             return walked, previous, Break(walked + 1, link.event_id, reason)
         walked, previous = walked + 1, link.hash
+    if any(position > walked for position in signed):
+        return walked, previous, Break(walked + 1, None, "end-missing")
     return walked, previous, None
 
 

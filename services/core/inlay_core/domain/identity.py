@@ -51,6 +51,7 @@ class Permission(StrEnum):
     DELIVER = "deliver"
     MANAGE_DELIVERIES = "manage-deliveries"
     REPLAY_MESSAGES = "replay-messages"
+    KEEP_RECORDS = "keep-records"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ PERMISSIONS: Final[Mapping[Permission, frozenset[Role]]] = MappingProxyType(
         Permission.DELIVER: frozenset(),
         Permission.MANAGE_DELIVERIES: frozenset({Role.ADMIN}),
         Permission.REPLAY_MESSAGES: frozenset({Role.ADMIN}),
+        Permission.KEEP_RECORDS: frozenset({Role.ADMIN}),
     }
 )
 """Permission -> the roles that have it."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DisconnectionError
 
 # Writers of SQLite queue for the lock; one transaction takes milliseconds, so this is hundreds of them.
@@ -18,12 +19,27 @@ _BUSY_MILLISECONDS: Final = 20_000
 # as if it had died a moment later, and the pool drops its others.
 _SURELY_ALIVE_SECONDS: Final = 1.0
 _USED: Final = "inlay_used"
+# A connection that does not come up in this time is of a server that is away; a session that holds its transaction
+# open for so long belongs to a process that hangs, and what it has locked is given to others.
+_CONNECT_SECONDS: Final = 5
+_IDLE_SECONDS: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseLimits:
+    """PostgreSQL: connections kept per process; seconds to wait for one, for a statement, for a lock (0: for ever)."""
+
+    pool: int = 10
+    wait_seconds: float = 10.0
+    statement_seconds: float = 30.0
+    lock_seconds: float = 5.0
+
 
 READ_ONLY: Final = "inlay_read_only"
 """Execution option of connections that only read: on SQLite they do not take the write lock."""
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str, limits: DatabaseLimits = DatabaseLimits()) -> Engine:
     """The engine for a URL (`sqlite:///...` or `postgresql+psycopg://...`). Parameters never appear in errors."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -36,7 +52,15 @@ def open_database(url: str) -> Engine:
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     # Repeatable reads turn every lost update into an error that the use case answers by running again.
-    engine = create_engine(parsed, hide_parameters=True, isolation_level="REPEATABLE READ", pool_size=10)
+    engine = create_engine(
+        parsed,
+        hide_parameters=True,
+        isolation_level="REPEATABLE READ",
+        pool_size=limits.pool,
+        max_overflow=limits.pool,
+        pool_timeout=limits.wait_seconds,
+        connect_args={"connect_timeout": _CONNECT_SECONDS, "options": _session(parsed, limits)},
+    )
     event.listen(engine, "checkin", _note_use)
     event.listen(engine, "checkout", _look_whether_alive)
     return engine
@@ -56,6 +80,19 @@ def _look_whether_alive(connection: Any, record: Any, _proxy: Any) -> None:
         connection.autocommit = before
     except psycopg.Error:
         raise DisconnectionError from None
+
+
+def _session(url: URL, limits: DatabaseLimits) -> str:
+    """What each session begins with, after what the URL itself asks for."""
+    given = url.query.get("options", "")
+    milliseconds = {
+        "statement_timeout": limits.statement_seconds * 1000,
+        "lock_timeout": limits.lock_seconds * 1000,
+        "idle_in_transaction_session_timeout": _IDLE_SECONDS * 1000,
+    }
+    words = [given if isinstance(given, str) else " ".join(given)]
+    words += [f"-c {name}={round(value)}" for name, value in milliseconds.items()]
+    return " ".join(words).strip()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

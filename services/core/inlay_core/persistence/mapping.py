@@ -26,6 +26,7 @@ from inlay_core.domain.patient import Patient, PersonName, Provider
 from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
 from inlay_core.domain.report import Author, Report, Signature
 from inlay_core.domain.subscription import Subscription, SubscriptionState
+from inlay_core.persistence.encryption import KeyRing, opened
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -319,9 +320,10 @@ def job_of(row: Row[Any]) -> Job:
     )
 
 
-def message_values(message: StoredMessage) -> Values:
-    """Columns of `messages`."""
+def message_values(message: StoredMessage, ring: KeyRing | None = None) -> Values:
+    """Columns of `messages`; the bytes are encrypted where there is a key ring."""
     envelope = message.envelope
+    raw_key, raw = ring.encrypt(envelope.raw, message.id) if ring else (None, envelope.raw)
     return {
         "id": message.id,
         "received_at": message.received_at,
@@ -334,7 +336,8 @@ def message_values(message: StoredMessage) -> Values:
         "message_time": envelope.message_time,
         "declared_charset": envelope.declared_charset,
         "used_charset": envelope.used_charset,
-        "raw": envelope.raw,
+        "raw": raw,
+        "raw_key": raw_key,
         "ack": message.ack,
         "outcome": message.outcome.value,
         "error_category": message.error_category,
@@ -345,13 +348,13 @@ def message_values(message: StoredMessage) -> Values:
     }
 
 
-def message_of(row: Row[Any]) -> StoredMessage:
-    """The message in a row of `messages`."""
+def message_of(row: Row[Any], ring: KeyRing | None = None) -> StoredMessage:
+    """The message in a row of `messages`. Raises Unavailable for one whose key is not in the ring."""
     return StoredMessage(
         id=row.id,
         received_at=row.received_at,
         envelope=Envelope(
-            raw=row.raw,
+            raw=opened(row.raw, row.raw_key, row.id, ring),
             sending_application=row.sending_application,
             sending_facility=row.sending_facility,
             control_id=row.control_id,

@@ -39,17 +39,18 @@ from inlay_core.application.ports import (
     TimeBound,
 )
 from inlay_core.domain.audit import Kind
-from inlay_core.domain.errors import Stale
+from inlay_core.domain.errors import Invalid, Stale
 from inlay_core.domain.job import OPEN_STATES, Job, JobKind, JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order, Priority
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.prior import PriorReport
-from inlay_core.domain.report import Report
+from inlay_core.domain.report import Author, Report
 from inlay_core.domain.subscription import Subscription, SubscriptionState
 from inlay_core.domain.switch import Allowance, Scope
 from inlay_core.persistence import mapping
 from inlay_core.persistence.columns import Moment
+from inlay_core.persistence.encryption import KeyRing, opened
 from inlay_core.persistence.statements import LookUp, Statements
 from inlay_core.persistence.tables import (
     ASSERTIONS,
@@ -263,6 +264,21 @@ class SqlReports:
         versions = [_report(row) for row in self._statements.all(query)]
         orders = self._orders.by_ids([version.order_id for version in versions])
         return Page(tuple(ReportRow(v, orders[v.order_id]) for v in versions), total, offset, limit)
+
+    def counts(self) -> Mapping[Status, int]:
+        query = select(REPORTS.c.status, func.count().label("reports")).group_by(REPORTS.c.status)
+        return {Status(row.status): row.reports for row in self._statements.all(query)}
+
+    def openers(self, report_ids: Sequence[str]) -> Mapping[str, Author]:
+        first = (
+            select(REPORT_VERSIONS.c.report_id, func.min(REPORT_VERSIONS.c.version).label("version"))
+            .where(REPORT_VERSIONS.c.report_id.in_(list(report_ids)), REPORT_VERSIONS.c.status == Status.IN_REVIEW)
+            .group_by(REPORT_VERSIONS.c.report_id)
+            .subquery()
+        )
+        at = and_(REPORTS.c.id == first.c.report_id, REPORT_VERSIONS.c.version == first.c.version)
+        found = map(_report, self._statements.all(_versions().join(first, at)))
+        return {report.id: report.author for report in found}
 
     def drafted(
         self, since: datetime, until: datetime, limit: int, after: tuple[datetime, str] | None = None
@@ -551,32 +567,33 @@ def _covered(stop: Scope) -> ColumnElement[bool]:
 
 
 class SqlMessages:
-    """`Messages` on the table `messages`."""
+    """`Messages` on the table `messages`; a key ring encrypts their bytes, and no other column."""
 
-    def __init__(self, statements: Statements) -> None:
+    def __init__(self, statements: Statements, ring: KeyRing | None = None) -> None:
         self._statements = statements
+        self._ring = ring
 
     def add(self, message: StoredMessage) -> None:
         self._statements.changed.add((Kind.MESSAGE, message.id))
-        self._statements.insert(MESSAGES, mapping.message_values(message))
+        self._statements.insert(MESSAGES, mapping.message_values(message, self._ring))
 
     def replace(self, message: StoredMessage) -> None:
         self._statements.changed.add((Kind.MESSAGE, message.id))
         self._statements.must_change_one(
-            update(MESSAGES).where(MESSAGES.c.id == message.id).values(mapping.message_values(message))
+            update(MESSAGES).where(MESSAGES.c.id == message.id).values(mapping.message_values(message, self._ring))
         )
 
     def find(self, application: str, facility: str, control_id: str, sha256: str) -> StoredMessage | None:
         where = and_(_of_sender(application, facility, control_id), MESSAGES.c.sha256 == sha256)
         row = self._statements.one(select(MESSAGES).where(where))
-        return mapping.message_of(row) if row else None
+        return mapping.message_of(row, self._ring) if row else None
 
     def digests(self, application: str, facility: str, control_id: str) -> Sequence[str]:
         return [row.sha256 for row in self._statements.matching(DIGESTS, application, facility, control_id)]
 
     def get(self, message_id: str) -> StoredMessage | None:
         row = self._statements.one(select(MESSAGES).where(MESSAGES.c.id == message_id))
-        return mapping.message_of(row) if row else None
+        return mapping.message_of(row, self._ring) if row else None
 
     def received(
         self,
@@ -596,7 +613,21 @@ class SqlMessages:
             query = query.where(MESSAGES.c.sending_application == application)
         if after is not None:
             query = query.where(tuple_(MESSAGES.c.received_at, MESSAGES.c.id) > tuple_(*after))
-        return [mapping.message_of(row) for row in self._statements.all(query)]
+        return [mapping.message_of(row, self._ring) for row in self._statements.all(query)]
+
+    def reencrypt(self, after: str, limit: int) -> tuple[int, str] | None:
+        if self._ring is None:
+            raise Invalid("bad-setting", "There is no key ring.", "INLAY_MESSAGE_KEYS")
+        wanted = MESSAGES.c.raw_key.is_distinct_from(self._ring.current or None)
+        query = select(MESSAGES.c.id, MESSAGES.c.raw, MESSAGES.c.raw_key).where(wanted, MESSAGES.c.id > after)
+        rows = self._statements.all(query.order_by(MESSAGES.c.id).limit(limit))
+        changed = 0
+        for row in rows:
+            raw_key, raw = self._ring.encrypt(opened(row.raw, row.raw_key, row.id, self._ring), row.id)
+            same = and_(MESSAGES.c.id == row.id, MESSAGES.c.raw_key.is_not_distinct_from(row.raw_key))
+            self._statements.must_change_one(update(MESSAGES).where(same).values(raw=raw, raw_key=raw_key))
+            changed += 1
+        return (changed, rows[-1].id) if rows else None
 
     def senders(self, since: datetime) -> Sequence[SenderCount]:
         sender = (MESSAGES.c.sending_application, MESSAGES.c.sending_facility)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _UPGRADE_LOCK = 0x1A7A_0001
 
 
-def upgrade(engine: Engine) -> str:
-    """Bring the schema to the newest revision and return it. Processes that start together wait for each other."""
+def upgrade(engine: Engine, revision: str = "head") -> str:
+    """Bring the schema to a revision and return the newest. Processes that start together wait for each other."""
     from alembic import command
 
     config = _config()
@@ -26,9 +26,15 @@ def upgrade(engine: Engine) -> str:
         engine = engine.execution_options(isolation_level="READ COMMITTED")
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
+            # Who upgrades together waits for the first; a migration takes its time, but gives up rather than wait for
+            # a table: everybody who came after it would wait behind it.
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            patience = connection.execute(text("SHOW lock_timeout")).scalar_one()
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+            connection.execute(text("SELECT set_config('lock_timeout', :patience, true)"), {"patience": patience})
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
     return newest()
 
 
@@ -47,6 +53,13 @@ def newest() -> str:
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None
     return head
+
+
+def revisions() -> list[str]:
+    """Every revision that this code knows, the first one first."""
+    from alembic.script import ScriptDirectory
+
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
 
 
 def require_current(engine: Engine) -> None:

@@ -190,6 +190,8 @@ MESSAGES: Final = Table(
     Column("declared_charset", Text, nullable=False),
     Column("used_charset", Text, nullable=False),
     Column("raw", LargeBinary, nullable=False),
+    # The key that `raw` is encrypted with; NULL where it is not.
+    Column("raw_key", String(64)),
     Column("ack", LargeBinary, nullable=False),
     Column("outcome", String(16), nullable=False),
     Column("error_category", String(16)),
@@ -246,6 +248,25 @@ AUDIT_LINKS: Final = Table(
     Column("event_id", _ID, nullable=False, unique=True),
     Column("previous", String(64), nullable=False),
     Column("hash", String(64), nullable=False),
+)
+
+# The chain's head at a moment, signed (JWS): what is exported to show later that nothing was cut off or rewritten.
+AUDIT_CHECKPOINTS: Final = Table(
+    "audit_checkpoints",
+    METADATA,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("is_cut", Boolean, primary_key=True),
+    Column("made_at", Moment, nullable=False),
+    Column("token", Text, nullable=False),
+)
+
+# How far each receiver of the trail has got along the chain.
+AUDIT_CURSORS: Final = Table(
+    "audit_cursors",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("lease_until", Moment),
 )
 
 PROGRESS: Final = Table(

@@ -5,15 +5,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, exists, func, insert, select, update
+from sqlalchemy import Row, and_, bindparam, exists, func, insert, or_, select, update
 
 from inlay_core.application.ports import Standing
-from inlay_core.domain.audit import GENESIS, AuditEvent, Link, Verification, first_break, seal
+from inlay_core.domain.audit import GENESIS, AuditEvent, Checkpoint, Link, Verification, first_break, seal, start_of
 from inlay_core.persistence.statements import Statements, rows_of_json
-from inlay_core.persistence.tables import AUDIT_EVENTS, AUDIT_LINKS, ORDERS, PATIENTS, REPORTS
+from inlay_core.persistence.tables import (
+    AUDIT_CHECKPOINTS,
+    AUDIT_CURSORS,
+    AUDIT_EVENTS,
+    AUDIT_LINKS,
+    ORDERS,
+    PATIENTS,
+    REPORTS,
+)
 
 # A walk along a trail of years must not hold it in memory.
 _BATCH: Final = 1000
@@ -61,7 +70,7 @@ class SqlAuditTrail:
         rows = self._statements.all(pending)
         if not rows:
             return 0
-        head = self._statements.one(select(AUDIT_LINKS).order_by(AUDIT_LINKS.c.position.desc()).limit(1))
+        head = self.head()
         position, previous = (head.position, head.hash) if head else (0, GENESIS)
         links = seal(((row.id, row.body) for row in rows), position, previous)
         self._statements.run(
@@ -82,13 +91,48 @@ class SqlAuditTrail:
         )
         return len(links)
 
-    def verify(self) -> Verification:
-        sealed, head, broken = first_break(self.links())
-        unsealed = self._statements.run(select(func.count()).select_from(AUDIT_EVENTS).where(_unlinked())).scalar_one()
-        return Verification(sealed, unsealed, head, broken)
+    def head(self) -> Link | None:
+        row = self._statements.one(select(AUDIT_LINKS).order_by(AUDIT_LINKS.c.position.desc()).limit(1))
+        return Link(row.position, row.event_id, row.previous, row.hash) if row else None
 
-    def links(self) -> Iterator[tuple[Link, str | None]]:
-        position = 0
+    def verify(self, checkpoints: Collection[Checkpoint] = ()) -> Verification:
+        cut = start_of(checkpoints)
+        purged = cut.position if cut else 0
+        walked, head, broken = first_break(self.links(purged), checkpoints)
+        unsealed = self._statements.run(select(func.count()).select_from(AUDIT_EVENTS).where(_unlinked())).scalar_one()
+        return Verification(walked - purged, unsealed, head, broken, purged, len(checkpoints))
+
+    def keep(self, checkpoint: Checkpoint, token: str) -> None:
+        self._statements.insert(
+            AUDIT_CHECKPOINTS,
+            {
+                "position": checkpoint.position,
+                "is_cut": checkpoint.is_cut,
+                "made_at": checkpoint.at,
+                "token": token,
+            },
+        )
+
+    def checkpoints(self) -> Sequence[str]:
+        order = (AUDIT_CHECKPOINTS.c.position, AUDIT_CHECKPOINTS.c.is_cut)
+        return [row.token for row in self._statements.all(select(AUDIT_CHECKPOINTS.c.token).order_by(*order))]
+
+    def claim_cursor(self, name: str, now: datetime, lease_until: datetime) -> int | None:
+        row = self._statements.one(select(AUDIT_CURSORS).where(AUDIT_CURSORS.c.name == name))
+        if row is None:
+            self._statements.insert(AUDIT_CURSORS, {"name": name, "position": 0, "lease_until": lease_until})
+            return 0
+        free = or_(AUDIT_CURSORS.c.lease_until.is_(None), AUDIT_CURSORS.c.lease_until < now)
+        claimed = update(AUDIT_CURSORS).where(AUDIT_CURSORS.c.name == name, free).values(lease_until=lease_until)
+        taken = self._statements.one(claimed.returning(AUDIT_CURSORS.c.position))
+        return int(taken.position) if taken else None
+
+    def move_cursor(self, name: str, position: int, lease_until: datetime) -> None:
+        held = and_(AUDIT_CURSORS.c.name == name, AUDIT_CURSORS.c.lease_until == lease_until)
+        self._statements.must_change_one(update(AUDIT_CURSORS).where(held).values(position=position, lease_until=None))
+
+    def links(self, after: int = 0) -> Iterator[tuple[Link, str | None]]:
+        position = after
         while True:
             query = (
                 select(AUDIT_LINKS, AUDIT_EVENTS.c.body, AUDIT_EVENTS.c.tag, AUDIT_EVENTS.c.report_id)

@@ -7,10 +7,12 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from inlay_core.application.ports import Sought
-from inlay_core.domain.errors import Fault
+from inlay_core.application.ports import NO_DATABASE, Sought
+from inlay_core.domain.errors import Fault, Unavailable
 from inlay_core.persistence.administration import SqlReaderStudies, SqlSessions, SqlWorkers
+from inlay_core.persistence.encryption import KeyRing
 from inlay_core.persistence.engine import READ_ONLY
 from inlay_core.persistence.outbox import SqlOutbox
 from inlay_core.persistence.repositories import (
@@ -29,6 +31,7 @@ from inlay_core.persistence.repositories import (
     SqlSubscriptions,
     SqlSwitches,
 )
+from inlay_core.persistence.retention import SqlRetention
 from inlay_core.persistence.statements import Statements, translated
 from inlay_core.persistence.trail import SqlAuditTrail
 
@@ -48,6 +51,7 @@ class SqlUnitOfWork:
     messages: SqlMessages
     outbox: SqlOutbox
     audit: SqlAuditTrail
+    retention: SqlRetention
     progress: SqlProgressRows
     switches: SqlSwitches
     assertions: SqlAssertions
@@ -56,10 +60,13 @@ class SqlUnitOfWork:
     workers: SqlWorkers
     reader_studies: SqlReaderStudies
 
-    def __init__(self, engine: Engine, *, read_only: bool = False, single: bool = False) -> None:
+    def __init__(
+        self, engine: Engine, *, read_only: bool = False, single: bool = False, ring: KeyRing | None = None
+    ) -> None:
         self._engine = engine
         self._read_only = read_only
         self._single = single
+        self._ring = ring
         # On SQLite a transaction whose first statement writes takes the lock with it, and waits for it.
         self._options: dict[str, Any] = {READ_ONLY: True} if read_only or single else {}
         if single and engine.dialect.name == "postgresql":
@@ -80,6 +87,8 @@ class SqlUnitOfWork:
                 raise
         except DBAPIError as error:
             raise translated(error) from None
+        except PoolTimeout:
+            raise Unavailable(NO_DATABASE, "All connections to the database are in use.") from None
         self._connection = connection
         self._statements = Statements(connection)
         self.patients = SqlPatients(self._statements)
@@ -87,9 +96,10 @@ class SqlUnitOfWork:
         self.priors = SqlPriors(self._statements, self.patients)
         self.reports = SqlReports(self._statements, self.orders)
         self.jobs = SqlJobs(self._statements)
-        self.messages = SqlMessages(self._statements)
+        self.messages = SqlMessages(self._statements, self._ring)
         self.outbox = SqlOutbox(self._statements)
         self.audit = SqlAuditTrail(self._statements)
+        self.retention = SqlRetention(self._statements)
         self.progress = SqlProgressRows(self._statements)
         self.switches = SqlSwitches(self._statements)
         self.assertions = SqlAssertions(self._statements)

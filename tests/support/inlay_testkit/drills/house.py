@@ -22,7 +22,7 @@ from inlay_testkit.drills.outcome import Outcome, examine, unfinished, untold
 from inlay_testkit.drills.processes import Victim
 from inlay_testkit.drills.reader import Radiologist
 from inlay_testkit.drills.ris import Ris, place_study
-from inlay_testkit.peers import Server, free_port, postgres_that_restarts, redis_that_restarts
+from inlay_testkit.peers import Server, free_port, postgres_cluster, redis_that_restarts
 from inlay_testkit.receiver import Receiver, receiving
 
 # A busy machine takes a minute to start everything.
@@ -122,7 +122,8 @@ def house(
     """
     with (
         # What dies here is a process, not the machine: nothing has to wait for the disk.
-        postgres_that_restarts(durable=False, below=below) as postgres,
+        postgres_cluster(below=below) as cluster,
+        cluster.server() as postgres,
         redis_that_restarts() as redis,
         receiving() as results,
         Gate(results.port) as gate,
