@@ -2,6 +2,7 @@
 
 import math
 import random
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -89,10 +90,10 @@ def test_priorities_leave_the_total_of_waits_as_it_is() -> None:
 
 def test_a_day_is_the_same_for_the_same_seed() -> None:
     """A seed names a day: studies within it, infills after their draft, more by day than by night."""
-    options = {"draft_seconds": 2.0, "infills_per_study": 1.0, "infill_seconds": 1.0}
-    day = hospital_day(1, 2_000, **options)
-    assert day == hospital_day(1, 2_000, **options)
-    assert day != hospital_day(2, 2_000, **options)
+    of_seed = partial(hospital_day, studies=2_000, draft_seconds=2.0, infills_per_study=1.0, infill_seconds=1.0)
+    day = of_seed(1)
+    assert day == of_seed(1)
+    assert day != of_seed(2)
     drafts = [work for work in day if work.service == 2.0]
     assert len(drafts) == 2_000
     assert len(day) == pytest.approx(4_000, rel=0.05)

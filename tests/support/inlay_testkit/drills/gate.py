@@ -40,8 +40,12 @@ class Gate:
         while not self._closing.is_set():
             try:
                 near, _ = self._listening.accept()
+            except OSError:
+                continue
+            try:
                 far = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
+                near.close()
                 continue
             self.taken += 1
             self._open |= {near, far}

@@ -69,7 +69,7 @@ class House:
         return time.monotonic() - began
 
     def drafted(self) -> int:
-        """How many drafts there are."""
+        """How many drafts and infills are done."""
         with self.services.reader() as uow:
             counted = uow.jobs.count([JobState.SUCCEEDED])
         return sum(counted.values())
@@ -79,7 +79,7 @@ class House:
         self.until(lambda: len(self.ris.acknowledged) >= share * self.ris.orders and self.drafted() > 0)
 
     def recovered(self) -> None:
-        """The fault is over: note how long it takes until the next draft is finished."""
+        """The fault is over: note how long it takes until the next draft or infill is finished."""
         before = self.drafted_patiently()
         self.recoveries.append(self.until(lambda: self.drafted() > before or self._all_done()))
 
