@@ -159,6 +159,20 @@ def test_a_database_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None
     opened.dispose()
 
 
+def test_a_database_without_its_tables_says_what_to_run(tmp_path: Path) -> None:
+    """An empty database, or one of an older version, is told apart from one that is away, with its remedy."""
+    opened = open_database(f"sqlite:///{tmp_path / 'empty.sqlite'}")
+    with SqlUnitOfWork(opened) as uow, pytest.raises(Unavailable, match="inlay db upgrade") as empty:
+        uow.switches.all()
+    assert empty.value.code == "schema-differs"
+    schema.upgrade(opened)
+    with opened.begin() as connection:
+        connection.execute(text("ALTER TABLE switches DROP COLUMN changed_by"))
+    with SqlUnitOfWork(opened) as uow, pytest.raises(Unavailable, match="inlay db upgrade"):
+        uow.switches.all()
+    opened.dispose()
+
+
 def test_a_read_only_unit_of_work_commits_no_change(engine: Engine) -> None:
     """What was opened for reading cannot store a change, even an audited one."""
     report = Ward(SqlUnitOfWork(engine)).order()

@@ -233,6 +233,7 @@ def test_a_study_from_its_making_to_its_results(web: Web) -> None:
     part = reader.post(f"/oversight/studies/{study}/cases/1", form)
     assert part.status_code == 303, part.text
     assert "checked" in reader.get(part.headers["Location"]).text
+    assert reader.post(f"/oversight/studies/{study}/cases/1", form | {"score-0": "9" * 5000}).status_code == 303
     reader.post(f"/oversight/studies/{study}/cases/1", form | {"choice": "neither"})
     assert "You have graded every case" in reader.get(f"/oversight/studies/{study}").text
     found = web.get(f"/reader-studies/{study}/results", "auditor").get_json()

@@ -21,10 +21,25 @@ from inlay_model.phantom.findings import SLOTS, Findings
 
 STYLES: tuple[str, ...] = ("standard", "concise", "narrative")
 
+# Where the order is free, the text before a gap leaves open what comes next, and the text after it tells. The concise
+# style is strict about both of its ends.
 _ORDERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "standard": (("heart", "lungs", "pleura", "bones", "devices"), ("lungs", "pleura", "heart", "bones", "devices")),
-    "concise": (("devices", "heart", "lungs", "pleura", "bones"), ("devices", "lungs", "pleura", "heart", "bones")),
-    "narrative": (("lungs", "pleura", "heart", "devices", "bones"), ("heart", "lungs", "pleura", "devices", "bones")),
+    "standard": (
+        ("heart", "lungs", "pleura", "bones", "devices"),
+        ("lungs", "pleura", "heart", "bones", "devices"),
+        ("heart", "lungs", "pleura", "devices", "bones"),
+        ("lungs", "pleura", "heart", "devices", "bones"),
+    ),
+    "concise": (
+        ("devices", "heart", "lungs", "pleura", "bones"),
+        ("devices", "lungs", "pleura", "heart", "bones"),
+    ),
+    "narrative": (
+        ("lungs", "pleura", "heart", "devices", "bones"),
+        ("heart", "lungs", "pleura", "devices", "bones"),
+        ("lungs", "pleura", "heart", "bones", "devices"),
+        ("heart", "lungs", "pleura", "bones", "devices"),
+    ),
 }
 
 # One word of each pair is used throughout a report. Both have as many words, so that the choice moves no text.

@@ -284,7 +284,7 @@ def grade_page(study_id: str, number: int) -> Response:
             [form.get(f"mark-{side}-{place_of}") for place_of in range(_count(draft))]
             for side, draft in enumerate(place.drafts)
         ],
-        "scores": [int(text) if (text := form.get(f"score-{side}", "")).isdecimal() else None for side in (0, 1)],
+        "scores": [_score(form.get(f"score-{side}", "")) for side in (0, 1)],
         "choice": form.get("choice"),
     }
     reader_studies.grade_case(*desk().act, actor, study_id, number, body)
@@ -309,6 +309,11 @@ def grades_csv(study_id: str) -> Response:
     answer = Response(oversight.csv_text(rows), content_type="text/csv; charset=utf-8")
     answer.headers["Content-Disposition"] = 'attachment; filename="grades.csv"'
     return answer
+
+
+def _score(text: str) -> int | None:
+    """The score of a form; None for what is none."""
+    return int(text) if len(text) == 1 and text.isdecimal() else None
 
 
 def _count(draft: Sentences) -> int:

@@ -22,6 +22,13 @@ def command_parser(command: str, description: str, examples: str) -> argparse.Ar
     )
 
 
+def at_least_one(text: str) -> int:
+    """A whole number above zero; argparse reports the ValueError."""
+    if not text.isascii() or not text.isdigit() or len(text) > 6 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
 def address(text: str) -> tuple[str, int]:
     """`host:port` as a pair; argparse reports the ValueError."""
     host, separator, port = text.rpartition(":")

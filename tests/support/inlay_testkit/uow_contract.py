@@ -20,6 +20,7 @@ from inlay_core.application import (
     intake,
     publishing,
     queries,
+    sessions,
     signing,
     subscribing,
     switching,
@@ -1041,6 +1042,15 @@ class ConcurrencyContract:
         assert len(set(answers)) == 1
         with new_uow() as uow:
             assert sum(uow.jobs.count(JobState).values()) == 1
+
+    def test_one_person_is_active_in_many_requests_at_once(self, new_uow: NewUnitOfWork) -> None:
+        """A page that writes and asks at the same time notes its person's activity, and no request fails for it."""
+        ward = Ward(new_uow())
+        opened = sessions.open_session(*ward.trio, RADIOLOGIST, secret="s", csrf="t", lifetime=timedelta(hours=1))
+        for minute in range(1, 9):
+            now = opened.seen_at + timedelta(minutes=minute)
+            seen = in_threads(lambda _, now=now: sessions.note_activity(new_uow(), opened, now), self.THREADS)
+            assert {session.seen_at for session in seen} == {now}
 
     def test_one_order_in_many_messages_is_one_order(self, new_uow: NewUnitOfWork) -> None:
         """Different messages about the same new order at once give one order, one report and one draft job."""

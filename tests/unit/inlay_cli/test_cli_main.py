@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from inlay_cli import main as entry
-from inlay_cli.parsing import address
+from inlay_cli.parsing import address, at_least_one
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,3 +108,11 @@ def test_address_refuses_what_is_none(text: str) -> None:
     """Anything else is refused by argparse's own error."""
     with pytest.raises(argparse.ArgumentTypeError):
         address(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "", "²", "1.5", "9" * 5000])
+def test_a_number_of_processes_is_at_least_one(text: str) -> None:
+    """`inlay serve --workers 0` would listen and answer nobody."""
+    with pytest.raises(argparse.ArgumentTypeError):
+        at_least_one(text)
+    assert at_least_one("4") == 4

@@ -53,8 +53,8 @@ def test_a_database_without_schema_says_what_to_do(settings: Settings) -> None:
     """A process that starts before the upgrade fails with the command that is missing."""
     services = bootstrap.bootstrap(settings)
     try:
-        with pytest.raises(Unavailable) as refused:
-            schema.require_current(services.engine)
+        with services.reader() as uow, pytest.raises(Unavailable) as refused:
+            uow.switches.all()
         assert "inlay db upgrade" in refused.value.message
     finally:
         services.close()

@@ -69,7 +69,7 @@ def _run(stack: ExitStack, home: Path, show: "Show", patience: float, *, stay: b
     drawing = stack.enter_context(ThreadPoolExecutor(1)).submit(phantom_file, study, ris.accession_number)
     show.note(f"Starting Inlay in {site.home} ...")
     try:
-        up = stack.enter_context(running(site))
+        up = stack.enter_context(running(site, patience))
         went_well = _play(ris, site, drawing, show, patience)
     except CommandError as error:
         show.begin("order")

@@ -16,7 +16,6 @@ from typing import Any
 from inlay_cli.environment import child_environment
 from inlay_cli.parsing import CommandError
 
-START_SECONDS = 60.0
 # The supervisor gives its children ten seconds to end.
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.1
@@ -87,8 +86,11 @@ def plan(home: Path, oru_port: int, preferred: Sequence[tuple[str, int]]) -> Sit
 
 
 @contextmanager
-def running(site: Site) -> Iterator[subprocess.Popen[bytes]]:
-    """The processes of the site, ready for orders; ended at the end of the block. Raises CommandError."""
+def running(site: Site, patience: float) -> Iterator[subprocess.Popen[bytes]]:
+    """The processes of the site, ready for orders; ended at the end of the block.
+
+    Raises CommandError where they do not start, or are not ready after `patience` seconds.
+    """
     site.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     site.images.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "inlay_cli", "--parent", str(os.getpid()), "up"]
@@ -102,7 +104,7 @@ def running(site: Site) -> Iterator[subprocess.Popen[bytes]]:
             start_new_session=True,
         )
     try:
-        _await_ready(site, process)
+        _await_ready(site, process, patience)
         yield process
     finally:
         process.terminate()
@@ -120,13 +122,14 @@ def place(data: bytes, folder: Path, name: str) -> None:
     partial.replace(folder / name)
 
 
-def _await_ready(site: Site, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
+def _await_ready(site: Site, process: subprocess.Popen[bytes], patience: float) -> None:
+    deadline = time.monotonic() + patience
     while not (_serves(site.http) and _listens(site.mllp)):
         if process.poll() is not None:
             raise CommandError(f"the processes did not start:\n{_tail(site.log)}")
         if time.monotonic() > deadline:
-            raise CommandError(f"the processes were not ready within {START_SECONDS:g} s:\n{_tail(site.log)}")
+            remedy = "a slow machine wants a longer --patience"
+            raise CommandError(f"the processes were not ready within {patience:g} s; {remedy}\n{_tail(site.log)}")
         time.sleep(POLL_SECONDS)
 
 

@@ -38,6 +38,7 @@ def find_session(uow: UnitOfWork, secret: str) -> Session | None:
         return uow.sessions.get(session_id(secret))
 
 
+@retried
 def note_activity(uow: UnitOfWork, session: Session, now: datetime) -> Session:
     """The person did something: the idle time begins again. It is noted now and then."""
     if now - session.seen_at < NOTED_EVERY:

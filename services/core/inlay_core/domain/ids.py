@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from inlay_core.domain.errors import Invalid
@@ -24,10 +24,3 @@ def check_id(value: str, place: str) -> str:
     if not _ID.fullmatch(value):
         raise Invalid("bad-id", "An id has 1 to 64 letters, digits, '-' or '.'.", place)
     return value
-
-
-def as_utc(moment: datetime) -> datetime:
-    """The same moment in UTC; naive times are refused, because nobody knows which moment they mean."""
-    if moment.tzinfo is None:
-        raise Invalid("naive-time", "A time needs its zone.")
-    return moment.astimezone(UTC)

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, text
 
-from inlay_core.domain.errors import Unavailable
-
 if TYPE_CHECKING:
     from alembic.config import Config
 
@@ -60,12 +58,6 @@ def revisions() -> list[str]:
     from alembic.script import ScriptDirectory
 
     return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
-
-
-def require_current(engine: Engine) -> None:
-    """Raise Unavailable when the database has no schema yet: `inlay db upgrade` makes one."""
-    if current(engine) is None:
-        raise Unavailable("no-schema", "The database has no schema; run `inlay db upgrade`.")
 
 
 def _config() -> Config:

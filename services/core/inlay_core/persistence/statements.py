@@ -37,6 +37,10 @@ from inlay_core.persistence.tables import METADATA
 # PostgreSQL: unique_violation, serialization_failure, deadlock_detected. Whoever gets one may simply run again.
 _RACES: Final = frozenset({"23505", "40001", "40P01"})
 
+# PostgreSQL: undefined_table, undefined_column; SQLite says so in words.
+_NO_SUCH: Final = frozenset({"42P01", "42703"})
+_NO_SUCH_WORDS: Final = ("no such table", "no such column", "has no column named")
+
 # Tables in the order of their foreign keys.
 _POSITIONS: Final = {table: position for position, table in enumerate(METADATA.sorted_tables)}
 
@@ -295,6 +299,10 @@ def _meaning(error: BaseException | None) -> DomainError:
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if getattr(error, "sqlstate", None) in _RACES or ("IntegrityError" in kinds and "UNIQUE constraint" in str(error)):
         return Race("lost-race", "Another transaction was first.")
+    if getattr(error, "sqlstate", None) in _NO_SUCH or (
+        "OperationalError" in kinds and any(words in str(error) for words in _NO_SUCH_WORDS)
+    ):
+        return Unavailable("schema-differs", "The database has no schema of this version; run `inlay db upgrade`.")
     if "OperationalError" in kinds:
         return _unavailable()
     return Fault("database-refused", f"The database refused a statement ({type(error).__name__}).")
