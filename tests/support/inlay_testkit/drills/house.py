@@ -80,14 +80,14 @@ class House:
 
     def recovered(self) -> None:
         """The fault is over: note how long it takes until the next draft or infill is finished."""
-        before = self.drafted_patiently()
-        self.recoveries.append(self.until(lambda: self.drafted() > before or self._all_done()))
-
-    def drafted_patiently(self) -> int:
-        """`drafted`, once the database answers."""
         counts: list[int] = []
-        self.until(lambda: counts.append(self.drafted()) is None)
-        return counts[-1]
+
+        def counted() -> bool:
+            counts.append(self.drafted())
+            return True
+
+        self.until(counted)
+        self.recoveries.append(self.until(lambda: self.drafted() > counts[-1] or self._all_done()))
 
     def finish(self) -> Outcome:
         """Let everything come to its end, and look at it."""
