@@ -43,6 +43,11 @@ test-peers: .venv/ready-dev ## run the tests against servers and clients of othe
 	@tests/support/install-peers
 	@$(BIN)/python -m pytest tests -m peers $(ARGS)
 
+.PHONY: drill
+drill: .venv/ready-dev ## do harm to a whole Inlay under load and count what is lost (ARGS="--only redis --runs 10 --json")
+	@tests/support/install-peers
+	@$(BIN)/python -m inlay_testkit.drill $(ARGS)
+
 .PHONY: bench-integrations
 bench-integrations: .venv/ready-dev ## measure HL7 and FHIR against other libraries, side by side
 	@tests/support/install-peers

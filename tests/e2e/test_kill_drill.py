@@ -5,17 +5,12 @@ The processes are the real ones; the model is a random DiffusionGemma, small eno
 
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from inlay_core.application.ports import ReportSearch, Sort
@@ -25,11 +20,10 @@ from inlay_core.bootstrap import Services, bootstrap
 from inlay_core.domain.job import JobState
 from inlay_core.domain.lifecycle import Event, Status
 from inlay_core.settings import Settings
-from inlay_hl7.building import Envelope, PatientFields, Person
-from inlay_hl7.client import MllpClient, NoAnswer
-from inlay_hl7.orders import OrderFields, build_order
 from inlay_testkit.core import AUDITOR
-from inlay_testkit.dicom import file_bytes, radiograph
+from inlay_testkit.drills.outcome import seal, unfinished
+from inlay_testkit.drills.processes import Victim
+from inlay_testkit.drills.ris import PATIENCE_SECONDS, place_study, send_until_acknowledged
 from inlay_testkit.peers import free_port
 from inlay_testkit.tiny_diffusion import save_tiny
 
@@ -37,58 +31,10 @@ ORDERS = 60
 SEED = 20261121
 # Seconds from being ready to the next death; on a busy machine it takes some to get ready.
 LIVES = {"listen": (0.0, 1.5), "relay": (0.0, 2.0), "work": (0.5, 3.0)}
-# What a process logs when it is ready.
-READY = {"listen": "listener.ready", "relay": "relay.ready", "work": "model.loaded"}
 # So often at least, and until all orders are sent.
 KILLS = {"listen": 5, "relay": 5, "work": 4}
-PATIENCE_SECONDS = 400.0
 
 pytestmark = pytest.mark.slow
-
-
-class Victim:
-    """A process that is started again as soon as it is dead."""
-
-    def __init__(self, name: str, env: dict[str, str], log: Path) -> None:
-        self._name = name
-        self._env = env
-        self._log = log
-        self.kills = 0
-        self.ready_since: float | None = None
-        self.start()
-
-    def start(self) -> None:
-        """Begin a life."""
-        self.ready_since = None
-        self._lives_before = self._lives_seen()
-        with self._log.open("ab") as log:
-            command = [sys.executable, "-m", "inlay_cli", "--parent", str(os.getpid()), self._name]
-            self.process = subprocess.Popen(command, env=self._env, stdout=log, stderr=log)
-
-    def look(self) -> bool:
-        """Whether this life has got ready."""
-        if self.ready_since is None and self._lives_seen() > self._lives_before:
-            self.ready_since = time.monotonic()
-        return self.ready_since is not None
-
-    def _lives_seen(self) -> int:
-        return self._log.read_text().count(READY[self._name]) if self._log.exists() else 0
-
-    def kill(self) -> None:
-        """SIGKILL, and another life."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        self.kills += 1
-        self.start()
-
-    def end(self) -> None:
-        """The last death, an orderly one."""
-        self.process.terminate()
-        try:
-            self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 class Killer:
@@ -161,34 +107,6 @@ def services(settings: dict[str, str]) -> Iterator[Services]:
     opened.close()
 
 
-def study_of(number: int) -> str:
-    """The study of an order."""
-    return f"2.25.{1000 + number}"
-
-
-def order(number: int) -> bytes:
-    """The message of an order; the same bytes every time."""
-    return build_order(
-        Envelope(f"CTRL{number}", datetime(2026, 1, 1, 12, tzinfo=UTC), "RIS", "DRILL", "INLAY", "INLAY"),
-        PatientFields(f"MRN{number}", "DRILL", Person("Drill", f"Number{number}")),
-        (OrderFields(f"P{number}", f"ACC{number}", study_instance_uid=study_of(number), priority="RSA"[number % 3]),),
-    )
-
-
-def send_until_acknowledged(port: int, number: int) -> None:
-    """As a RIS does: the same bytes again until there is a positive answer."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            with MllpClient("127.0.0.1", port, timeout=3.0) as client:
-                if client.send(order(number)).positive:
-                    return
-        except NoAnswer:
-            pass
-        time.sleep(0.05)
-    raise AssertionError(f"order {number} was never acknowledged")
-
-
 def send_all(port: int, images: Path) -> None:
     """All orders, with their images close behind; some are sent again although they were acknowledged."""
     for number in range(ORDERS):
@@ -198,23 +116,6 @@ def send_all(port: int, images: Path) -> None:
             send_until_acknowledged(port, number)
         # The orders come while the processes die, not all in one of their lives.
         time.sleep(0.15)
-
-
-def place_study(folder: Path, number: int) -> None:
-    """A small radiograph, put into the watched folder in one move."""
-    pixels = np.full((64, 64), number, dtype=np.uint8)
-    dataset = radiograph(pixels, StudyInstanceUID=study_of(number), AccessionNumber=f"ACC{number}")
-    partial = folder.parent / f"{number}.part"
-    partial.write_bytes(file_bytes(dataset))
-    partial.replace(folder / f"{number}.dcm")
-
-
-def unfinished(services: Services) -> dict[str, int]:
-    """How many jobs there are that have not come to an end, by state."""
-    with services.reader() as uow:
-        counted = uow.jobs.count(list(JobState))
-    open_states = (JobState.WAITING_IMAGES, JobState.QUEUED, JobState.RUNNING)
-    return {str(state): sum(n for (s, _), n in counted.items() if s is state) for state in open_states}
 
 
 def test_every_acknowledged_order_ends_in_exactly_one_draft(
@@ -252,14 +153,7 @@ def test_every_acknowledged_order_ends_in_exactly_one_draft(
             assert [job.state for job in jobs] == [JobState.SUCCEEDED]
             most_attempts = max(most_attempts, jobs[0].attempts)
     assert most_attempts > 1, "no worker was killed with a job in hand"
-    _seal(services)
+    seal(services)
     trail = verify_trail(services.reader())
     assert trail.holds
     assert trail.unsealed == 0
-
-
-def _seal(services: Services) -> None:
-    from inlay_core.application.trail import seal_trail
-
-    while seal_trail(services.uow()):
-        pass

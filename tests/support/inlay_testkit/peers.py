@@ -3,6 +3,8 @@
 A server that is not installed is an error, never a skip: a test of a peer must not pass because the peer was absent.
 """
 
+from __future__ import annotations
+
 import os
 import pwd
 import shutil
@@ -15,6 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 # Servers answer within a second or two; a loaded machine may need more, and a test that waits longer has a fault.
 START_SECONDS = 30.0
@@ -47,12 +51,20 @@ def find_program(name: str) -> Path:
 @contextmanager
 def redis_server() -> Iterator[str]:
     """A Redis without persistence; yields its URL."""
+    with redis_that_restarts() as server:
+        yield server.url
+
+
+@contextmanager
+def redis_that_restarts() -> Iterator[Server]:
+    """A Redis without persistence that may be ended and started again; it is empty then."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="inlay-redis-") as folder:
         command = [str(find_program("redis-server")), "--port", str(port), "--bind", "127.0.0.1"]
         command += ["--save", "", "--appendonly", "no", "--dir", folder]
-        with running(command, Path(folder) / "log", lambda: _redis_answers(port)):
-            yield f"redis://127.0.0.1:{port}/0"
+        url = f"redis://127.0.0.1:{port}/0"
+        with Server(command, Path(folder) / "log", lambda: _redis_answers(port), url=url) as server:
+            yield server
 
 
 @contextmanager
@@ -79,9 +91,8 @@ class PostgresCluster:
         """SQLAlchemy URL (psycopg 3) of a superuser's database."""
         return f"postgresql+psycopg://inlay@127.0.0.1:{self.port}/postgres"
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """The server, up to the end of the block; whoever is connected then is cut off."""
+    def server(self) -> Server:
+        """The server on these files; whoever is connected when it ends is cut off."""
         settings = [
             f"fsync={'on' if self.durable else 'off'}",
             "listen_addresses=127.0.0.1",
@@ -91,17 +102,27 @@ class PostgresCluster:
         command = [str(find_program("postgres")), "-D", str(self.folder / "data")]
         command += [part for item in settings for part in ("-c", item)]
         # SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait for connections to end.
-        with running(
-            command, self.folder / "log", lambda: _postgres_answers(self.port), user=self.user, stop=signal.SIGINT
-        ):
+        return Server(
+            command,
+            self.folder / "log",
+            lambda: _postgres_answers(self.port),
+            user=self.user,
+            url=self.url,
+            ending=signal.SIGINT,
+        )
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The server, up to the end of the block."""
+        with self.server():
             yield
 
 
 @contextmanager
-def postgres_cluster(*, durable: bool = False) -> Iterator[PostgresCluster]:
-    """The files of an empty cluster; nothing runs yet."""
+def postgres_cluster(*, durable: bool = False, below: Path | None = None) -> Iterator[PostgresCluster]:
+    """The files of an empty cluster, in a folder `below` that one; nothing runs yet."""
     user = _unprivileged_user()
-    folder = Path(tempfile.mkdtemp(prefix="inlay-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="inlay-postgres-", dir=below))
     try:
         _give_to(folder, user)
         flags = ["--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--username=inlay", "--no-sync"]
@@ -151,29 +172,70 @@ def _plain_env() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8"}
 
 
-@contextmanager
-def running(
-    command: list[str],
-    log: Path,
-    answers: Callable[[], bool],
-    user: str | None = None,
-    stop: signal.Signals = signal.SIGTERM,
-) -> Iterator[None]:
-    """A server process from when it answers to the end of the block, where it gets the signal `stop`."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, user=user, cwd=log.parent, env=_plain_env()
-        )
-    try:
-        _wait(process, answers, log)
-        yield
-    finally:
-        process.send_signal(stop)
+class Server:
+    """A server program in a `with` block: it answers from the start on, may be ended within, and is gone afterwards."""
+
+    def __init__(
+        self,
+        command: list[str],
+        log: Path,
+        answers: Callable[[], bool],
+        user: str | None = None,
+        url: str = "",
+        ending: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        self.url = url
+        self.process: subprocess.Popen[bytes] | None = None
+        self._command = command
+        self._log = log
+        self._answers = answers
+        self._user = user
+        self._ending = ending
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and wait until it answers; raises RuntimeError where it does not."""
+        with self._log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self._command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                user=self._user,
+                cwd=self._log.parent,
+                env=_plain_env(),
+            )
         try:
-            process.wait(STOP_SECONDS)
+            _wait(self.process, self._answers, self._log)
+        except RuntimeError:
+            self.stop()
+            raise
+
+    def stop(self, number: signal.Signals | None = None) -> None:
+        """End it by that signal, by default its orderly one, and by SIGKILL when it does not heed it."""
+        if self.process is None:
+            return
+        self.process.send_signal(number or self._ending)
+        try:
+            self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+
+@contextmanager
+def running(command: list[str], log: Path, answers: Callable[[], bool], user: str | None = None) -> Iterator[None]:
+    """A server process from when it answers to the end of the block."""
+    with Server(command, log, answers, user):
+        yield
 
 
 def _wait(process: subprocess.Popen[bytes], answers: Callable[[], bool], log: Path) -> None:

@@ -1,0 +1,188 @@
+"""A whole Inlay of real processes on a real PostgreSQL and Redis, with a RIS, a radiologist and a target of results."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from inlay_core.bootstrap import Services, bootstrap, upgrade_database
+from inlay_core.domain.errors import DomainError
+from inlay_core.domain.job import JobState
+from inlay_core.settings import Settings
+from inlay_testkit.drills.gate import Gate
+from inlay_testkit.drills.outcome import Outcome, examine, unfinished, untold
+from inlay_testkit.drills.processes import Victim
+from inlay_testkit.drills.reader import Radiologist
+from inlay_testkit.drills.ris import Ris, place_study
+from inlay_testkit.peers import Server, free_port, postgres_cluster, redis_that_restarts
+from inlay_testkit.receiver import Receiver, receiving
+
+# A busy machine takes a minute to start everything.
+PATIENCE_SECONDS = 300.0
+PROCESSES = ("listen", "relay", "work")
+# Leases and sweeps in fast motion: what takes a minute in a hospital takes seconds here.
+FAST: Mapping[str, str] = {
+    # Longer than a starved worker is silent: a lease that always runs out lets no job end.
+    "INLAY_LEASE_SECONDS": "10",
+    "INLAY_SWEEP_SECONDS": "0.3",
+    "INLAY_FORGOTTEN_SECONDS": "2",
+    "INLAY_ORU_TIMEOUT_SECONDS": "1",
+    # Here a job that is lost is no job's fault.
+    "INLAY_MAX_ATTEMPTS": "20",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@dataclass
+class House:
+    """What a drill works on; `until` is called from the main thread and keeps the processes alive."""
+
+    services: Services
+    postgres: Server
+    redis: Server
+    victims: dict[str, Victim]
+    ris: Ris
+    radiologist: Radiologist
+    results: Receiver
+    results_gate: Gate
+    env: dict[str, str]
+    folder: Path
+    recoveries: list[float] = field(default_factory=list)
+
+    def until(self, happened: Callable[[], bool], patience: float = PATIENCE_SECONDS) -> float:
+        """Wait, starting again what dies; return the seconds. A database that is away means "not yet"."""
+        began = time.monotonic()
+        while not _so_far(happened):
+            for victim in self.victims.values():
+                victim.tend()
+            if time.monotonic() > began + patience:
+                raise TimeoutError(f"not within {patience:g} s; logs in {self.folder}")
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def drafted(self) -> int:
+        """How many drafts and infills are done."""
+        with self.services.reader() as uow:
+            counted = uow.jobs.count([JobState.SUCCEEDED])
+        return sum(counted.values())
+
+    def load(self, share: float) -> None:
+        """Wait until that share of the orders is acknowledged, and some draft is there."""
+        self.until(lambda: len(self.ris.acknowledged) >= share * self.ris.orders and self.drafted() > 0)
+
+    def recovered(self) -> None:
+        """The fault is over: note how long it takes until the next draft or infill is finished."""
+        counts: list[int] = []
+
+        def counted() -> bool:
+            counts.append(self.drafted())
+            return True
+
+        self.until(counted)
+        self.recoveries.append(self.until(lambda: self.drafted() > counts[-1] or self._all_done()))
+
+    def finish(self) -> Outcome:
+        """Let everything come to its end, and look at it."""
+        self.until(lambda: self.ris.is_done and not any(unfinished(self.services).values()))
+        self.radiologist.end()
+        self.until(self._all_done)
+        return examine(
+            self.services,
+            self.ris.acknowledged,
+            edits=self.radiologist.edits,
+            signing=self.radiologist.signing,
+            received=self.results.payloads,
+        )
+
+    def _all_done(self) -> bool:
+        return self.ris.is_done and not any(unfinished(self.services).values()) and not untold(self.services)
+
+
+@contextmanager
+def house(
+    folder: Path,
+    orders: int,
+    *,
+    settings: Mapping[str, str] | None = None,
+    processes: Mapping[str, Mapping[str, str]] | None = None,
+    images: Callable[[Path, int], None] = place_study,
+    below: Path | None = None,
+) -> Iterator[House]:
+    """Start everything; end everything. `settings` are for all, `processes` for one kind each (extra environment).
+
+    `images` says how the image of an order arrives; `below` is the folder in which PostgreSQL keeps its data.
+    """
+    with (
+        # What dies here is a process, not the machine: nothing has to wait for the disk.
+        postgres_cluster(below=below) as cluster,
+        cluster.server() as postgres,
+        redis_that_restarts() as redis,
+        receiving() as results,
+        Gate(results.port) as gate,
+    ):
+        ours = {
+            "INLAY_HOME": str(folder / "home"),
+            "INLAY_DATABASE_URL": postgres.url,
+            "INLAY_BROKER_URL": redis.url,
+            "INLAY_REDIS_URL": redis.url,
+            "INLAY_MLLP_PORT": str(free_port()),
+            "INLAY_DICOM_PORT": str(free_port()),
+            "INLAY_ORU_TARGET": f"127.0.0.1:{gate.port}",
+            **FAST,
+            **(settings or {}),
+        }
+        read = Settings.from_env(ours)
+        upgrade_database(read)
+        services = bootstrap(read)
+        read.images.mkdir(parents=True)
+        env = _inherited() | ours
+        victims = {
+            name: Victim(name, env | dict((processes or {}).get(name, {})), folder / f"{name}.log", _command(name))
+            for name in PROCESSES
+        }
+        ris = Ris(read.mllp_port, orders, partial(images, read.images))
+        radiologist = Radiologist(services)
+        running = House(services, postgres, redis, victims, ris, radiologist, results, gate, env, folder)
+        try:
+            running.until(lambda: all(victim.look() for victim in victims.values()))
+            ris.thread.start()
+            radiologist.thread.start()
+            yield running
+        finally:
+            ris.stop()
+            radiologist.end()
+            for victim in running.victims.values():
+                victim.end()
+            services.close()
+
+
+def add_worker(running: House, name: str) -> None:
+    """One more worker, seen and ended with the others."""
+    log = running.folder / f"{name}.log"
+    running.victims[name] = Victim("work", running.env, log, _command("work"))
+
+
+def _command(name: str) -> tuple[str, ...]:
+    if name == "work":
+        return (sys.executable, "-m", "inlay_testkit.drills.worker", str(os.getpid()))
+    return ()
+
+
+def _inherited() -> dict[str, str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("INLAY_")}
+    return ours | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def _so_far(happened: Callable[[], bool]) -> bool:
+    try:
+        return happened()
+    except (DomainError, SQLAlchemyError):
+        return False
