@@ -1047,9 +1047,13 @@ class ConcurrencyContract:
         """A page that writes and asks at the same time notes its person's activity, and no request fails for it."""
         ward = Ward(new_uow())
         opened = sessions.open_session(*ward.trio, RADIOLOGIST, secret="s", csrf="t", lifetime=timedelta(hours=1))
+
+        def active_at(now: datetime) -> Callable[[int], Session]:
+            return lambda _: sessions.note_activity(new_uow(), opened, now)
+
         for minute in range(1, 9):
             now = opened.seen_at + timedelta(minutes=minute)
-            seen = in_threads(lambda _, now=now: sessions.note_activity(new_uow(), opened, now), self.THREADS)
+            seen = in_threads(active_at(now), self.THREADS)
             assert {session.seen_at for session in seen} == {now}
 
     def test_one_order_in_many_messages_is_one_order(self, new_uow: NewUnitOfWork) -> None:
