@@ -1,6 +1,7 @@
 """How a worker keeps its lease, and how it hears that it should stop."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -126,6 +127,17 @@ def test_a_switch_is_heard_at_the_next_look(memory: Memory, ward: Ward, job: Job
     switching.stop_generation(*ward.trio, ADMIN, scope)
     assert lease.should_stop()
     assert (lease.stop_reason, lease.lost) == ("generation-off", False)
+
+
+def test_a_switch_of_a_newer_version_stops_the_job(memory: Memory, ward: Ward, job: Job) -> None:
+    """While nobody here knows what a switch stops, a running job stops too, at the next look and at the renewal."""
+    lease, renewing = lease_on(memory, ward, job, timer=ticking()), lease_on(memory, ward, job)
+    switching.stop_generation(*ward.trio, ADMIN)
+    (known,) = memory.world.switches.values()
+    memory.world.switches = {"generation?new=x": replace(known, name="generation?new=x")}
+    assert lease.should_stop()
+    renewing.renew()
+    assert (lease.stop_reason, renewing.stop_reason) == ("generation-off", "generation-off")
 
 
 def test_kill_switch_is_heard_with_the_renewal(memory: Memory, ward: Ward, job: Job) -> None:

@@ -28,7 +28,7 @@ from inlay_core.application.switching import allowance
 from inlay_core.application.transaction import Act, load_job, load_order, load_report, retried
 from inlay_core.domain.audit import Detail, Kind, Tag
 from inlay_core.domain.edits import imported_comparison, imported_indication
-from inlay_core.domain.errors import Conflict, DomainError, Stale, Unavailable
+from inlay_core.domain.errors import Conflict, DomainError, Invalid, Stale, Unavailable
 from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.infill import InfillRequest, LockDigest, ResolvedSection, draft_sections, resolve, splice
@@ -462,8 +462,11 @@ def _prepared(act: Act, job: Job) -> Claimed | None:
 
 
 def _is_stopped(uow: UnitOfWork, job: Job, site: Site, writer: Writer) -> bool:
-    """Whether settings or switches keep this job from going on."""
-    allowed = allowance(uow, site).for_writer(writer)
+    """Whether settings or switches keep this job from going on; a switch that only a newer version knows does."""
+    try:
+        allowed = allowance(uow, site).for_writer(writer)
+    except Invalid:
+        return True
     if job.kind not in allowed.kinds or not allowed.stops:
         # As a rule nothing is switched by site or modality, and the order need not be asked for.
         return job.kind not in allowed.kinds
