@@ -257,10 +257,13 @@ def _tries(
 ) -> Sequence[tuple[Scored, list[int]]]:
     """The lengths to be written out at most: those nearly as good as the best, in turns, for noise differs.
 
-    What came out badly at the one length that fits is no reason to write something of a length that does not.
+    What came out badly at the one length that fits is no reason to write something of a length that does not. Where
+    several texts are wanted all of the best lengths are, again and again: what they hold is ranked afterwards.
     """
-    near = [pair for pair in ranking if pair[0].score > ranking[0][0].score - _FAR][: max(attempts, wanted)]
-    return list(islice(cycle(near), attempts if wanted == 1 else max(attempts, wanted) * _ROUNDS))
+    if wanted > 1:
+        return [*ranking[: max(attempts, wanted)]] * _ROUNDS
+    near = [pair for pair in ranking if pair[0].score > ranking[0][0].score - _FAR]
+    return list(islice(cycle(near[:attempts]), attempts))
 
 
 def _side_by_side(one: Hole, other: Hole) -> bool:

@@ -92,7 +92,7 @@ def test_the_overview_tells_of_everything(web: Web) -> None:
     for planted in web.site.PLANTED:
         if len(planted) > 2:
             assert planted not in answer.text
-    assert "reader:state:read" in tags(web)
+    assert "reader:access:state" in tags(web)
 
 
 def test_the_page_stops_and_resumes(web: Web) -> None:
@@ -200,7 +200,7 @@ def test_figures_are_there_as_json_csv_and_plots(web: Web) -> None:
     for text in (page.text, listed.text, json.dumps(body)):
         for planted in ("Testperson", "heart", "MRN1", report):
             assert planted not in text
-    assert tags(web).count("reader:usage:read") == 3
+    assert tags(web).count("reader:access:usage") == 3
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def read_administration(call: Call) -> Response:
     found = administration.overview(
         call.desk.services.reader(), call.desk.services.clock, call.actor, call.desk.services.site
     )
-    call.record(Tag.READER_STATE_READ, (Kind.ACCESS, "administration"))
+    call.record(Tag.READER_ACCESS_STATE, (Kind.ACCESS, "administration"))
     return json_answer(overview_body(found))
 
 
@@ -111,7 +111,7 @@ def page() -> Response:
     actor = visitors.visitor(Permission.ADMINISTER, "administration")
     services = desk().services
     found = administration.overview(services.reader(), services.clock, actor, services.site)
-    Call(desk(), actor).record(Tag.READER_STATE_READ, (Kind.ACCESS, "administration"))
+    Call(desk(), actor).record(Tag.READER_ACCESS_STATE, (Kind.ACCESS, "administration"))
     return visitors.html(
         "administration.html",
         found=found,

@@ -33,7 +33,7 @@ _PARTS: Final = ("use", "site", "modality", "model")
 def list_switches(call: Call) -> Response:
     """Every switch with who set it and when."""
     found = switching.switches(call.desk.services.reader(), call.actor)
-    call.record(Tag.READER_STATE_READ, (Kind.ACCESS, "switches"))
+    call.record(Tag.READER_ACCESS_STATE, (Kind.ACCESS, "switches"))
     uses = sorted(call.desk.services.site.generation.kinds())
     return json_answer({"uses": uses, "switches": [switch_body(switch) for switch in found]})
 

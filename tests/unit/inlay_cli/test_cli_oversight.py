@@ -71,7 +71,7 @@ def test_stats_as_table_json_and_csv(site: Installation, capsys: pytest.CaptureF
     assert "heart" not in printed + listed + drafts
     assert run(capsys, "stats", "--until", "2020-01-01") == (0, "No draft came in these days.\n")
     with site.services.reader() as uow:
-        assert [str(event.tag) for event in uow.audit.unsealed()].count("reader:usage:read") == 6
+        assert [str(event.tag) for event in uow.audit.unsealed()].count("reader:access:usage") == 6
 
 
 def test_a_day_that_is_none_is_said(site: Installation, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,7 @@ def record_reading(
 ) -> None:
     """Record that somebody read the figures, and of which days."""
     days = {"since": since.date().isoformat(), "until": until.date().isoformat()}
-    record_access(uow, clock, new_id, actor, Tag.READER_USAGE_READ, subject=(Kind.ACCESS, "usage"), detail=days)
+    record_access(uow, clock, new_id, actor, Tag.READER_ACCESS_USAGE, subject=(Kind.ACCESS, "usage"), detail=days)
 
 
 # ---------------------------------------------------------------------------------------------- rows
