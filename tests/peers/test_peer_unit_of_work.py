@@ -120,6 +120,8 @@ def test_a_connection_that_died_while_it_lay_idle_is_replaced(
     killer.dispose()
     with postgres_uow() as uow:
         assert uow.reports.get("x") is None
+    # The other dead ones are not for the tests after this, which may come before a connection is asked.
+    engine.dispose()
 
 
 def test_one_statement_is_a_transaction_by_itself(engine: Engine, postgres_uow: NewUnitOfWork) -> None:
