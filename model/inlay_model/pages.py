@@ -38,8 +38,8 @@ def paged(tokenizer: Tokenizer, sections: Sequence[Section], canvas_length: int,
         _ = frame.room
         return [Page(0, tuple(sections), frame)]
     groups: list[list[Section]] = []
-    for section in sections:
-        if groups and _size(tokenizer, [*groups[-1], section]) <= canvas_length:
+    for number, section in enumerate(sections):
+        if groups and _size(tokenizer, [*groups[-1], section], number - len(groups[-1])) <= canvas_length:
             groups[-1].append(section)
         else:
             groups.append([section])
@@ -48,7 +48,7 @@ def paged(tokenizer: Tokenizer, sections: Sequence[Section], canvas_length: int,
         first = sum(len(earlier) for earlier in groups[:number])
         blocks = encode_request(tokenizer, group, first)
         if number + 1 < len(groups):
-            spare = canvas_length - _size(tokenizer, group)
+            spare = canvas_length - _size(tokenizer, group, first)
             blocks = _going_on(blocks, _beginning(tokenizer, sections[first + len(group)])[: max(0, spare)])
         frame = Frame(blocks, canvas_length, control)
         _ = frame.room
@@ -64,9 +64,9 @@ def written_before(tokenizer: Tokenizer, sections: Sequence[tuple[str, str]]) ->
     return ids
 
 
-def _size(tokenizer: Tokenizer, sections: Sequence[Section]) -> int:
-    """Tokens that these sections should find on a page of their own."""
-    blocks = encode_request(tokenizer, sections)
+def _size(tokenizer: Tokenizer, sections: Sequence[Section], first: int) -> int:
+    """Tokens that these sections, of which `first` is the number of the first, should find on a page of their own."""
+    blocks = encode_request(tokenizer, sections, first)
     return blocks.locked_tokens + sum(max(_ROOM, hole.gap.min_tokens) for hole in blocks.holes)
 
 

@@ -20,7 +20,7 @@ Pair = tuple[str, str]
 # More parameters than anybody asks for; a bound on what one request can make the server do.
 _MOST_PARAMETERS: Final = 200
 _ALTERNATIVE: Final = re.compile(r"(?:\\.|[^\\,])+")
-_BAR: Final = re.compile(r"(?<!\\)\|")
+_SYSTEM_AND_CODE: Final = re.compile(r"((?:\\.|[^\\|])*)\|(.*)", re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\([\\,|$])")
 # `+` of a zone that a client forgot to encode arrives as a blank.
 _DATE: Final = re.compile(
@@ -94,8 +94,8 @@ class Token:
 
 def token(name: str, text: str) -> Token:
     """One token. A system without a code is not supported."""
-    system, *rest = _BAR.split(text, maxsplit=1)
-    found = Token(unescaped(system), unescaped(rest[0])) if rest else Token(None, unescaped(system))
+    both = _SYSTEM_AND_CODE.match(text)
+    found = Token(unescaped(both[1]), unescaped(both[2])) if both else Token(None, unescaped(text))
     if not found.code:
         raise bad(name, "a token needs its code.")
     return found

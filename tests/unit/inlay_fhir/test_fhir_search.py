@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inlay_core.application import queries, signing
@@ -234,6 +234,7 @@ def test_a_date_lies_in_the_period_that_its_beginning_names(moment: datetime, le
 
 
 @given(st.lists(st.text(min_size=1).filter(lambda t: not t.endswith("\\")), min_size=1), st.text(min_size=1))
+@example(values=["0"], system="\\")
 def test_escaped_separators_belong_to_the_value(values: list[str], system: str) -> None:
     """Commas, bars and backslashes that were escaped come back as they were, one alternative per value."""
 
