@@ -157,18 +157,7 @@ class Store:
         return self.repeated.ask((self._event(actor, access), standing))
 
     def _event(self, actor: Actor, access: Access) -> AuditEvent:
-        return event_of(
-            self.services.new_id(),
-            self.services.clock(),
-            actor,
-            access.tag,
-            access.subject,
-            report_id=access.report_id,
-            version=access.version,
-            outcome=access.outcome,
-            detail=access.detail,
-            request_id=access.request_id,
-        )
+        return event_of_access(self.services.new_id(), self.services.clock(), actor, access)
 
     def _record(self, readings: Sequence[Sequence[AuditEvent]]) -> Sequence[None]:
         queries.record_accesses(self.services.single(), [event for events in readings for event in events])
@@ -177,6 +166,22 @@ class Store:
     def _record_again(self, readings: Sequence[tuple[AuditEvent, Standing]]) -> Sequence[bool]:
         recorded = queries.record_while(self.services.single(), readings)
         return [event.id in recorded for event, _ in readings]
+
+
+def event_of_access(event_id: str, at: datetime, actor: Actor, access: Access) -> AuditEvent:
+    """What the trail holds of an access over FHIR."""
+    return event_of(
+        event_id,
+        at,
+        actor,
+        access.tag,
+        access.subject,
+        report_id=access.report_id,
+        version=access.version,
+        outcome=access.outcome,
+        detail=access.detail,
+        request_id=access.request_id,
+    )
 
 
 def router_of(services: Services) -> FhirRouter:

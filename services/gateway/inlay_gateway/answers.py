@@ -13,8 +13,8 @@ from inlay_core.application.publishing import claim_deliveries
 from inlay_core.domain.errors import Invalid
 from inlay_core.settings import Settings
 from inlay_core.targets import SETTING, ResultTarget, result_targets
-from inlay_gateway.delivery import Books, Sent, refusal_of
-from inlay_hl7.client import MllpClient, NoAnswer
+from inlay_gateway.delivery import Books, Sent, send_item
+from inlay_hl7.client import MllpClient
 from inlay_hl7.senders import Sender, Senders, codec_of, read_senders
 
 
@@ -53,14 +53,4 @@ def deliver_answer(books: Books, target: ResultTarget, client: MllpClient) -> Se
 
 def _send(books: Books, client: MllpClient, item: OutboxItem) -> Sent:
     assert item.message is not None  # It was kept with the message that it answers.
-    try:
-        answer = client.send(item.message)
-    except NoAnswer as error:
-        books.failed(item, error.code)
-        return Sent(item, error.code)
-    if answer.positive:
-        books.done(item)
-        return Sent(item, "delivered")
-    code = refusal_of(answer)
-    books.failed(item, code, permanent=answer.lasting)
-    return Sent(item, code)
+    return send_item(books, client, item, item.message)

@@ -109,8 +109,13 @@ def _send(books: Books, oru: Oru, item: OutboxItem) -> Sent:
     if payload is None:
         books.failed(item, "report-missing", permanent=True)
         return Sent(item, "report-missing")
+    return send_item(books, oru.client, item, payload)
+
+
+def send_item(books: Books, client: MllpClient, item: OutboxItem, payload: bytes) -> Sent:
+    """Send a message of the outbox and note what its receiver answered, or that it did not."""
     try:
-        answer = oru.client.send(payload)
+        answer = client.send(payload)
     except NoAnswer as error:
         books.failed(item, error.code)
         return Sent(item, error.code)

@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 from fhir.resources.R4B import get_fhir_model_class
 from fhir_core.fhirabstractmodel import FHIRAbstractModel
 
+from inlay_api.fhir_mount import event_of_access
 from inlay_core.application import drafting, intake, queries, signing, subscribing
 from inlay_core.application.ports import (
     OrderCommand,
@@ -26,7 +27,7 @@ from inlay_core.application.ports import (
     Sort,
     Standing,
 )
-from inlay_core.domain.audit import AuditEvent, event_of
+from inlay_core.domain.audit import AuditEvent
 from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.infill import InfillRequest
 from inlay_core.domain.job import Job
@@ -143,18 +144,7 @@ class QueryStore:
         self.accesses += accesses
 
     def _event(self, actor: Actor, access: Access) -> AuditEvent:
-        return event_of(
-            self.ward.new_id(),
-            self.ward.clock(),
-            actor,
-            access.tag,
-            access.subject,
-            report_id=access.report_id,
-            version=access.version,
-            outcome=access.outcome,
-            detail=access.detail,
-            request_id=access.request_id,
-        )
+        return event_of_access(self.ward.new_id(), self.ward.clock(), actor, access)
 
 
 @dataclass(frozen=True)
