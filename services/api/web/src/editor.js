@@ -54,8 +54,7 @@ export class Editor {
   run(command) {
     // The browser tells of a moved caret a moment after it moved, and a key may come in between.
     this.view.domObserver.flush();
-    const done = command(this.view.state, (tr) => this.view.dispatch(tr), this.view);
-    return done;
+    return command(this.view.state, (tr) => this.view.dispatch(tr), this.view);
   }
 
   lock = () => this.run(toggleLock(this.pieces));
