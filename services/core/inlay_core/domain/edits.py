@@ -143,7 +143,7 @@ def _unlocked(stored: Section, ids: Sequence[str], place: str) -> Section:
 def _named(stored: Section, edit: SectionEdit, sources: Sources, place: str) -> dict[int, Fragment]:
     """The fragments that the edits name, by the number of the edit. No character of one is named twice."""
     named: dict[int, Fragment] = {}
-    taken: dict[tuple[str, int | None], list[tuple[int, int]]] = {}
+    taken: dict[tuple[str, int | None], list[tuple[int, int] | None]] = {}
     for number, wanted in enumerate(edit.fragments):
         if wanted.id is None:
             continue
@@ -155,13 +155,16 @@ def _named(stored: Section, edit: SectionEdit, sources: Sources, place: str) -> 
         if not 0 <= start <= end <= len(fragment.text) or (wanted.span is not None and wanted.text is not None):
             raise Invalid("bad-span", "A span is [start, end) of the fragment, and has no text.", f"{where}.span")
         others = taken.setdefault((wanted.id, wanted.version), [])
-        whole = wanted.span is None
-        if any(whole or (start < other_end and other_start < end) for other_start, other_end in others):
+        if any(_clash(wanted.span, other) for other in others):
             raise Invalid("unknown-fragment", "No such fragment, or named twice.", f"{where}.id")
-        # What is named as a whole leaves nothing of itself to be named again, not even an empty span.
-        others.append((-1, len(fragment.text) + 1) if whole else (start, end))
+        others.append(wanted.span)
         named[number] = fragment
     return named
+
+
+def _clash(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:
+    """Whether two spans of a fragment share a character. None is the whole, which leaves not even an empty span."""
+    return one is None or other is None or max(one[0], other[0]) < min(one[1], other[1])
 
 
 def _meant(wanted: FragmentEdit, fragment_id: str, stored: Section, sources: Sources) -> Fragment | None:
