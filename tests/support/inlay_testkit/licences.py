@@ -47,8 +47,9 @@ _WORDS = (
     (r"permission is hereby granted, free of charge", "MIT"),
     (r"public domain|unlicense", "Unlicense"),
 )
-# Packages whose metadata says nothing that can be read, looked up in their source distribution.
-LOOKED_UP = {"atheris": "Apache-2.0"}
+# Packages whose metadata says nothing that can be read, looked up: atheris in its source distribution; cuda-toolkit
+# holds nothing but the names of NVIDIA's own packages.
+LOOKED_UP = {"atheris": "Apache-2.0", "cuda-toolkit": "NVIDIA"}
 # CUDA's libraries, which come with torch where it is built for GPUs; their licence lets them be used and passed on.
 _NVIDIA = "nvidia-"
 
