@@ -8,11 +8,12 @@ from pathlib import Path
 from inlay_model.evaluation.interrupted import finish, part_of
 from inlay_model.loading import DEMONSTRATION
 
-_SUITES = ("phantom", "infill", "vqa", "speed")
+_SUITES = ("phantom", "disputes", "infill", "vqa", "speed")
 _ABOUT = """\
 Measures models, and prints a Markdown table (or --json).
 
 phantom  drafts, gaps, locks and disputes on phantoms whose findings are known
+disputes how much locks are doubted that contradict the image, or say the truth in other words, and the threshold
 infill   what the text right of a gap is worth: {both sides, left only} x {diffusion, sibling}, with tests (Table 3)
 vqa      questions about images, a column per candidate, with McNemar's test of every pair (Table 1)
 speed    latency of drafts, prefill and steps or tokens apart (Table 2)
@@ -29,9 +30,10 @@ examples:
 # What shells report of a program stopped by Ctrl-C.
 _STOPPED = 130
 # How many cases where --limit says nothing; None is all that there are.
-_LIMITS = {"phantom": 512, "infill": 256, "vqa": None, "speed": 8}
+_LIMITS = {"phantom": 512, "disputes": 256, "infill": 256, "vqa": None, "speed": 8}
 _SETS = {
     "phantom": ("phantom",),
+    "disputes": ("phantom",),
     "infill": ("phantom", "mimic-cxr", "iu-xray"),
     "vqa": ("phantom", "vqa-rad", "slake", "vqa-med-2019", "jsonl"),
     "speed": ("phantom",),
@@ -94,7 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default=str(DEMONSTRATION), help="diffusion checkpoint (default: the demonstration one)")
     add("--sibling", help="autoregressive checkpoint (default: the demonstration's sibling, where it is there)")
     add("--seed", type=int, default=1, help="which phantoms; none of any seed was used in training (default: 1)")
-    add("--limit", type=int, help="how many cases (default: phantom 512, infill 256, vqa all or 360, speed 8 rounds)")
+    add(
+        "--limit",
+        type=int,
+        help="how many cases (default: phantom 512, disputes and infill 256, vqa all or 360, speed 8 rounds)",
+    )
     add("--steps", type=int, help="denoising steps (default: 16; speed: 16, 32 and 48)")
     add(
         "--processes",
@@ -113,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="graphs and own kernels for diffusion models without adapters (default: on a GPU)",
     )
+    add("--write", action="store_true", help="disputes: write the threshold into the checkpoint's inlay.json")
     add("--json", action="store_true", help="print the figures as one JSON object")
     add("--out", type=Path, help="also write every case, one JSON object a line; a run cut short goes on from it")
     add("--table", type=Path, help="also write the table to this file")

@@ -1,6 +1,6 @@
 """Which checkpoints an evaluation loads, as its options name them, and how: device, precision, graphs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inlay_model.adapters import read_adapter
@@ -22,18 +22,15 @@ class Placing:
     accelerate: bool | None = None
 
 
-def diffusion(named: str, placing: Placing) -> Engine:
-    """The engine of a diffusion checkpoint, or of `folder+adapter folder`."""
+def diffusion(named: str, placing: Placing, *, dispute_threshold: float | None = None) -> Engine:
+    """The engine of a diffusion checkpoint, or of `folder+adapter folder`; with another dispute threshold if given."""
     folder, adapter = parts_of(named)
-    return Engine(
-        load(
-            folder,
-            device=placing.device,
-            adapter=adapter,
-            precision=placing.precision,
-            accelerate=placing.accelerate,
-        )
+    checkpoint = load(
+        folder, device=placing.device, adapter=adapter, precision=placing.precision, accelerate=placing.accelerate
     )
+    if dispute_threshold is not None:
+        checkpoint = replace(checkpoint, about=replace(checkpoint.about, dispute_threshold=dispute_threshold))
+    return Engine(checkpoint)
 
 
 def autoregressive(named: str, placing: Placing) -> Sibling:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inlay_model.backend import Backend
-from inlay_model.evaluation.disputes import contradicting, is_disputed, reworded, swapped_side
+from inlay_model.evaluation.disputes import is_disputed, swapped_side, trials
 from inlay_model.evaluation.known_findings import inventions, slots_right
 from inlay_model.evaluation.loaded import Placing, diffusion
 from inlay_model.evaluation.overlap import first_sentence, token_f1, whole_sentences
@@ -158,9 +158,7 @@ def _disputed(
     """Whether a false lock is disputed, whether a true one is, and what is wrong with the false one."""
     if getattr(answered, "disputes", None) is None:
         return None, None, None
-    # A generator of its own, so that the other verdicts do not depend on whether this was tried.
-    rng = np.random.default_rng([shown.seed, 4])
-    false, true = contradicting(shown.findings, report.style, rng), reworded(report, rng)
+    false, true = trials(shown, report)
     answers = [
         None if trial is None else is_disputed(engine.infill([shown.image], trial.sections, settings=settings), trial)
         for trial in (false, true)

@@ -1,4 +1,4 @@
-"""The four suites of `inlay model eval`: from parsed arguments to what is printed and written. All else is pure."""
+"""The suites of `inlay model eval`: from parsed arguments to what is printed and written. All else is pure."""
 
 import argparse
 import importlib.metadata
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from inlay_model.datasets import iu_xray, mimic_cxr
 from inlay_model.datasets.items import DatasetProblem, Question
+from inlay_model.evaluation import disputes as doubting
 from inlay_model.evaluation import infill as gaps
 from inlay_model.evaluation import infill_figures, plots, vqa_figures
 from inlay_model.evaluation import phantom as phantoms
@@ -27,7 +28,7 @@ from inlay_model.evaluation.answering import EndpointCandidate
 from inlay_model.evaluation.endpoints import Chat, Kept, read_endpoints
 from inlay_model.evaluation.interrupted import Arriving
 from inlay_model.evaluation.judge import Task, agreement, judge_all
-from inlay_model.evaluation.loaded import Placing, autoregressive, diffusion, identity
+from inlay_model.evaluation.loaded import Placing, autoregressive, diffusion, identity, parts_of
 from inlay_model.evaluation.workers import Job, spread
 from inlay_model.loading import DEMONSTRATION
 from inlay_model.phantom.seeds import evaluation_seeds
@@ -64,6 +65,30 @@ def phantom(arguments: argparse.Namespace) -> None:
     _draw(arguments, plots.phantom_bars(phantoms.rows(figures)), "Phantom suite", "share", share=True)
     about = {"suite": "phantom", "model": model, "precision": arguments.precision, "made": _made(arguments)}
     _show(arguments, {**figures, **about}, phantoms.table(figures))
+
+
+def disputes(arguments: argparse.Namespace) -> None:
+    """How much locked sentences are doubted, and the threshold that tells false ones from true ones."""
+    steps = arguments.steps or _STEPS
+    cases = {str(seed): seed for seed in evaluation_seeds(arguments.seed, arguments.limit)}
+    model = identity(arguments.model)
+    found = _gathered(
+        arguments,
+        {"suite": "disputes", "steps": steps, "model": model},
+        partial(doubting.doubted, arguments.model, steps, _placing(arguments)),
+        cases,
+        lambda doubt: (str(doubt.seed), asdict(doubt)),
+        "phantom",
+    )
+    doubts = [doubting.Doubt(**found[case]) for case in cases]
+    _keep(arguments, (asdict(doubt) for doubt in doubts))
+    figures = doubting.summary(doubts, arguments.seed, steps)
+    if figures["chosen"] is None:
+        print("No threshold leaves what is true undisputed: train with corruption.doubt.", file=sys.stderr)
+    elif arguments.write:
+        doubting.keep(Path(parts_of(arguments.model)[0]), figures["chosen"])
+    about = {"suite": "disputes", "model": model, "precision": arguments.precision, "made": _made(arguments)}
+    _show(arguments, {**figures, **about}, doubting.table(figures))
 
 
 def infill(arguments: argparse.Namespace) -> None:
