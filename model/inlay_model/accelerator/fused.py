@@ -40,31 +40,40 @@ class Tuning:
     """Block shapes of one kind of device. Experts: by bits and by rows of a block.
 
     `rows_from` are the rows of a block by how many pairs an expert has on average: a block of an expert is as large as
-    what it is likely to have, so that its weights are read once. `most_rows` limits them by bits.
+    what it is likely to have, so that its weights are read once. `most_rows` limits them by bits. The defaults were the
+    fastest on an H200 (parts `tiles`, `tiles-fp8` and `shapes` of the suite speed26b).
     """
 
     rows_from: tuple[tuple[int, int], ...] = ((96, 128), (48, 64), (0, 32))
-    most_rows: dict[int, int] = field(default_factory=lambda: {16: 128, 8: 128, 4: 64})
+    most_rows: dict[int, int] = field(default_factory=lambda: {16: 128, 8: 64, 4: 64})
     # Blocks of 128 rows fill the matrix unit themselves; with fewer the weights must.
     up: dict[tuple[int, int], Tile] = field(
         default_factory=lambda: _shapes(
-            {32: Tile(64, 128, 3, 4), 64: Tile(64, 128, 3, 4), 128: Tile(64, 64, 4, 8, swap=False)},
-            {16: {64: Tile(64, 64, 4, 4)}, 8: {32: Tile(64, 128, 5, 4), 128: Tile(64, 128, 4, 8, swap=False)}},
+            {32: Tile(64, 128, 3, 4), 64: Tile(64, 128, 3, 4), 128: Tile(64, 128, 3, 8, swap=False)},
+            {16: {32: Tile(64, 128, 5, 4), 64: Tile(64, 64, 4, 4), 128: Tile(128, 64, 4, 8)}},
         )
     )
     down: dict[tuple[int, int], Tile] = field(
         default_factory=lambda: _shapes(
-            {32: Tile(128, 64, 4, 4), 64: Tile(128, 64, 4, 4), 128: Tile(128, 64, 4, 8, swap=False)}, {}
+            {32: Tile(128, 64, 4, 4), 64: Tile(128, 64, 4, 4), 128: Tile(64, 64, 3, 4, swap=False)},
+            {
+                16: {
+                    32: Tile(64, 64, 6, 4),
+                    64: Tile(128, 64, 4, 4, swap=False),
+                    128: Tile(128, 64, 3, 8, swap=False),
+                },
+                8: {64: Tile(64, 64, 4, 4, swap=False)},
+            },
         )
     )
     # (queries, keys, stages, warps) of attention by head width up to, for few canvases and for `many_canvases` or more,
     # which fill the device with larger blocks too.
     attention: dict[tuple[int, bool], tuple[int, int, int, int]] = field(
         default_factory=lambda: {
-            (256, False): (32, 32, 3, 4),
-            (256, True): (64, 32, 2, 4),
+            (256, False): (32, 64, 2, 4),
+            (256, True): (128, 64, 2, 8),
             (512, False): (16, 32, 2, 4),
-            (512, True): (32, 32, 2, 8),
+            (512, True): (64, 32, 2, 8),
         }
     )
     many_canvases: int = 4

@@ -203,10 +203,9 @@ def _attention_shapes(case: Case, record: Record) -> None:
     from inlay_model.accelerator.graphs import Capturer
 
     text = diffusion_config(**case.changes()).text_config
-    for width, kv_heads in (
-        (text.head_dim, text.num_key_value_heads),
-        (text.global_head_dim, text.num_global_key_value_heads),
-    ):
+    for kind in ("sliding_attention", "full_attention"):
+        own = text.per_layer_config[text.layer_types.index(kind)]
+        width, kv_heads = own.head_dim, own.num_key_value_heads
         for canvases, many in ((1, "few"), (8, "many")):
             shape = (canvases, kv_heads, 512 + case.canvas, width)
             keys, values = (torch.randn(shape, device=case.device).to(case.dtype) for _ in range(2))
@@ -343,6 +342,9 @@ def _kernel_cases(case: Case) -> dict[str, Callable[[Reference], Any]]:
     uniform_N, warmth_N = torch.rand(tokens, device=case.device), torch.rand(tokens, device=case.device) * 0.4 + 0.4
     bans_N = (torch.arange(tokens, device=case.device) % 2).to(torch.uint8)
     lengths_B = torch.tensor([case.prompt], dtype=torch.int32, device=case.device)
+    # No two scores of a token are equal: which of equals is chosen is not defined, and their scales differ.
+    ranks_TE = torch.rand(tokens, text.num_experts, device=case.device).argsort(-1)
+    scores_TE = (ranks_TE * (8 / text.num_experts)).to(case.dtype)
     cases: dict[str, Callable[[Reference], Any]] = {
         "rms_norm": lambda kernels: kernels.rms_norm(x_TH, norms[0], eps),
         "add_norm": lambda kernels: kernels.add_norm(x_TH, y_TH, eps),
@@ -351,8 +353,7 @@ def _kernel_cases(case: Case) -> dict[str, Callable[[Reference], Any]]:
             x_TH, y_TH, (norms[0], norms[1], norms[2]), norms[3], eps
         ),
         "combine": lambda kernels: kernels.combine(pairs_SH, weights_TK, x_TH, y_TH, joint, eps),
-        "route": lambda kernels: kernels.route(x_TH[:, : text.num_experts].contiguous(), norms[0][: text.num_experts],
-                                               text.top_k_experts)[0],
+        "route": lambda kernels: kernels.route(scores_TE, norms[0][: text.num_experts], text.top_k_experts)[0],
         "draw": lambda kernels: _drawn(kernels, logits_NV, warmth_N, uniform_N, banned_V, bans_N),
     }  # fmt: skip
     for number, kind in enumerate(text.layer_types):
