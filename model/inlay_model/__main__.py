@@ -38,6 +38,7 @@ _ELSEWHERE = {
     "eval": ("inlay_model.evaluation.command", "measure how right drafts, infills and answers are, and how fast"),
     "phantoms": ("inlay_model.phantom.command", "write questions about phantoms, for training and evaluation"),
     "train": ("inlay_model.training.command", "train a checkpoint or an adapter"),
+    "random": ("inlay_model.accelerator.random_checkpoint", "write a checkpoint with random weights, to measure with"),
     "merge": ("inlay_model.merge", "add an adapter to a checkpoint's weights for good"),
     "fetch": ("inlay_model.fetch", "bring a checkpoint from the hub, pinned and with digests"),
 }

@@ -38,6 +38,22 @@ VISION: dict[str, Any] = {
     "patch_size": 16,
     "pooling_kernel_size": 3,
 }
+# The text model's changes for rehearsals on any machine: one layer of each kind, everything small.
+TOY: dict[str, Any] = {
+    "vocab_size": 1024,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_global_key_value_heads": 1,
+    "head_dim": 16,
+    "global_head_dim": 32,
+    "num_experts": 4,
+    "top_k_experts": 2,
+    "moe_intermediate_size": 64,
+    "layer_types": ["sliding_attention", "full_attention"],
+}
 
 
 def diffusion_config(**changes: Any) -> Any:

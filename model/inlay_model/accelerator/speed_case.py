@@ -1,34 +1,16 @@
 """What the parts of the speed suite share: the shape, the models, a tokenizer, kernels with the tiles found best."""
 
 import gc
-import json
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from inlay_model.accelerator.accelerated import Accelerated, attach, best_kernels
-from inlay_model.accelerator.random_weights import diffusion_config, random_model, sibling_config
+from inlay_model.accelerator.random_checkpoint import widened_tokenizer
+from inlay_model.accelerator.random_weights import TOY, diffusion_config, random_model, sibling_config
 from inlay_model.accelerator.reference import Reference
 from inlay_model.accelerator.runtime import Runtime
-
-TOY: dict[str, Any] = {
-    "vocab_size": 1024,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "num_global_key_value_heads": 1,
-    "head_dim": 16,
-    "global_head_dim": 32,
-    "num_experts": 4,
-    "top_k_experts": 2,
-    "moe_intermediate_size": 64,
-    "layer_types": ["sliding_attention", "full_attention"],
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +84,7 @@ class Case:
 
     def tokenizer(self) -> Any:
         """The demonstration checkpoint's tokenizer with as many words as the model has."""
-        from transformers import AutoTokenizer
-
-        from inlay_model.loading import default_checkpoint
-
-        words = int(diffusion_config(**self.changes()).text_config.vocab_size)
-        with tempfile.TemporaryDirectory() as folder:
-            for file in default_checkpoint().glob("*token*"):
-                (Path(folder) / file.name).write_bytes(file.read_bytes())
-            said = json.loads((Path(folder) / "tokenizer.json").read_text(encoding="utf-8"))
-            known = said["model"]["vocab"]
-            known.update({f"▁w{index}": index for index in range(len(known), words)})
-            (Path(folder) / "tokenizer.json").write_text(json.dumps(said), encoding="utf-8")
-            template = default_checkpoint() / "chat_template.jinja"
-            (Path(folder) / template.name).write_bytes(template.read_bytes())
-            return AutoTokenizer.from_pretrained(folder)
+        return widened_tokenizer(int(diffusion_config(**self.changes()).text_config.vocab_size))
 
 
 def fast_runtime(path: Accelerated) -> Runtime:

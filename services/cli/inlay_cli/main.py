@@ -28,6 +28,7 @@ COMMANDS = {
     "study": ("study", "blinded reader studies: make, close, read out"),
     "audit": ("audit", "verify, sign or export the audit trail"),
     "purge": ("purge", "let go of what is older than the site keeps it; a dry run unless told otherwise"),
+    "bench": ("bench", "measure the whole service on this machine, from the order to the draft and the infill"),
     "model": ("model", "draft, infill, train and measure with the model alone"),
 }
 

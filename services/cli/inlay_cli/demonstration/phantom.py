@@ -14,9 +14,15 @@ SPACING = ["0.9115", "0.9115"]
 
 
 def phantom_file(
-    study_instance_uid: str, accession_number: str, findings: Mapping[str, str] = MappingProxyType(FINDINGS)
+    study_instance_uid: str,
+    accession_number: str,
+    findings: Mapping[str, str] = MappingProxyType(FINDINGS),
+    seed: int = SEED,
 ) -> bytes:
-    """A Part 10 file: DX, PA view, 8 bits, marked as a phantom by image type and model name (rule of safety 9)."""
+    """A Part 10 file: DX, PA view, 8 bits, marked as a phantom by image type and model name (rule of safety 9).
+
+    Another `seed` is another picture with the same findings.
+    """
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.filewriter import dcmwrite
     from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
@@ -24,7 +30,7 @@ def phantom_file(
     from inlay_model.phantom.findings import Findings
     from inlay_model.phantom.render import phantom
 
-    pixels = phantom(SEED, Findings.normal(**findings)).image
+    pixels = phantom(seed, Findings.normal(**findings)).image
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
