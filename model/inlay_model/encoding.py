@@ -7,17 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
 from inlay_model.errors import BadImage
-from inlay_model.loading import Checkpoint, soft_tokens
+from inlay_model.loading import Checkpoint, patch_grid, soft_tokens
+from inlay_model.pixels import RadiographLike, as_picture
 from inlay_model.prefix import Prefix, Prefixes, encode
 from inlay_model.prompt import Prompt, build_prompt
 from inlay_model.provenance import digest_of_ids, sha256_of
 
-RadiographLike = Image.Image | np.ndarray
 # How a kind of model reads the beginning of a prompt: see `prefix.encode`.
 Read = Callable[[Any, tuple[int, ...], tuple[int, ...], dict[str, torch.Tensor] | None], Prefix]
 
@@ -82,7 +81,7 @@ class Encoder:
         checkpoint = self._checkpoint
         pictures = [as_picture(image) for image in images]
         digests = tuple(image_digest(picture) for picture in pictures)
-        counts = [soft_tokens(checkpoint.image_processor, *picture.size) for picture in pictures]
+        counts = [self._soft_tokens(picture) for picture in pictures]
         prompt = build_prompt(checkpoint.tokenizer, counts, instruction, listed, wish)
         length = len(prompt.ids) if whole else prompt.shared
         key = self._key(prompt.ids[:length], digests)
@@ -97,6 +96,21 @@ class Encoder:
         parts = (self._checkpoint.digest, self._checkpoint.adapter_digest or "", digest_of_ids(ids), *image_digests)
         return sha256_of(*(part.encode() for part in parts))
 
+    def _soft_tokens(self, picture: Image.Image) -> int:
+        """How many tokens this picture becomes; raises `BadImage` for a shape that the vision model has no places for.
+
+        The library would look places up beyond the end of its table.
+        """
+        processor = self._checkpoint.image_processor
+        most = self._checkpoint.model.config.vision_config.position_embedding_size
+        patches = patch_grid(processor, *picture.size)
+        if max(patches) > most or min(patches) < processor.pooling_kernel_size:
+            raise BadImage(
+                f"An image of {picture.height} x {picture.width} is too long and narrow for this checkpoint. "
+                "Crop it to the body."
+            )
+        return soft_tokens(processor, *picture.size)
+
     def _pixels(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         model = self._checkpoint.model
         batch = self._checkpoint.image_processor(images=list(pictures), return_tensors="pt")
@@ -104,17 +118,6 @@ class Encoder:
             "pixel_values": batch["pixel_values"].to(model.device, model.dtype),
             "image_position_ids": batch["image_position_ids"].to(model.device),
         }
-
-
-def as_picture(image: RadiographLike) -> Image.Image:
-    """A grey or RGB picture of 8 bits; raises `BadImage` for an array of another shape or type."""
-    if isinstance(image, Image.Image):
-        if 0 in image.size:
-            raise BadImage("The image has no pixels.")
-        return image if image.mode in {"L", "RGB"} else image.convert("RGB")
-    if image.dtype != np.uint8 or image.ndim != 2 or image.size == 0:
-        raise BadImage(f"An image must be rows x columns of 8 bits; this one is {image.shape} of {image.dtype}.")
-    return Image.fromarray(image)
 
 
 def image_digest(image: RadiographLike) -> str:

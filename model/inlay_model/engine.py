@@ -6,18 +6,20 @@ from pathlib import Path
 
 import torch
 
+from inlay_model.accelerator.memory import named
 from inlay_model.answer import draft_request, locked_texts, spliced
 from inlay_model.calibration import Curve, probability
 from inlay_model.call import Call, Ears, make_call
 from inlay_model.canvas import Layout, header, lay_out_draft
-from inlay_model.encoding import Encoder, RadiographLike, Study, as_picture, image_digest
-from inlay_model.errors import BadRequest, ReplayMismatch
+from inlay_model.encoding import Encoder, Study, image_digest
+from inlay_model.errors import BadRequest, NotANumber, NotEnoughMemory, ReplayMismatch
 from inlay_model.filling import Attempt, Filling, banned_in_gaps
 from inlay_model.gaps import Policy
 from inlay_model.loading import Checkpoint, load
 from inlay_model.mending import mended
 from inlay_model.pages import Page, paged, written_before
 from inlay_model.passes import Passes, on
+from inlay_model.pixels import RadiographLike, as_picture
 from inlay_model.prefix import Prefix, Prefixes, encode
 from inlay_model.prompt import instruction
 from inlay_model.provenance import RunRecord, digest_of_request
@@ -208,7 +210,17 @@ class Engine:
         return answer
 
     def _work(self, request: DraftRequest | InfillRequest, tally: Tally) -> Passes[Filled]:
-        return self._drafting(request, tally) if isinstance(request, DraftRequest) else self._infilling(request, tally)
+        """The request's answer. Where memory or numbers fail, the kept studies go: the next attempt encodes anew."""
+        kept = self._encoder.kept
+        with named(self._checkpoint.model.device, kept.clear):
+            try:
+                if isinstance(request, DraftRequest):
+                    return (yield from self._drafting(request, tally))
+                return (yield from self._infilling(request, tally))
+            except (NotANumber, NotEnoughMemory):
+                # What was not a number may have come from an encoded study, and would come from it again.
+                kept.clear()
+                raise
 
     def _drafting(self, request: DraftRequest, tally: Tally) -> Passes[Filled]:
         if not request.images:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inlay_model.calibration import Curve
-from inlay_model.errors import AdapterProblem, CheckpointProblem, UnpinnedRevision
+from inlay_model.errors import AdapterProblem, BadRequest, CheckpointProblem, UnpinnedRevision
 from inlay_model.provenance import digest_of_folder, fetched
 from inlay_model.schedule import Sampler
 from inlay_model.tokens import Control, Tokenizer, control_tokens
@@ -20,11 +20,18 @@ if TYPE_CHECKING:
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _NEEDED = ("config.json", "tokenizer.json")
+# How images are prepared stands in one of these, depending on the library that wrote the folder.
+_PREPARED = ("preprocessor_config.json", "processor_config.json")
+_INDEX = "model.safetensors.index.json"
+# Git leaves such a text where a file was not fetched from large-file storage.
+_POINTER = b"version https://git-lfs"
 # What a checkpoint's configuration calls the two kinds of model.
 _MODEL_TYPES = {"diffusion_gemma": "diffusion", "gemma4": "autoregressive"}
 # What transformers' generate uses where the checkpoint says nothing, and so do we.
 _DEFAULTS = {"t_min": 0.4, "t_max": 0.8, "stability_threshold": 1, "confidence_threshold": 0.005}
 _DEFAULT_ENTROPY_BOUND = 0.1
+_DTYPES = ("float32", "bfloat16", "float16")
+_COPY = "Copy or fetch the folder again, as a whole."
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,12 @@ def make_image_processor(*, max_soft_tokens: int = 280, patch_size: int = 16, po
 
 def soft_tokens(image_processor: Any, width: int, height: int) -> int:
     """How many soft tokens an image of this size becomes, without touching its pixels."""
+    rows, columns = patch_grid(image_processor, width, height)
+    return rows * columns // image_processor.pooling_kernel_size**2
+
+
+def patch_grid(image_processor: Any, width: int, height: int) -> tuple[int, int]:
+    """Rows and columns of patches that an image of this size is cut into; either is zero where it is too narrow."""
     from transformers.models.gemma4.image_processing_pil_gemma4 import get_aspect_ratio_preserving_size
 
     patch, pooling = image_processor.patch_size, image_processor.pooling_kernel_size
@@ -117,7 +130,7 @@ def soft_tokens(image_processor: Any, width: int, height: int) -> int:
         max_patches=image_processor.max_soft_tokens * pooling**2,
         pooling_kernel_size=pooling,
     )
-    return int((rows // patch) * (columns // patch) // pooling**2)
+    return int(rows // patch), int(columns // patch)
 
 
 def default_checkpoint() -> Path:
@@ -166,11 +179,9 @@ def load(
     `Checkpoint.use_adapter` chooses one (at first none). `kind` is what the caller can work with.
     `precision` packs the experts (bf16, fp8, 4bit: accelerator/precision.py); `accelerate` says whether graphs and own
     kernels are used, by default on a GPU for a diffusion model without adapters.
-    Raises `CheckpointProblem` with the missing or unfit part, `AdapterProblem` for an adapter of another base, and
-    `NotEnoughMemory` before anything is read.
+    Raises `CheckpointProblem` with the missing or unfit part, `AdapterProblem` for an adapter of another base,
+    `BadRequest` for a device or a dtype that there is not, and `NotEnoughMemory` before anything is read.
     """
-    import torch
-
     from inlay_model.accelerator.loader import place
 
     folder = find_folder(path_or_hub_id, revision)
@@ -178,8 +189,8 @@ def load(
     record = fetched(folder)
     adapters = _read_adapters(adapter)
     spread = device == "auto"
-    target = torch.device(device if device and not spread else "cuda" if torch.cuda.is_available() else "cpu")
-    numbers = getattr(torch, dtype) if dtype else (torch.float32 if target.type == "cpu" else torch.bfloat16)
+    target = _device(None if spread else device)
+    numbers = _numbers(dtype, target)
     about = read_about(folder, str(path_or_hub_id))
     digest = digest_of_folder(folder)
     _check_bases(adapters, about.name, digest)
@@ -210,7 +221,7 @@ def kind_of(folder: Path) -> str:
         raise CheckpointProblem(f"The checkpoint {folder} has no config.json.")
     found = _json(folder / "config.json").get("model_type")
     if found not in _MODEL_TYPES:
-        raise CheckpointProblem(f"{folder} holds a {found} model; one of {', '.join(_MODEL_TYPES)} is needed.")
+        raise _unknown_class(folder, found, " or ".join(_MODEL_TYPES))
     return _MODEL_TYPES[found]
 
 
@@ -290,13 +301,66 @@ def make_sampler(
 def _check_files(folder: Path, kind: str) -> None:
     for name in _NEEDED:
         if not (folder / name).is_file():
-            raise CheckpointProblem(f"The checkpoint {folder} has no {name}.")
+            raise CheckpointProblem(f"The checkpoint {folder} has no {name}. {_COPY}")
+    if not any((folder / name).is_file() for name in _PREPARED):
+        raise CheckpointProblem(f"The checkpoint {folder} has no {_PREPARED[0]}. {_COPY}")
     found = _json(folder / "config.json").get("model_type")
     if _MODEL_TYPES.get(str(found)) != kind:
-        needed = next(name for name, value in _MODEL_TYPES.items() if value == kind)
-        raise CheckpointProblem(f"{folder} holds a {found} model; a {needed} checkpoint is needed.")
-    if not any(folder.glob("*.safetensors")):
-        raise CheckpointProblem(f"The checkpoint {folder} has no *.safetensors files.")
+        raise _unknown_class(folder, found, next(name for name, value in _MODEL_TYPES.items() if value == kind))
+    parts = _parts(folder)
+    for name in parts:
+        if not (folder / name).is_file():
+            raise CheckpointProblem(f"The checkpoint {folder} has no {name}, which {_INDEX} lists. {_COPY}")
+        with (folder / name).open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                raise CheckpointProblem(
+                    f"{folder / name} is a pointer to large-file storage and no weights: run git lfs pull."
+                )
+    if not parts:
+        raise CheckpointProblem(f"The checkpoint {folder} has no *.safetensors files. {_COPY}")
+
+
+def _parts(folder: Path) -> list[str]:
+    """Names of the files of weights: those of the index, where there is one."""
+    index = folder / _INDEX
+    if not index.is_file():
+        return sorted(file.name for file in folder.glob("*.safetensors"))
+    named = _json(index).get("weight_map")
+    if not isinstance(named, dict) or not named:
+        raise CheckpointProblem(f"{index} lists no weights. {_COPY}")
+    return sorted({str(name) for name in named.values()})
+
+
+def _unknown_class(folder: Path, found: Any, needed: str) -> CheckpointProblem:
+    what = f"holds a {found} model" if found else "says no model_type in its config.json"
+    return CheckpointProblem(f"{folder} {what}; a {needed} checkpoint is needed: name the folder or hub id of one.")
+
+
+def _device(named: str | None) -> Any:
+    """The device of this name, by default the first GPU, else the CPU; raises `BadRequest` where there is none."""
+    import torch
+
+    if named is None or not named:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(named)
+    except RuntimeError:
+        raise BadRequest(f"There is no device {named}: name cpu, cuda, cuda:1 ... or auto.") from None
+    found = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= found:
+        raise BadRequest(f"There is no device {named}: PyTorch finds {found} GPUs here. Leave the device out for any.")
+    return device
+
+
+def _numbers(named: str | None, device: Any) -> Any:
+    """The dtype of this name, by default the one that the device computes fast; raises `BadRequest` for others."""
+    import torch
+
+    if named is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if named not in _DTYPES:
+        raise BadRequest(f"Weights are held as {', '.join(_DTYPES)}, and not as {named}.")
+    return getattr(torch, named)
 
 
 def _read_adapters(given: str | Path | Mapping[str, str | Path] | None) -> dict[str, Any]:
@@ -330,6 +394,8 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _load_parts(folder: Path, kind: str, dtype: Any) -> tuple[Any, Tokenizer, Any]:
+    import torch
+    from safetensors import SafetensorError
     from transformers import AutoTokenizer, DiffusionGemmaForBlockDiffusion, Gemma4ForConditionalGeneration
     from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
     from transformers.utils import logging
@@ -343,10 +409,27 @@ def _load_parts(folder: Path, kind: str, dtype: Any) -> tuple[Any, Tokenizer, An
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         image_processor = Gemma4ImageProcessorPil.from_pretrained(folder)
-        model: Any = classes[kind].from_pretrained(folder, dtype=dtype)
-    except (OSError, ValueError, KeyError) as problem:
-        raise CheckpointProblem(f"The checkpoint {folder} cannot be loaded ({type(problem).__name__}).") from problem
+        model: Any
+        model, found = classes[kind].from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    except torch.OutOfMemoryError:
+        raise
+    except SafetensorError as problem:
+        raise CheckpointProblem(f"A file of weights in {folder} is cut short or damaged. {_COPY}") from problem
+    except (OSError, ValueError, KeyError, RuntimeError) as problem:
+        raise CheckpointProblem(
+            f"The checkpoint {folder} cannot be loaded ({type(problem).__name__}): its files do not fit each other. "
+            f"{_COPY}"
+        ) from problem
     finally:
         if bars:
             logging.enable_progress_bar()
+    if not tokenizer.chat_template:
+        raise CheckpointProblem(f"The tokenizer of {folder} has no chat template (chat_template.jinja). {_COPY}")
+    # The library fills what is missing with random numbers, and says so in a log only.
+    if found["missing_keys"]:
+        first = min(found["missing_keys"])
+        raise CheckpointProblem(
+            f"The weights of {folder} lack {len(found['missing_keys'])} tensors that its config.json asks for, such as "
+            f"{first}. {_COPY}"
+        )
     return model.eval().requires_grad_(False), tokenizer, image_processor

@@ -112,8 +112,12 @@ def encode(
     device = model.device
     begin = 0 if after is None else after.length
     end = begin + len(ids)
-    if end + model.config.canvas_length > model.config.text_config.max_position_embeddings:
-        raise PromptTooLong(f"The prompt has {end} tokens; with a canvas that is more than the model has positions.")
+    most = model.config.text_config.max_position_embeddings - model.config.canvas_length
+    if end > most:
+        raise PromptTooLong(
+            f"The prompt has {end} tokens, and with the canvas of {model.config.canvas_length} the model has positions "
+            f"for {most}. Send fewer images, or shorter locked texts and hints."
+        )
     fast = attached(model)
     found: Prefix | None = None if fast is None else fast.encode(ids, mm_token_type_ids, pixels, after)
     if found is not None:

@@ -16,10 +16,11 @@ from inlay_model.autoregression import Limits, Written, write
 from inlay_model.backend import Asked, Tell
 from inlay_model.call import Begun, Ears, begin_request
 from inlay_model.canvas import encode_fragment, encode_header, header
-from inlay_model.encoding import Encoder, RadiographLike, Study
+from inlay_model.encoding import Encoder, Study
 from inlay_model.errors import BadRequest, PromptTooLong
 from inlay_model.gap_prompt import gap_question
 from inlay_model.loading import Checkpoint, default_checkpoint, load
+from inlay_model.pixels import RadiographLike
 from inlay_model.prefix import Prefix, Prefixes
 from inlay_model.prompt import instruction
 from inlay_model.provenance import RunRecord

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from inlay_model.errors import BadImage, NotAPhantom
+from inlay_model.pixels import DEEP
 
 PHANTOM_MODEL_NAME = "Inlay Phantom"
 _DICOM_MAGIC = (128, b"DICM")
@@ -26,12 +27,20 @@ class Picture:
 
 
 def read_picture(path: Path) -> Picture:
-    """Read a DICOM or image file; raises `BadImage` where it holds no picture."""
+    """Read a DICOM or image file; raises `BadImage` where it holds no picture.
+
+    More than 8 bits are spread over the image's own range, as those of a DICOM file without a window are.
+    """
     if is_dicom(path):
         return _read_dicom(path)
     try:
         with Image.open(path) as image:
-            return Picture(image.convert("L" if image.mode in {"1", "L", "I;16", "I"} else "RGB"), is_phantom=False)
+            if image.mode in DEEP:
+                values = np.asarray(image, np.float32)
+                shown = Image.fromarray(_spread(values, float(values.min()), float(values.max())))
+            else:
+                shown = image.convert("L" if image.mode in {"1", "L"} else "RGB")
+            return Picture(shown, is_phantom=False)
     except (UnidentifiedImageError, OSError) as problem:
         raise BadImage(f"{path} is neither a DICOM file nor a picture.") from problem
 

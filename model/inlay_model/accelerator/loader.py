@@ -49,13 +49,15 @@ def place(
 
 def read_config(folder: Path) -> Any:
     """The configuration of a checkpoint folder; raises `CheckpointProblem` where it cannot be read."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers.models.diffusion_gemma.configuration_diffusion_gemma import DiffusionGemmaConfig
 
     try:
         return DiffusionGemmaConfig.from_pretrained(folder)
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as problem:
         raise CheckpointProblem(
-            f"The configuration of {folder} cannot be read ({type(problem).__name__})."
+            f"The configuration of {folder} cannot be read ({type(problem).__name__}). "
+            "Take config.json from where the checkpoint came from."
         ) from problem
 
 

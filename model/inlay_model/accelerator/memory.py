@@ -5,9 +5,10 @@ rooms for prefixes and canvases, and the largest intermediate of a step (logits 
 """
 
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -117,13 +118,40 @@ def give_back(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-@contextmanager
-def named(device: torch.device) -> Iterator[None]:
-    """Turn a device's out-of-memory error into `NotEnoughMemory`, its memory given back."""
-    try:
-        yield
-    except torch.OutOfMemoryError as problem:
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Whether a device, or main memory, had no room for a tensor; torch has no class of its own for the latter."""
+    if isinstance(problem, RuntimeError) and "DefaultCPUAllocator: can't allocate" in str(problem):
+        return True
+    return isinstance(problem, torch.OutOfMemoryError | MemoryError)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free on the device, in bytes; of other devices than GPUs, what the machine has free."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+class named:  # noqa: N801 - read as what it does: `with named(device):`
+    """Turns an out-of-memory error into `NotEnoughMemory`, its memory given back; `let_go` frees what else there is.
+
+    No generator: a frame of contextlib would keep the traceback, and with it the tensors of the failed pass.
+    """
+
+    def __init__(self, device: torch.device, let_go: Callable[[], None] = lambda: None) -> None:
+        self._device = device
+        self._let_go = let_go
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        del traceback
+        if problem is None or not is_out_of_memory(problem):
+            return
         problem.__traceback__ = None
-        give_back(device)
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
-        raise NotEnoughMemory(None, free, None) from None
+        self._let_go()
+        give_back(self._device)
+        raise NotEnoughMemory(None, free_bytes(self._device), None) from None

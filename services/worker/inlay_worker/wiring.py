@@ -64,7 +64,6 @@ def load_model(settings: Settings) -> Model:
     Raises Unavailable (code of the model's error) for a checkpoint or an adapter that cannot be used.
     """
     from inlay_model import Engine
-    from inlay_model.errors import AdapterProblem
     from inlay_model.loading import default_checkpoint, load
 
     began = time.monotonic()
@@ -78,8 +77,7 @@ def load_model(settings: Settings) -> Model:
             accelerate=settings.accelerate,
         )
     except ModelError as error:
-        setting = "INLAY_ADAPTER" if isinstance(error, AdapterProblem) else "INLAY_MODEL"
-        raise Unavailable(error.code, str(error), setting) from None
+        raise Unavailable(error.code, str(error), _setting_of(error)) from None
     engine = Engine(checkpoint)
     _log.info(
         "model.loaded",
@@ -89,6 +87,16 @@ def load_model(settings: Settings) -> Model:
         seconds=round(time.monotonic() - began, 1),
     )
     return engine
+
+
+def _setting_of(error: ModelError) -> str:
+    """Which setting to look at where the model cannot be loaded."""
+    from inlay_model.errors import AdapterProblem, BadRequest
+
+    if isinstance(error, AdapterProblem):
+        return "INLAY_ADAPTER"
+    # What is asked of a sound checkpoint: where it is to stand, and how its numbers are held.
+    return "INLAY_DEVICE or INLAY_PRECISION" if isinstance(error, BadRequest) else "INLAY_MODEL"
 
 
 def _checkpoint(name: str) -> str | Path | None:
