@@ -38,6 +38,8 @@ class About:
     greater probability than this is disputed; None where it was not.
     `takes_hints` and `rewrites`: it was trained on prompts that say what a gap is to speak of, and on prompts with a
     report to be written in another style.
+    `takes_comparison`: its prompt may tell of earlier examinations. That is so of a checkpoint that follows
+    instructions, so where nothing is said it is false of demonstrations only.
     `calibration`: how often texts of a score were right, as points (score, probability) of a rising curve.
 
 
@@ -52,6 +54,7 @@ class About:
     dispute_threshold: float | None = None
     takes_hints: bool = False
     rewrites: bool = False
+    takes_comparison: bool = True
     calibration: Curve = ()
     styles: tuple[str, ...] = ()
     views: int = 1
@@ -229,6 +232,7 @@ def read_about(folder: Path, name: str) -> About:
         dispute_threshold=_share(said.get("dispute_threshold"), file),
         takes_hints=bool(said.get("takes_hints", False)),
         rewrites=bool(said.get("rewrites", False)),
+        takes_comparison=bool(said.get("takes_comparison", not said.get("demonstration", False))),
         calibration=_curve(said.get("calibration", ()), file),
         styles=tuple(said.get("styles", ())),
         views=_count(said.get("views", 1), file),
