@@ -23,6 +23,7 @@ from inlay_model.provenance import RunRecord
 from inlay_model.request import (
     Alternative,
     Choice,
+    Comparison,
     Dispute,
     DraftRequest,
     Filled,
@@ -50,6 +51,7 @@ __all__ = [
     "CanvasOverflow",
     "CheckpointProblem",
     "Choice",
+    "Comparison",
     "Dispute",
     "DraftRequest",
     "Engine",

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 import torch
 
 from inlay_model.canvas import Layout
+from inlay_model.comparison import compared, digest_of_comparison
 from inlay_model.encoding import Study
 from inlay_model.errors import BadRequest, Cancelled
 from inlay_model.gaps import as_fixed
@@ -17,6 +18,7 @@ from inlay_model.loading import Checkpoint, make_sampler, sampler_defaults
 from inlay_model.passes import Passes
 from inlay_model.provenance import RunRecord, digest_of_ids, digest_of_request, digest_of_text
 from inlay_model.request import (
+    Comparison,
     FilledSection,
     GenerationSettings,
     PromptContext,
@@ -61,6 +63,16 @@ class Begun:
     began: float
     looks: Looks = field(default_factory=Looks, kw_only=True)
 
+    @property
+    def told(self) -> tuple[Comparison, ...]:
+        """The earlier examinations that the prompt tells of, where the checkpoint has a place for them."""
+        return self.context.comparison if self.checkpoint.about.takes_comparison else ()
+
+    @property
+    def comparison(self) -> str:
+        """What the prompt says of them."""
+        return compared(self.checkpoint.tokenizer, self.told)
+
     def check_cancelled(self) -> None:
         """Raise `Cancelled` once the caller says so: for work between two canvases."""
         if self.ears.cancelled is not None and self.ears.cancelled():
@@ -88,7 +100,7 @@ class Begun:
             demonstration=checkpoint.about.demonstration,
             seed=self.settings.seed,
             settings=asdict(self.settings),
-            context=asdict(self.context),
+            context={"style": self.context.style, "rewrite": self.context.rewrite},
             steps_taken=steps,
             forward_passes=passes,
             gap_lengths=gap_lengths,
@@ -100,6 +112,7 @@ class Begun:
             batch=batch,
             second_looks=self.looks.taken,
             doubted=self.looks.doubted,
+            comparison_digest=digest_of_comparison(self.told),
             device=_device_name(checkpoint.model.device),
             dtype=str(checkpoint.model.dtype).removeprefix("torch."),
             threads=torch.get_num_threads(),

@@ -50,16 +50,19 @@ class Encoder:
         locked: Sequence[str] = (),
         wish: str = "",
         later: Sequence[str] = (),
+        comparison: str = "",
     ) -> Study:
         """Encode this instruction with these images (none: text only); `locked` is listed where checkpoints ask for it.
 
         `wish` is what else the request says (`inlay_model.wishes`), `later` what is locked on pages to come, which is
-        listed for every checkpoint. Raises `BadImage` and `PromptTooLong`.
+        listed for every checkpoint, `comparison` what is said of earlier examinations. Raises `BadImage` and
+        `PromptTooLong`.
         """
         # Checkpoints that are told about locks share the encoding up to there; the others share all of it.
         told = self._checkpoint.about.locked_in_prompt
         listed = locked if told else later
-        study = self.shared(images, instruction, listed, wish, whole=not told and not wish and not later)
+        whole = not told and not wish and not later
+        study = self.shared(images, instruction, listed, wish, comparison, whole=whole)
         if not study.rest:
             return study
         types = study.prompt.mm_token_type_ids[study.prefix.length :]
@@ -71,6 +74,7 @@ class Encoder:
         instruction: str,
         listed: Sequence[str] = (),
         wish: str = "",
+        comparison: str = "",
         *,
         whole: bool = False,
     ) -> Study:
@@ -82,7 +86,7 @@ class Encoder:
         pictures = [as_picture(image) for image in images]
         digests = tuple(image_digest(picture) for picture in pictures)
         counts = [self._soft_tokens(picture) for picture in pictures]
-        prompt = build_prompt(checkpoint.tokenizer, counts, instruction, listed, wish)
+        prompt = build_prompt(checkpoint.tokenizer, counts, instruction, listed, wish, comparison)
         length = len(prompt.ids) if whole else prompt.shared
         key = self._key(prompt.ids[:length], digests)
         prefix = self.kept.get(key)

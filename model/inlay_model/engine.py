@@ -11,6 +11,7 @@ from inlay_model.answer import draft_request, locked_texts, spliced
 from inlay_model.calibration import Curve, probability
 from inlay_model.call import Call, Ears, make_call
 from inlay_model.canvas import Layout, header, lay_out_draft
+from inlay_model.comparison import digest_of_comparison
 from inlay_model.encoding import Encoder, Study, image_digest
 from inlay_model.errors import BadRequest, NotANumber, NotEnoughMemory, ReplayMismatch
 from inlay_model.filling import Attempt, Filling, banned_in_gaps
@@ -26,6 +27,7 @@ from inlay_model.provenance import RunRecord, digest_of_request
 from inlay_model.request import (
     Alternative,
     Choice,
+    Comparison,
     Dispute,
     DraftRequest,
     Filled,
@@ -173,11 +175,16 @@ class Engine:
             return together(works, Readers(self._checkpoint.model), _MOST_ROWS, finished)
 
     def replay(
-        self, record: RunRecord, images: Sequence[RadiographLike] | None, sections: Sequence[Section] | None = None
+        self,
+        record: RunRecord,
+        images: Sequence[RadiographLike] | None,
+        sections: Sequence[Section] | None = None,
+        comparison: Sequence[Comparison] = (),
     ) -> Filled:
         """Run a recorded request again; the same text on the same device, threads and library versions.
 
-        `sections` is what an infill was asked (a draft: not needed, its section names stand in the record's request).
+        `sections` is what an infill was asked (a draft: not needed, its section names stand in the record's request),
+        `comparison` what it was compared with, of which the record has a digest.
         Raises `ReplayMismatch` naming the part that differs: model, images, request, or at the end the text.
         """
         if record.model_digest != self.digest:
@@ -194,7 +201,9 @@ class Engine:
             asked = draft_request(names, begin)
         if digest_of_request(asked) != record.request_digest:
             raise ReplayMismatch("the request")
-        settings, context = record.generation_settings(), record.prompt_context()
+        if digest_of_comparison(comparison) != record.comparison_digest:
+            raise ReplayMismatch("the comparison")
+        settings, context = record.generation_settings(), record.prompt_context(comparison)
         if record.kind == "draft":
             again = self.draft(shots, sections=names, begin=begin, settings=settings, context=context)
         else:
@@ -318,9 +327,10 @@ class Engine:
     def _study(self, images: Sequence[RadiographLike], call: Call, page: Page | None = None) -> Study:
         text = instruction([section.name for section in call.sections], call.context.style)
         if page is None:
-            return self._encoder.study(images, text, wish=self._wish(call))
+            return self._encoder.study(images, text, wish=self._wish(call), comparison=call.comparison)
         later = locked_texts(call.sections[page.first + len(page.sections) :])
-        return self._encoder.study(images, text, locked_texts(call.sections), self._wish(call), later)
+        locked = locked_texts(call.sections)
+        return self._encoder.study(images, text, locked, self._wish(call), later, call.comparison)
 
     def _wish(self, call: Call) -> str:
         """What the prompt says at its end; raises `BadRequest` for a rewriting that the checkpoint does not know."""

@@ -45,6 +45,8 @@ class About:
     greater probability than this is disputed; None where it was not.
     `takes_hints` and `rewrites`: it was trained on prompts that say what a gap is to speak of, and on prompts with a
     report to be written in another style.
+    `takes_comparison`: its prompt may tell of earlier examinations. That is so of a checkpoint that follows
+    instructions, so where nothing is said it is false of demonstrations only.
     `calibration`: how often texts of a score were right, as points (score, probability) of a rising curve.
 
 
@@ -59,6 +61,7 @@ class About:
     dispute_threshold: float | None = None
     takes_hints: bool = False
     rewrites: bool = False
+    takes_comparison: bool = True
     calibration: Curve = ()
     styles: tuple[str, ...] = ()
     views: int = 1
@@ -115,7 +118,7 @@ def make_image_processor(*, max_soft_tokens: int = 280, patch_size: int = 16, po
 def soft_tokens(image_processor: Any, width: int, height: int) -> int:
     """How many soft tokens an image of this size becomes, without touching its pixels."""
     rows, columns = patch_grid(image_processor, width, height)
-    return rows * columns // image_processor.pooling_kernel_size**2
+    return int(rows * columns // image_processor.pooling_kernel_size**2)
 
 
 def patch_grid(image_processor: Any, width: int, height: int) -> tuple[int, int]:
@@ -240,6 +243,7 @@ def read_about(folder: Path, name: str) -> About:
         dispute_threshold=_share(said.get("dispute_threshold"), file),
         takes_hints=bool(said.get("takes_hints", False)),
         rewrites=bool(said.get("rewrites", False)),
+        takes_comparison=bool(said.get("takes_comparison", not said.get("demonstration", False))),
         calibration=_curve(said.get("calibration", ()), file),
         styles=tuple(said.get("styles", ())),
         views=_count(said.get("views", 1), file),

@@ -42,8 +42,9 @@ def build_prompt(
     instruction: str,
     locked: Sequence[str] = (),
     wish: str = "",
+    comparison: str = "",
 ) -> Prompt:
-    """Prompt of one user turn: images, instruction, locked fragments, a wish, and the opening of the model's turn.
+    """Prompt of one user turn: images, instruction, comparison, locked fragments, a wish, the model's turn opened.
 
     `image_soft_tokens` is the number of soft tokens of the image, or one number per image (none: text only), as the
     image processor reports in `num_soft_tokens_per_image`. Each image placeholder of the template is expanded into
@@ -55,7 +56,7 @@ def build_prompt(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
     )
     before, after = _split_at_end_of_user_turn(tokenizer, _expand_images(tokenizer, rendered, counts))
-    shared = encode_markup(tokenizer, before)
+    shared = [*encode_markup(tokenizer, before), *(encode_plain(tokenizer, comparison) if comparison else [])]
     wished = encode_plain(tokenizer, wish) if wish else []
     ids = [*shared, *_locked_part(tokenizer, locked), *wished, *encode_markup(tokenizer, after)]
     image = control_tokens(tokenizer).image

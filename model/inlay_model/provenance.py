@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from inlay_model.errors import CheckpointProblem
-from inlay_model.request import Filled, Gap, GenerationSettings, Lock, PromptContext, Section
+from inlay_model.request import Comparison, Filled, Gap, GenerationSettings, Lock, PromptContext, Section
 
 # What `inlay model fetch` leaves in a folder: where it came from, and its digest.
 FETCHED = ".inlay-fetch.json"
@@ -25,7 +25,8 @@ class RunRecord:
     `kind` is draft or infill. `gap_lengths` are the token lengths chosen, in reading order. `steps_taken` counts
     denoising steps of the text that was returned, `forward_passes` every pass of the decoder, the search included.
     `batch` is the number of canvases denoised together (a part of the numerics). `second_looks` is how often a text was
-    looked at once more, `doubted` how many of these texts did not stand. `seconds` is informative.
+    looked at once more, `doubted` how many of these texts did not stand. `seconds` is informative. `comparison_digest`
+    is that of the earlier examinations that the prompt told of, empty for none.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class RunRecord:
     seconds: float
     second_looks: int = 0
     doubted: int = 0
+    comparison_digest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON-able dictionary."""
@@ -72,9 +74,9 @@ class RunRecord:
         """The settings to run it again with; records of versions that knew no second look had none."""
         return GenerationSettings(**{"second_look": False, **self.settings})
 
-    def prompt_context(self) -> PromptContext:
-        """The context to run it again with."""
-        return PromptContext(**self.context)
+    def prompt_context(self, comparison: Sequence[Comparison] = ()) -> PromptContext:
+        """The context to run it again with; `comparison` is not in the record."""
+        return PromptContext(**self.context, comparison=tuple(comparison))
 
 
 def sha256_of(*chunks: bytes) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
 from inlay_model.errors import BadRequest
@@ -52,15 +53,26 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """An earlier examination to compare with: its day, what it was, and what was reported of it (may be empty)."""
+
+    on: date
+    what: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PromptContext:
     """What the prompt says besides the section names. `style` must be one that the checkpoint knows.
 
     With `rewrite` an infill is the same report in that style: the model is shown what stood in the gaps
     (`Gap.replaces`) and between them. Locks stay as they are.
+    `comparison` are earlier examinations, the newest first; a checkpoint that has no place for them is not told.
     """
 
     style: str | None = None
     rewrite: bool = False
+    comparison: tuple[Comparison, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ class Sibling:
         tokenizer = self._checkpoint.tokenizer
         head = encode_header(tokenizer, 0, sections[0]) if begin or call.settings.lock_first_header else []
         with torch.inference_mode():
-            study = self._encoder.shared(images, instruction(sections, call.context.style))
+            study = self._encoder.shared(images, instruction(sections, call.context.style), comparison=call.comparison)
             forced = [*study.rest, *head, *encode_fragment(tokenizer, begin)]
             written = self._write(study.prefix, forced, call, banned_V=self._banned_V)
         text = (header(0, sections[0]) if head else "") + decode(tokenizer, written.ids)
@@ -154,7 +154,8 @@ class Sibling:
         whole = True
         with torch.inference_mode():
             names = [section.name for section in call.sections]
-            study = self._encoder.shared(images or (), instruction(names, call.context.style))
+            asked = instruction(names, call.context.style)
+            study = self._encoder.shared(images or (), asked, comparison=call.comparison)
             for (hole, gap), runs_on in zip(_gaps(call.sections), open_ended(call.sections), strict=True):
                 question = gap_question(call.sections, hole, texts)
                 forced = [*encode_plain(self._checkpoint.tokenizer, question), *study.rest]

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
 
-from inlay_core.application import queries
-from inlay_core.application.ports import NewUnitOfWork
+from inlay_core.application import intake, queries
+from inlay_core.application.ports import Arrival, NewUnitOfWork, OrderCommand, Received
 from inlay_core.domain.audit import Kind, Tag, event_of
 from inlay_core.domain.errors import Fault
 from inlay_core.persistence import schema
 from inlay_core.persistence.engine import open_database
 from inlay_core.persistence.tables import METADATA
 from inlay_core.persistence.unit_of_work import SqlUnitOfWork
-from inlay_testkit.core import EHR, MONDAY, Ward
+from inlay_testkit.core import EHR, MONDAY, Ward, ack, envelope, order_command
 from inlay_testkit.retention_contract import RetentionContract
 from inlay_testkit.uow_contract import ConcurrencyContract, UnitOfWorkContract, in_threads
 
@@ -122,6 +123,32 @@ def test_a_connection_that_died_while_it_lay_idle_is_replaced(
         assert uow.reports.get("x") is None
     # The other dead ones are not for the tests after this, which may come before a connection is asked.
     engine.dispose()
+
+
+def test_intake_reads_no_more_of_a_table_the_more_it_holds(postgres_url: str) -> None:
+    """Before the database has statistics, too, a group of messages is looked for in the index: nothing else is read."""
+    engine = open_database(postgres_url)
+    schema.upgrade(engine)
+    ward, groups, size = Ward(SqlUnitOfWork(engine)), 40, 8
+    for group in range(groups):
+        numbers = [f"{group}x{number}" for number in range(size)]
+        arrivals = [Arrival(envelope(f"M{n}"), partial(_one_order, n), ack) for n in numbers]
+        assert all(isinstance(each, Received) for each in intake.receive_messages(*ward.trio, arrivals))
+    # A session tells what it read at the latest when it ends.
+    engine.dispose()
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text("SELECT relname, seq_tup_read + coalesce(idx_tup_fetch, 0) AS read FROM pg_stat_user_tables")
+        )
+        read = {row.relname: row.read for row in rows}
+    engine.dispose()
+    assert read["messages"] == 0
+    # The foreign key of each order asks for its patient, and nothing else does.
+    assert read["patients"] <= groups * size
+
+
+def _one_order(number: str) -> Sequence[OrderCommand]:
+    return (order_command(number),)
 
 
 def test_one_statement_is_a_transaction_by_itself(engine: Engine, postgres_uow: NewUnitOfWork) -> None:

@@ -33,6 +33,7 @@ from inlay_api.desk import NAME, Desk
 from inlay_api.metrics import Metrics
 from inlay_api.oidc import Provider
 from inlay_api.problems import Refused, Unauthenticated
+from inlay_api.readings import Readings
 from inlay_api.routes import PREFIX
 from inlay_core.application.ports import ImageSource
 from inlay_core.bootstrap import Services, bootstrap
@@ -70,11 +71,13 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
         services = bootstrap(settings)
     app = Flask(NAME, root_path=__file__.rpartition("/")[0])
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    readings = Readings(services)
     app.extensions[NAME] = Desk(
         services,
         Verifier(settings),
         Metrics(services.reader, services.clock),
-        fhir_mount.router_of(services),
+        readings,
+        fhir_mount.router_of(services, readings),
         _folder,
         Provider(settings) if settings.oidc_issuer else None,
     )

@@ -12,6 +12,7 @@ from flask import current_app
 from inlay_api.auth import Verifier
 from inlay_api.metrics import Metrics
 from inlay_api.oidc import Provider
+from inlay_api.readings import Readings
 from inlay_core.application.ports import ImageSource, UnitOfWork
 from inlay_core.bootstrap import Services
 from inlay_core.domain.ids import Clock, NewId
@@ -32,6 +33,7 @@ class Desk:
     services: Services
     verifier: Verifier
     metrics: Metrics
+    readings: Readings
     fhir: FhirRouter
     open_images: Callable[[Settings], ImageSource]
     provider: Provider | None = None

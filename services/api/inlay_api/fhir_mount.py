@@ -13,6 +13,7 @@ from flask import Blueprint, Response, abort, g, request
 
 from inlay_api.auth import Identity
 from inlay_api.desk import desk
+from inlay_api.readings import Readings
 from inlay_api.routes import identified
 from inlay_api.smart import TokenError, configuration
 from inlay_core.application import drafting, intake, queries, signing, subscribing
@@ -28,7 +29,7 @@ from inlay_core.application.ports import (
     UnitOfWork,
 )
 from inlay_core.bootstrap import Services
-from inlay_core.domain.audit import AuditEvent, Detail, Kind, Outcome, Tag, event_of
+from inlay_core.domain.audit import AuditEvent, Detail, Kind, Outcome, Tag
 from inlay_core.domain.identity import Actor, ActorKind, Permission, require
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.infill import InfillRequest
@@ -58,12 +59,10 @@ class Store:
     """The FHIR store over the core's queries: a transaction per question, but for what threads ask together."""
 
     services: Services
-    # What is written into the trail at the same time is one statement and one commit.
-    readings: Together[Sequence[AuditEvent], None] = field(init=False)
+    readings: Readings
     repeated: Together[tuple[AuditEvent, Standing], bool] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.readings = Together(self._record)
         self.repeated = Together(self._record_again)
 
     @property
@@ -149,43 +148,20 @@ class Store:
 
     def record(self, actor: Actor, accesses: Sequence[Access]) -> None:
         """Write what was read into the trail."""
-        self.readings.ask([self._event(actor, access) for access in accesses])
+        self.readings.record(actor, accesses)
 
     def read_again(self, actor: Actor, standing: Standing, access: Access) -> bool:
         """Write into the trail that a report is read which still stands like that, or say that it does not."""
         require(actor, Permission.READ_REPORTS)
-        return self.repeated.ask((self._event(actor, access), standing))
-
-    def _event(self, actor: Actor, access: Access) -> AuditEvent:
-        return event_of_access(self.services.new_id(), self.services.clock(), actor, access)
-
-    def _record(self, readings: Sequence[Sequence[AuditEvent]]) -> Sequence[None]:
-        queries.record_accesses(self.services.single(), [event for events in readings for event in events])
-        return [None] * len(readings)
+        return self.repeated.ask((self.readings.event(actor, access), standing))
 
     def _record_again(self, readings: Sequence[tuple[AuditEvent, Standing]]) -> Sequence[bool]:
         recorded = queries.record_while(self.services.single(), readings)
         return [event.id in recorded for event, _ in readings]
 
 
-def event_of_access(event_id: str, at: datetime, actor: Actor, access: Access) -> AuditEvent:
-    """What the trail holds of an access over FHIR."""
-    return event_of(
-        event_id,
-        at,
-        actor,
-        access.tag,
-        access.subject,
-        report_id=access.report_id,
-        version=access.version,
-        outcome=access.outcome,
-        detail=access.detail,
-        request_id=access.request_id,
-    )
-
-
-def router_of(services: Services) -> FhirRouter:
-    """The FHIR endpoint over these services."""
+def router_of(services: Services, readings: Readings) -> FhirRouter:
+    """The FHIR endpoint over these services, which records what it shows like the rest of the process."""
     settings = services.settings
     printer = Printer(settings.pdf_font)
 
@@ -199,7 +175,7 @@ def router_of(services: Services) -> FhirRouter:
         pdf=pdf,
         origins=settings.origins,
     )
-    return FhirRouter(Store(services), site)
+    return FhirRouter(Store(services, readings), site)
 
 
 def _base_url() -> str:
@@ -238,9 +214,8 @@ def token() -> Response:
 
 def _record_client(tag: Tag, client: str, outcome: Outcome, detail: dict[str, Detail]) -> None:
     actor = Actor(f"client:{client}", client, kind=ActorKind.SYSTEM)
-    queries.record_access(
-        *desk().act, actor, tag, subject=(Kind.CLIENT, client), outcome=outcome, detail=detail, request_id=g.request_id
-    )
+    access = Access(tag, (Kind.CLIENT, client), outcome=outcome, detail=detail, request_id=g.request_id)
+    desk().readings.record(actor, [access])
 
 
 def _json(body: Mapping[str, Any], status: int = 200) -> Response:

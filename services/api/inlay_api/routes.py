@@ -17,11 +17,11 @@ from inlay_api import visitors
 from inlay_api.auth import Identity
 from inlay_api.desk import Desk, desk
 from inlay_api.problems import bad_request
-from inlay_core.application import queries
 from inlay_core.domain.audit import Kind, Tag
 from inlay_core.domain.errors import Forbidden
 from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.ids import check_id
+from inlay_fhir.store import Access
 
 PREFIX: Final = "/api/v1"
 
@@ -72,15 +72,7 @@ class Call:
         self, tag: Tag, subject: tuple[Kind, str], report_id: str | None = None, version: int | None = None
     ) -> None:
         """Record that the actor read something: before the answer leaves, so that none leaves unrecorded."""
-        queries.record_access(
-            *self.desk.act,
-            self.actor,
-            tag,
-            subject=subject,
-            report_id=report_id,
-            version=version,
-            request_id=g.request_id,
-        )
+        self.desk.readings.record(self.actor, [Access(tag, subject, report_id, version, request_id=g.request_id)])
 
 
 View = Callable[..., Response]

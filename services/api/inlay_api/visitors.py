@@ -15,12 +15,13 @@ from flask import Response, g, render_template, request
 
 from inlay_api.desk import desk
 from inlay_api.problems import Refused, Unauthenticated
-from inlay_core.application import queries, sessions
+from inlay_core.application import sessions
 from inlay_core.domain.audit import Kind, Outcome, Tag
 from inlay_core.domain.errors import Forbidden
 from inlay_core.domain.identity import Actor, ActorKind, Permission, Role, may, require
 from inlay_core.domain.session import Session, SessionState
 from inlay_core.settings import Settings
+from inlay_fhir.store import Access
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_HEADER: Final = "X-CSRF-Token"
@@ -207,14 +208,8 @@ def _visitor(permission: Permission) -> Actor:
 
 def refused(actor: Actor, operation: str, tag: Tag = Tag.READER_ACCESS_REFUSED) -> None:
     """Somebody known asked for what they may not do: the trail says so."""
-    queries.record_access(
-        *desk().act,
-        actor,
-        tag,
-        subject=(Kind.ACCESS, operation),
-        outcome=Outcome.REFUSED,
-        request_id=g.request_id,
-    )
+    access = Access(tag, (Kind.ACCESS, operation), outcome=Outcome.REFUSED, request_id=g.request_id)
+    desk().readings.record(actor, [access])
 
 
 def to_login(needed: LoginNeeded) -> Response:

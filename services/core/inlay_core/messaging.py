@@ -5,7 +5,7 @@ Celery is imported when it is needed: the API and the database commands start wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -128,9 +128,3 @@ class CeleryWakeup:
                 self._app.send_task(WAKE_TASK, kwargs=wake_payload(job_id), queue=QUEUE, retry=False)
         except (OperationalError, OSError) as error:
             raise Unavailable("broker-away", f"The broker does not answer ({type(error).__name__}).") from None
-
-
-def job_of_payload(payload: Mapping[str, Any]) -> str | None:
-    """The job that a wake-up names; None for a payload that somebody else put there."""
-    job_id = payload.get("job_id")
-    return job_id if isinstance(job_id, str) else None

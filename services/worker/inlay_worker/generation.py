@@ -1,7 +1,8 @@
 """From a claimed job to the model and back: drafts and infills, in the core's own values.
 
 What reaches the model is pixels, section names, and text that stands in the report. Nothing of the order or the patient
-does: the claim does not carry it, but for the order's free text where a site allows that, and it is left out here.
+does: the claim does not carry it, but where a site allows that for the order's free text, which is left out here, and
+for what a draft is compared with, which a checkpoint is told that has a place for it.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from inlay_core.domain.infill import Choice, Dispute, Fill, KeptText, OpenGap, R
 from inlay_core.domain.job import Job, JobKind
 from inlay_core.domain.switch import Writer
 from inlay_model import (
+    Comparison,
     DraftRequest,
     Filled,
     Gap,
@@ -198,7 +200,7 @@ class Generation:
             return InfillRequest(pictures, sections, settings, context, asked.on_step, asked.cancelled)
         assert study is not None
         # A draft is in one style from the start.
-        context = PromptContext(style=self._style)
+        context = PromptContext(style=self._style, comparison=compared_with(asked.claimed, study))
         return DraftRequest(
             study.pictures,
             DRAFTED_SECTIONS,
@@ -218,6 +220,19 @@ def _generated(asked: Asked, filled: Filled) -> Generated:
         fills=fills_of(claimed.sections, filled),
         disputes=disputes_of(claimed.sections, filled),
         alternatives=choices_of(filled),
+    )
+
+
+def compared_with(claimed: Claimed, study: Study) -> tuple[Comparison, ...]:
+    """The earlier examinations that the site lets the model know of, and that were before this study.
+
+    Only its images say when the study was made, so what the claim carries may be of later ones.
+    """
+    now = study.studied_at
+    return tuple(
+        Comparison(each.on, storable(each.what), storable(each.impression))
+        for each in claimed.comparisons
+        if now is None or each.performed_at is None or each.performed_at < now
     )
 
 

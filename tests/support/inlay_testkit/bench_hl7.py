@@ -1,7 +1,8 @@
 """HL7 side by side in one run: durable intake and a server that only parses, our reading and python-hl7's.
 
 Run as `python -m inlay_testkit.bench_hl7 [--json]`. The listener is the real process on a PostgreSQL that waits for its
-disk; hl7apy's own MLLP server parses and stores nothing, and closes its connection after each message.
+disk; hl7apy's own MLLP server parses and stores nothing, and closes its connection after each message. Both get the
+same messages over as many connections, in rounds that alternate who is first.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 import hl7
 
@@ -37,8 +40,8 @@ START_SECONDS = 60.0
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--messages", type=int, default=1600, help="orders for the listener per round")
-    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds; the median counts")
+    parser.add_argument("--messages", type=int, default=800, help="orders for each server per round")
+    parser.add_argument("--rounds", type=int, default=7, help="alternating rounds; the median counts")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     figures = {**intake(options.messages, options.rounds), **parsing(options.rounds), "machine": machine()}
@@ -56,30 +59,61 @@ def machine() -> str:
     return f"{kind}, Python {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}"
 
 
-def intake(messages: int, rounds: int) -> dict[str, float]:
-    """Messages per second over eight connections, alternating: our listener on PostgreSQL, and hl7apy's server."""
-    fewer = max(messages // 10, CONNECTIONS * 5)
+def intake(messages: int, rounds: int) -> dict[str, float | list[float]]:
+    """Messages per second over eight connections, in turns: our listener on PostgreSQL, and hl7apy's server.
+
+    Beside the clock stands the CPU time of each server's process, which other work on the machine disturbs less.
+    """
     with (
-        postgres_server(durable=True) as server,
-        postgres_database(server, "bench") as url,
-        listener(url) as (port, pid),
-        parsing_server() as other,
+        postgres_server(durable=True) as database,
+        postgres_database(database, "bench") as url,
+        listener(url) as ours,
+        parsing_server() as theirs,
     ):
-        flood(port, "warm", CONNECTIONS * 10)
-        flood(other, "warm", CONNECTIONS * 2, reconnect=True)
-        measured = []
+        ours.flood("warm", CONNECTIONS * 10)
+        theirs.flood("warm", CONNECTIONS * 2)
+        measured: dict[Served, list[Speed]] = {ours: [], theirs: []}
         for number in range(rounds):
-            before = cpu_seconds(pid)
-            ours = messages / flood(port, f"order{number}x", messages)
-            per_cpu = messages / (cpu_seconds(pid) - before)
-            measured.append((ours, per_cpu, fewer / flood(other, f"order{number}x", fewer, reconnect=True)))
-    ours, per_cpu, theirs = (sorted(column)[rounds // 2] for column in zip(*measured, strict=True))
+            for server in (ours, theirs) if number % 2 == 0 else (theirs, ours):
+                measured[server].append(server.flood(f"order{number}x", messages))
+    ratios = [mine.by_clock / other.by_clock for mine, other in zip(measured[ours], measured[theirs], strict=True)]
+    cpu_ratios = [mine.by_cpu / other.by_cpu for mine, other in zip(measured[ours], measured[theirs], strict=True)]
     return {
-        "inlay_messages_per_second": round(ours, 1),
-        "inlay_messages_per_listener_cpu_second": round(per_cpu, 1),
-        "hl7apy_messages_per_second": round(theirs, 1),
-        "intake_ratio": round(sorted(each[0] / each[2] for each in measured)[rounds // 2], 2),
+        "inlay_messages_per_second": _median(each.by_clock for each in measured[ours]),
+        "inlay_messages_per_listener_cpu_second": _median(each.by_cpu for each in measured[ours]),
+        "hl7apy_messages_per_second": _median(each.by_clock for each in measured[theirs]),
+        "hl7apy_messages_per_server_cpu_second": _median(each.by_cpu for each in measured[theirs]),
+        "intake_ratio": round(median(ratios), 2),
+        "intake_ratio_of_each_round": [round(each, 2) for each in ratios],
+        "intake_ratio_by_cpu_of_the_server": round(median(cpu_ratios), 2),
     }
+
+
+def _median(values: Iterable[float]) -> float:
+    return round(median(values), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Messages per second, and per second of the server's CPU."""
+
+    by_clock: float
+    by_cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server that is measured: its port and process, and whether it wants a connection for each message."""
+
+    port: int
+    pid: int
+    reconnect: bool = False
+
+    def flood(self, prefix: str, messages: int) -> Speed:
+        """Send it that many orders over eight connections at once."""
+        before = cpu_seconds(self.pid)
+        seconds = flood(self.port, prefix, messages, reconnect=self.reconnect)
+        return Speed(messages / seconds, messages / (cpu_seconds(self.pid) - before))
 
 
 def flood(port: int, prefix: str, messages: int, *, reconnect: bool = False) -> float:
@@ -114,8 +148,8 @@ def _check(answer: bytes) -> None:
 
 
 @contextmanager
-def listener(database_url: str) -> Iterator[tuple[int, int]]:
-    """Port and process id of `inlay listen` on that database."""
+def listener(database_url: str) -> Iterator[Served]:
+    """`inlay listen` on that database."""
     with tempfile.TemporaryDirectory(prefix="inlay-bench-") as home:
         port = free_port()
         environment = {
@@ -132,20 +166,20 @@ def listener(database_url: str) -> Iterator[tuple[int, int]]:
             process = subprocess.Popen([*inlay, "listen"], env=environment, stdout=log, stderr=log)
         try:
             _wait(port)
-            yield port, process.pid
+            yield Served(port, process.pid)
         finally:
             process.terminate()
             process.wait(30)
 
 
 @contextmanager
-def parsing_server() -> Iterator[int]:
-    """Port of hl7apy's own MLLP server, in a process, that parses each message and answers AA."""
+def parsing_server() -> Iterator[Served]:
+    """hl7apy's own MLLP server, in a process, that parses each message and answers AA."""
     port = free_port()
     process = subprocess.Popen([sys.executable, "-c", _HL7APY, str(port)])
     try:
         _wait(port)
-        yield port
+        yield Served(port, process.pid, reconnect=True)
     finally:
         process.terminate()
         process.wait(30)

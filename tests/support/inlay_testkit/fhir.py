@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 from fhir.resources.R4B import get_fhir_model_class
 from fhir_core.fhirabstractmodel import FHIRAbstractModel
 
-from inlay_api.fhir_mount import event_of_access
+from inlay_api.readings import event_of_access
 from inlay_core.application import drafting, intake, queries, signing, subscribing
 from inlay_core.application.ports import (
     OrderCommand,

@@ -6,8 +6,6 @@ its bytes come one by one ends the process with the input that did it.
 
 from __future__ import annotations
 
-import sys
-import tempfile
 from pathlib import Path
 
 import atheris
@@ -21,6 +19,7 @@ with atheris.instrument_imports(include=["inlay_hl7"], enable_loader_override=Fa
     from inlay_hl7.senders import Sender
 
 from inlay_testkit.core import MONDAY
+from inlay_testkit.fuzzing import fuzz
 
 CORPUS = Path(__file__).parents[2] / "data" / "hl7"
 SENDER = Sender(charset="cp1252")
@@ -47,12 +46,8 @@ def take(data: bytes) -> None:
 
 
 def main() -> None:
-    """Fuzz until a crash or the end of `-runs` or `-max_total_time`."""
-    with tempfile.TemporaryDirectory(prefix="inlay-fuzz-") as folder:
-        for path in CORPUS.glob("*.hl7"):
-            Path(folder, path.stem).write_bytes(path.read_bytes().replace(b"\n", b"\r"))
-        atheris.Setup([*sys.argv, f"-artifact_prefix={folder}/", folder], take)
-        atheris.Fuzz()
+    """Fuzz."""
+    fuzz(take, {path.stem: path.read_bytes().replace(b"\n", b"\r") for path in CORPUS.glob("*.hl7")})
 
 
 if __name__ == "__main__":

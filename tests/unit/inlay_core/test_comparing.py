@@ -11,7 +11,7 @@ from inlay_core.domain.errors import Unavailable
 from inlay_core.domain.fragment import Origin
 from inlay_core.domain.infill import Gap, InfillRequest, InfillSection, KeptText, LockRef
 from inlay_core.domain.order import Order, PriorStudy
-from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
+from inlay_core.domain.prior import Comparison, PriorReport, PriorSection, PriorStatus
 from inlay_dicom.archive import ArchiveProblem, StudyFound, Wanted
 from inlay_dicom.mapping import priors_of
 from inlay_gateway.delivery import Books
@@ -183,6 +183,23 @@ def test_only_the_newest_are_kept(ward: Ward) -> None:
 
 
 @pytest.mark.parametrize("allowed", [False, True])
+def test_a_draft_is_offered_them_only_where_the_site_allows_it(memory: Memory, allowed: bool) -> None:
+    """The job of a draft carries the day on the spot, the description and the impression, or nothing at all."""
+    ward = Ward(memory(), site=Site(zone=VIENNA, generation=GenerationPolicy(imported_text_allowed=allowed)))
+    patient = PatientFields("HOSP", "MRN1")
+    earlier = ward.drafted("7", patient=patient)
+    signing.sign(*ward.trio, RADIOLOGIST, earlier.id, expected_version=earlier.version)
+    ward.order("1", patient=patient)
+    late = datetime(2025, 6, 30, 22, 30, tzinfo=UTC)
+    swept(memory, ward, Archive(study("1.2.826.0.1.7", late)))
+    claimed = drafting.claim_next(*ward.trio, WORKER, site=ward.site)
+    assert claimed is not None
+    offered = Comparison(date(2025, 7, 1), "Chest X-ray", "No acute findings.", late)
+    assert claimed.comparisons == ((offered,) if allowed else ())
+    assert "acute" not in repr(claimed)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
 def test_the_model_sees_them_only_where_the_site_allows_it(memory: Memory, allowed: bool) -> None:
     """By default no word of an earlier study reaches the prompt of an infill."""
     ward = Ward(memory(), site=Site(generation=GenerationPolicy(imported_text_allowed=allowed)))
@@ -197,5 +214,7 @@ def test_the_model_sees_them_only_where_the_site_allows_it(memory: Memory, allow
     )
     claimed = drafting.claim_next(*ward.trio, WORKER, site=ward.site)
     assert claimed is not None
+    # An infill is told by the report's own Comparison section.
+    assert claimed.comparisons == ()
     shown = [item.text for part in claimed.sections for item in part.items if isinstance(item, KeptText)]
     assert any("Planted" in text for text in shown) is allowed

@@ -14,8 +14,6 @@ from inlay_core.messaging import (
     broker_folders,
     celery_app,
     celery_settings,
-    job_of_payload,
-    wake_payload,
 )
 from inlay_core.settings import Settings
 
@@ -61,10 +59,3 @@ def test_a_broker_that_is_away_is_unavailable() -> None:
     with pytest.raises(Unavailable) as refused:
         CeleryWakeup(app).wake(["job-1"])
     assert "geheim" not in str(refused.value)
-
-
-def test_foreign_payloads_name_no_job() -> None:
-    """Whatever else lies in the queue wakes a worker and names nothing."""
-    assert job_of_payload(wake_payload("j")) == "j"
-    assert job_of_payload({}) is None
-    assert job_of_payload({"job_id": 3}) is None

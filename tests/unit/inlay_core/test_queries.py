@@ -32,18 +32,14 @@ def test_a_report_is_read_with_its_order(ward: Ward) -> None:
     assert (read.report.version, read.order.patient.identifier) == (3, "MRN1")
     assert queries.read_report(ward.uow, EHR, row.report.id, 1).report.status is Status.REGISTERED
     assert [v.version for v in queries.report_versions(ward.uow, EHR, row.report.id)] == [1, 2, 3]
-    assert queries.report_of_order(ward.uow, EHR, row.order.id) == read
 
 
 def test_orders_patients_and_jobs_are_found(ward: Ward) -> None:
-    """Orders by id, study and accession, patients by id and identifier, jobs by id and report."""
-    (order,) = queries.orders_by_accession(ward.uow, RIS, "A1")
+    """Orders and patients by id, patients by identifier, jobs by id and report."""
+    ((report, order),) = ((row.report, row.order) for row in queries.worklist(ward.uow, EHR).rows)
     assert queries.read_order(ward.uow, RIS, order.id) == order
-    assert list(queries.orders_of_study(ward.uow, RIS, "1.2.826.0.1.1")) == [order]
-    assert list(queries.orders_by_accession(ward.uow, RIS, "A1", "OTHER")) == []
     assert list(queries.patients_by_identifier(ward.uow, RIS, "MRN1", "HOSP")) == [order.patient]
     assert queries.read_patient(ward.uow, RIS, order.patient.id) == order.patient
-    report = queries.report_of_order(ward.uow, RIS, order.id).report
     (job,) = queries.jobs_of_report(ward.uow, RIS, report.id)
     assert queries.read_job(ward.uow, RADIOLOGIST, job.id) == job
 
@@ -53,7 +49,6 @@ def test_orders_patients_and_jobs_are_found(ward: Ward) -> None:
     [
         lambda uow: queries.read_report(uow, EHR, "no"),
         lambda uow: queries.report_versions(uow, EHR, "no"),
-        lambda uow: queries.report_of_order(uow, EHR, "no"),
         lambda uow: queries.read_job(uow, RADIOLOGIST, "no"),
         lambda uow: queries.read_order(uow, EHR, "no"),
         lambda uow: queries.read_patient(uow, EHR, "no"),

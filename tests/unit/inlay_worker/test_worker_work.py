@@ -1,7 +1,8 @@
 """What a worker does with jobs, on the fakes of database, images and model."""
 
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from inlay_core.domain.errors import Unavailable
 from inlay_core.domain.job import JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.matching import PatientCheck
-from inlay_model import Dispute, PromptContext
+from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
+from inlay_model import Comparison, Dispute, PromptContext
 from inlay_testkit.core import ADMIN, RADIOLOGIST, WORKER
 from inlay_testkit.dicom import radiograph
 from inlay_testkit.engine import FakeModel
@@ -115,7 +117,7 @@ def test_seed_follows_from_the_job() -> None:
 def test_nothing_of_patient_or_order_reaches_the_model() -> None:
     """Neither names nor numbers, nor the order's free text, are in anything that the model is called with.
 
-    A site that lets free text reach the model is no exception yet: the prompt has no place for it.
+    A site that lets free text reach the model is no exception: the prompt has no place for an order's.
     """
     for allowed in (False, True):
         site = Site(generation=GenerationPolicy(imported_text_allowed=allowed))
@@ -127,6 +129,25 @@ def test_nothing_of_patient_or_order_reaches_the_model() -> None:
         said = repr([{k: v for k, v in call.items() if k != "images"} for call in hospital.model.asked])
         for planted in ("Planted", "MRN", "Testperson", "Tina", "horse", "P1", "A1", "1.2.826"):
             assert planted not in said
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_draft_is_asked_with_the_earlier_examinations_that_the_site_allows(allowed: bool) -> None:
+    """Day, description and impression; one made after this study, as its images say, is none to compare with."""
+    hospital = Hospital(site=Site(generation=GenerationPolicy(imported_text_allowed=allowed)))
+    hospital.arrive(StudyDate="20260301", StudyTime="0930")
+    report = hospital.order(image=False)
+    with hospital.memory() as uow:
+        order = uow.orders.get(report.order_id)
+    assert order is not None
+    for year in (2025, 2027):
+        at = datetime(year, 1, 2, 8, tzinfo=UTC)
+        said = (PriorSection("19005-8", "Impression", f"Scar of {year}."),)
+        prior = PriorReport(f"p{year}", order.patient, "RIS", f"N{year}", PriorStatus.FINAL, said)
+        hospital.memory.world.priors[prior.id] = replace(prior, procedure_text="Chest", performed_at=at)
+    assert hospital.worker.work_off() == 1
+    told = (Comparison(date(2025, 1, 2), "Chest", "Scar of 2025."),) if allowed else ()
+    assert hospital.model.asked[0]["context"] == PromptContext("plain", comparison=told)
 
 
 # ── images ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -35,7 +35,8 @@ from inlay_core.domain.infill import InfillRequest, LockDigest, ResolvedSection,
 from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.lifecycle import REVIEWABLE_STATUSES, Event, Status, allowed
 from inlay_core.domain.matching import PatientShown, contradictions
-from inlay_core.domain.order import Priority
+from inlay_core.domain.order import Order, Priority
+from inlay_core.domain.prior import Comparison, comparison_of
 from inlay_core.domain.report import Report
 from inlay_core.domain.switch import UNKNOWN, Writer
 
@@ -458,7 +459,20 @@ def _prepared(act: Act, job: Job) -> Claimed | None:
             return None
     act.record(Tag.WORKER_JOB_CLAIMED, job, detail={"fence": job.fence, "attempt": job.attempts})
     order = load_order(act.uow, report.order_id)
-    return Claimed(job, _wanted(act.uow, report), sections, order.reason if allowed_text else None, order.assigner)
+    return Claimed(
+        job,
+        _wanted(act.uow, report),
+        sections,
+        reason=order.reason if allowed_text else None,
+        # An infill shows the report's own Comparison section, as its reader left it.
+        comparisons=_compared(act, order) if allowed_text and job.kind is JobKind.DRAFT else (),
+        site=order.assigner,
+    )
+
+
+def _compared(act: Act, order: Order) -> tuple[Comparison, ...]:
+    found = (comparison_of(each, act.site.zone) for each in comparisons(act.uow, order))
+    return tuple(each for each in found if each is not None)
 
 
 def _is_stopped(uow: UnitOfWork, job: Job, site: Site, writer: Writer) -> bool:

@@ -20,7 +20,7 @@ from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.matching import PatientCheck
 from inlay_core.domain.order import Order, OrderStatus, Priority
 from inlay_core.domain.patient import Patient, PersonName, Provider
-from inlay_core.domain.prior import PriorReport, PriorSection, PriorStatus
+from inlay_core.domain.prior import Comparison, PriorReport, PriorSection, PriorStatus
 from inlay_core.domain.reader_study import Grade, ReaderStudy
 from inlay_core.domain.report import Author, Report
 from inlay_core.domain.session import Session
@@ -366,6 +366,8 @@ class Claimed:
     sections: tuple[ResolvedSection, ...] = ()
     # The order's free text, only where the site lets it reach the model.
     reason: str | None = None
+    # What a draft is compared with, the newest first, only where the site lets imported text reach the model.
+    comparisons: tuple[Comparison, ...] = ()
     # Who assigned the order's number. It chooses an adapter and does not reach the model.
     site: str = ""
 

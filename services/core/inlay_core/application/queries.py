@@ -76,17 +76,6 @@ def report_history(
         return uow.reports.history(since, offset, limit)
 
 
-def report_of_order(uow: UnitOfWork, actor: Actor, order_id: str) -> ReportRow:
-    """The newest version of the report that answers an order. Raises NotFound."""
-    require(actor, Permission.READ_REPORTS)
-    with uow:
-        order = load_order(uow, order_id)
-        report = uow.reports.by_order(order_id)
-        if report is None:
-            raise NotFound("unknown-report", "The order has no report.", "report.id")
-        return ReportRow(report, order)
-
-
 def read_job(uow: UnitOfWork, actor: Actor, job_id: str) -> Job:
     """A job. Raises NotFound."""
     require(actor, Permission.READ_JOBS)
@@ -136,22 +125,6 @@ def read_order(uow: UnitOfWork, actor: Actor, order_id: str) -> Order:
     require(actor, Permission.READ_ORDERS)
     with uow:
         return load_order(uow, order_id)
-
-
-def orders_of_study(uow: UnitOfWork, actor: Actor, study_instance_uid: str) -> Sequence[Order]:
-    """The orders of a study."""
-    require(actor, Permission.READ_ORDERS)
-    with uow:
-        return uow.orders.by_study(study_instance_uid)
-
-
-def orders_by_accession(
-    uow: UnitOfWork, actor: Actor, accession_number: str, assigner: str | None = None
-) -> Sequence[Order]:
-    """The orders with that accession number, of one assigner or of any."""
-    require(actor, Permission.READ_ORDERS)
-    with uow:
-        return uow.orders.by_accession(assigner, accession_number)
 
 
 def read_patient(uow: UnitOfWork, actor: Actor, patient_id: str) -> Patient:

@@ -14,7 +14,7 @@ from typing import Any
 from inlay_core.domain.errors import Invalid, Locked
 from inlay_core.domain.fragment import Fragment, Origin, Section, check_section_name, replace_sections
 from inlay_core.domain.ids import NewId
-from inlay_core.domain.prior import Examination
+from inlay_core.domain.prior import Examination, comparison_of
 from inlay_core.domain.text import split_sentences
 
 
@@ -231,11 +231,8 @@ def imported_indication(reason: str | None, new_id: NewId) -> tuple[Section, ...
 def imported_comparison(examinations: Sequence[Examination], zone: tzinfo, new_id: NewId) -> tuple[Section, ...]:
     """The Comparison section: earlier examinations by their date on the spot, each with its impression where known."""
     texts: list[str] = []
-    for each in examinations:
-        if each.at is None:
-            continue
-        what = each.description or "/".join(each.modalities) or "Study"
-        texts.append(f"{what}, {each.at.astimezone(zone).date().isoformat()}. ")
+    for each in filter(None, (comparison_of(one, zone) for one in examinations)):
+        texts.append(f"{each.what}, {each.on.isoformat()}. ")
         if each.impression:
             texts.append(f"Its impression: {each.impression} ")
     return (Section("comparison", tuple(Fragment(new_id(), t, Origin.IMPORTED) for t in texts)),) if texts else ()

@@ -6,8 +6,8 @@ Nobody here edits or signs a report of others.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, tzinfo
 from enum import StrEnum
 from typing import Final
 
@@ -115,6 +115,25 @@ class Examination:
         if self.study_instance_uid and other.study_instance_uid:
             return self.study_instance_uid == other.study_instance_uid
         return bool(self.accession_number) and self.accession_number == other.accession_number
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """An earlier examination as a draft names it: its day on the spot, what it was, its impression where known."""
+
+    on: date
+    what: str
+    impression: str = field(default="", repr=False)
+    performed_at: datetime | None = None
+
+
+def comparison_of(examination: Examination, zone: tzinfo) -> Comparison | None:
+    """What a draft says of an examination; None where nobody knows when it was."""
+    if examination.at is None:
+        return None
+    what = examination.description or "/".join(examination.modalities) or "Study"
+    day = examination.at.astimezone(zone).date()
+    return Comparison(day, what, examination.impression, examination.performed_at)
 
 
 def merged(examinations: Iterable[Examination]) -> list[Examination]:

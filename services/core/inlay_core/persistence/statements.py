@@ -7,6 +7,7 @@ import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Executable,
     Insert,
     LargeBinary,
+    Result,
     Row,
     Select,
     Table,
@@ -27,6 +29,7 @@ from sqlalchemy import (
     select,
     tuple_,
 )
+from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
@@ -55,10 +58,15 @@ class LookUp:
     # Empty: all columns.
     columns: tuple[str, ...] = ()
 
+    @property
+    def wanted(self) -> Sequence[str]:
+        """The names of the columns that are asked for."""
+        return (*self.keys, *self.columns) if self.columns else self.table.c.keys()
+
     def where(self, condition: ColumnElement[bool]) -> Select[Any]:
         """The statement for a condition on the keys."""
-        wanted = [self.table.c[name] for name in (*self.keys, *self.columns)] if self.columns else [self.table]
-        return select(*wanted).where(condition).order_by(*(self.table.c[name] for name in self.order))
+        wanted, order = ([self.table.c[name] for name in names] for names in (self.wanted, self.order))
+        return select(*wanted).where(condition).order_by(*order)
 
 
 @functools.cache
@@ -70,6 +78,26 @@ def _of_one(look_up: LookUp) -> Select[Any]:
 def _of_several(look_up: LookUp) -> Select[Any]:
     columns = tuple_(*(look_up.table.c[name] for name in look_up.keys))
     return look_up.where(columns.in_(bindparam("sought", expanding=True)))
+
+
+@functools.cache
+def _of_each(look_up: LookUp, dialect: Dialect) -> tuple[str, _Readers]:
+    """`_of_several` of PostgreSQL, one array per key, and what reads each column of an answer.
+
+    For each of the arrays' rows it looks into the index. Told of several at once, a planner that has no statistics yet
+    reads the whole table, or all rows of the sender, and keeps that plan while the table grows. A subquery with OFFSET
+    is never made part of a join.
+    """
+    arrays = ", ".join(f"%({name})s::text[]" for name in look_up.keys)
+    fits = " AND ".join(f"{look_up.table.name}.{name} = given.{name}" for name in look_up.keys)
+    wanted, order = (", ".join(f"found.{name}" for name in names) for names in (look_up.wanted, look_up.order))
+    text = f"""
+        SELECT {wanted} FROM unnest({arrays}) AS given ({", ".join(look_up.keys)})
+        JOIN LATERAL (SELECT * FROM {look_up.table.name} WHERE {fits} OFFSET 0) AS found ON true
+        ORDER BY {order}
+    """  # noqa: S608 (no word of it comes from outside)
+    types = (look_up.table.c[name].type.dialect_impl(dialect) for name in look_up.wanted)
+    return text, tuple(kind.result_processor(dialect, None) or _as_it_is for kind in types)
 
 
 @functools.cache
@@ -97,6 +125,7 @@ def _binder(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any]:
     return _as_it_is if isinstance(kind, LargeBinary) else kind.bind_processor(dialect) or _as_it_is
 
 
+_Readers = tuple[Callable[[Any], Any], ...]
 _Binders = tuple[tuple[str, Callable[[Any], Any]], ...]
 
 
@@ -255,21 +284,31 @@ class Statements:
             return foreseen[values]
         return self._execute(_of_one(look_up), dict(zip(look_up.keys, values, strict=True))).all()
 
-    def foresee(self, look_up: LookUp, sought: Iterable[tuple[str, ...]]) -> None:
+    def foresee(self, sought: Mapping[LookUp, Iterable[tuple[str, ...]]]) -> None:
         """Fetch the rows of several look-ups at once. The transaction sees one state, so nobody else changes them."""
-        wanted = sorted(set(sought))
-        if not wanted:
-            return
+        wanted = {look_up: sorted(set(keys)) for look_up, keys in sought.items()}
+        wanted = {look_up: keys for look_up, keys in wanted.items() if keys}
         self.flush()
-        found: dict[tuple[str, ...], list[Row[Any]]] = {values: [] for values in wanted}
-        for row in self._execute(_of_several(look_up), {"sought": wanted}):
-            found[tuple(getattr(row, name) for name in look_up.keys)].append(row)
-        self._foreseen[look_up] = found
+        for (look_up, keys), rows in zip(wanted.items(), self._of_all(wanted), strict=True):
+            found: dict[tuple[str, ...], list[Row[Any]]] = {values: [] for values in keys}
+            for row in rows:
+                found[tuple(getattr(row, name) for name in look_up.keys)].append(row)
+            self._foreseen[look_up] = found
+
+    def _of_all(self, wanted: Mapping[LookUp, Sequence[tuple[str, ...]]]) -> list[Sequence[Row[Any]]]:
+        """The rows of each look-up; on PostgreSQL all are asked in one trip, the beginning of the transaction too."""
+        if not self.is_postgresql:
+            return [self._execute(_of_several(each), {"sought": keys}).all() for each, keys in wanted.items()]
+        driver: Any = self._connection.connection.driver_connection
+        asked = [(look_up, *_of_each(look_up, self._connection.dialect), keys) for look_up, keys in wanted.items()]
+        with self._sending():
+            cursors = [driver.execute(text, _arrays(look_up, keys)) for look_up, text, _, keys in asked]
+        return [_rows(look_up, readers, each) for (look_up, _, readers, _), each in zip(asked, cursors, strict=True)]
 
     def _awaits(self, look_up: LookUp, values: tuple[str, ...]) -> bool:
         """Whether a row that waits has these values."""
-        wanted = list(zip(look_up.keys, values, strict=True))
-        return any(all(row[key] == value for key, value in wanted) for row in self._waiting.get(look_up.table, ()))
+        wanted = values if len(values) > 1 else values[0]
+        return wanted in map(itemgetter(*look_up.keys), self._waiting.get(look_up.table, ()))
 
     def is_alone(self, name: int) -> bool:
         """Whether this transaction is the only one of this name; it remains so until its end.
@@ -285,6 +324,18 @@ class Statements:
         """Execute an update that has to find its row; raise Race when another transaction was first."""
         if self.run(statement).rowcount != 1:
             raise Race("lost-race", "Another transaction changed the record first.")
+
+
+def _arrays(look_up: LookUp, keys: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
+    """The values of each key."""
+    return dict(zip(look_up.keys, map(list, zip(*keys, strict=True)), strict=True))
+
+
+def _rows(look_up: LookUp, readers: _Readers, given: Iterable[tuple[Any, ...]]) -> Sequence[Row[Any]]:
+    """What the driver gave as rows of SQLAlchemy, which knows nothing of what goes out in a pipeline."""
+    read = ([reader(value) for reader, value in zip(readers, row, strict=True)] for row in given)
+    result: Result[Any] = IteratorResult(SimpleResultMetaData(look_up.wanted), read)
+    return result.all()
 
 
 def translated(error: DBAPIError) -> DomainError:

@@ -118,10 +118,13 @@ class SqlUnitOfWork:
 
     def foresee(self, sought: Sought) -> None:
         """Be told what will be looked up, to fetch it together."""
-        self._statements.foresee(DIGESTS, sought.messages)
-        self._statements.foresee(BY_PLACER, sought.placers)
-        self._statements.foresee(BY_ACCESSION, sought.accessions)
-        self._statements.foresee(BY_PATIENT, sought.patients)
+        look_ups = {
+            DIGESTS: sought.messages,
+            BY_PLACER: sought.placers,
+            BY_ACCESSION: sought.accessions,
+            BY_PATIENT: sought.patients,
+        }
+        self._statements.foresee(look_ups)
 
     def commit(self) -> None:
         """Make everything permanent; Fault for a change without its audit event, Race when another was first."""
