@@ -416,3 +416,19 @@ def test_an_edit_names_words_instead_of_sending_them(web: Web) -> None:
     assert [one["text"] for one in after] == ["Two. ", "No pleural", "The heart is normal. "]
     assert {one["origin"] for one in after} == {"model"}
     assert [one["locked"] for one in after] == [False, True, False]
+
+
+def test_gaps_are_part_of_a_version_and_not_of_the_text(web: Web) -> None:
+    """They come back with the section, an edit without them removes them, and a signature leaves them out."""
+    report = web.drafted()
+    path, findings = f"/reports/{report['id']}", report["sections"][1]
+    edit = {"name": "findings", "fragments": [{"id": one["id"]} for one in findings["fragments"]]}
+    gaps = [{"at": 1, "hint": "pleura"}, {"at": 3, "hint": ""}]
+    web.call("PUT", f"{path}/fragments", body={"sections": [{**edit, "gaps": gaps}]}, match='"3"')
+    stored = fits(web.get(path), "Report")["sections"][1]
+    assert (stored["gaps"], stored["fragments"]) == (gaps, findings["fragments"])
+    web.call("PUT", f"{path}/fragments", body={"sections": [edit]}, match='"4"')
+    assert web.report(report["id"])["sections"][1]["gaps"] == []
+    web.call("PUT", f"{path}/fragments", body={"sections": [{**edit, "gaps": gaps}]}, match='"5"')
+    signed = fits(web.call("POST", f"{path}/sign", body={}, match='"6"'), "Report")
+    assert signed["sections"][1] == findings

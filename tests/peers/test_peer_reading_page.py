@@ -222,6 +222,34 @@ def test_undo_brings_the_models_words_back_as_the_models(room: Room) -> None:
     assert (last.text, last.origin) == ("No pneumothorax. ", Origin.MODEL)
 
 
+def test_gaps_and_their_hints_are_there_after_a_reload(room: Room) -> None:
+    """Also for somebody else, and in their places; the signed text is without them."""
+    report_id = room.drafted()
+    page = room.read(report_id)
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("Alt+Backspace")
+    page.locator(".gap input").fill("pleura")
+    section(page, "impression").click()
+    page.keyboard.press("End")
+    page.keyboard.press("F4")
+    expect(section(page, "impression").locator(".gap")).to_have_count(1)
+    saved(page)
+    page.reload()
+    page.wait_for_selector(".reading[data-ready]")
+    for person in (page, room.read(report_id, "ben")):
+        expect(section(person, "findings").locator(".gap input")).to_have_value("pleura")
+        shown = section(person, "findings").locator("[data-key]").evaluate_all("all => all.map((one) => one.className)")
+        assert [name.split()[0] for name in shown] == ["piece", "gap", "piece"]
+        expect(section(person, "impression").locator(".gap")).to_have_count(1)
+    page.keyboard.press("F9")
+    expect(page.get_by_role("dialog")).to_contain_text("2 gap(s) are still empty")
+    page.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Sign", exact=True).click()
+    expect(page.locator("#report-status")).to_have_text("signed")
+    expect(page.locator(".gap")).to_have_count(0)
+    assert "".join(one.text for one in fragments(room, report_id)) == "The heart is normal. No pneumothorax. "
+
+
 def test_any_selected_span_can_be_locked(room: Room) -> None:
     """Half a sentence is locked by selecting it; its words stay the model's, and none of them was sent."""
     report_id = room.drafted()
@@ -294,7 +322,7 @@ def test_without_a_worker_editing_goes_on(room: Room) -> None:
     page = room.read(report_id)
     sentence(page, "No pleural effusion.").click()
     page.keyboard.press("F2")
-    expect(message(page)).to_contain_text("No worker has taken the job")
+    expect(message(page)).to_contain_text("no worker has taken the job")
     page.keyboard.press("Escape")
     expect(message(page)).to_contain_text("cancelled")
     page.keyboard.press("F3")
@@ -307,6 +335,23 @@ def test_without_a_worker_editing_goes_on(room: Room) -> None:
     states = {job.state for job in room.server.site.jobs(room.server.site.ward.report(report_id))}
     assert JobState.QUEUED not in states
     assert "Still here. " in "".join(one.text for one in fragments(room, report_id, "impression"))
+
+
+def test_the_place_in_the_queue_is_told_and_moves(room: Room) -> None:
+    """While no worker is free; and the fill goes on as soon as the one before it is gone."""
+    first, second = room.drafted(), room.drafted()
+    before, after = room.read(first, "ada"), room.read(second, "ben")
+    room.worker.may_take.clear()
+    for page, place in ((before, 1), (after, 2)):
+        sentence(page, "No pleural effusion.").click()
+        page.keyboard.press("F2")
+        expect(message(page)).to_contain_text(f"Number {place} in the queue")
+    expect(message(after)).to_contain_text("no worker has taken the job yet")
+    before.keyboard.press("Escape")
+    expect(message(before)).to_contain_text("cancelled")
+    expect(message(after)).to_contain_text("Number 1 in the queue")
+    room.worker.may_take.set()
+    expect(message(after)).to_contain_text("Filled")
 
 
 def test_disputed_words_are_underlined_with_the_reason(room: Room) -> None:

@@ -143,7 +143,14 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "job_id": _maybe(_TEXT),
         }
     ),
-    "Section": _object({"name": _NAME, "fragments": _list(ref("Fragment"))}),
+    "Section": _object({"name": _NAME, "fragments": _list(ref("Fragment")), "gaps": _list(ref("PlacedGap"))}),
+    "PlacedGap": {
+        "type": "object",
+        "description": "A gap that waits to be filled: before fragment number `at`, at the end for their count. It is "
+        "no part of the text, and a signature leaves it out.",
+        "properties": {"at": _COUNT, "hint": {"type": "string", "maxLength": MAX_HINT_LENGTH}},
+        "required": ["at"],
+    },
     "Order": _object(
         {
             "id": _TEXT,
@@ -276,6 +283,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "name": _NAME,
             "fragments": _list(ref("FragmentEdit"), MAX_FRAGMENTS),
             "unlocked": {**_list(_TEXT, MAX_FRAGMENTS), "description": "Ids whose locks are lifted first."},
+            "gaps": {**_list(ref("PlacedGap"), MAX_ITEMS), "description": "All gaps; `at` counts these fragments."},
         },
         "required": ["name", "fragments"],
     },
@@ -332,6 +340,10 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "JobDetail": _object(
         {
             **_JOB,
+            "queue_position": {
+                **_maybe({"type": "integer", "minimum": 1}),
+                "description": "Which of the queued jobs it is by priority and age; null for one that is not queued.",
+            },
             "run_record": _maybe({"type": "object"}),
             "result_version": _maybe({"type": "integer", "minimum": 1}),
             "alternatives": _list(

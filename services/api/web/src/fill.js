@@ -84,8 +84,8 @@ export class Fill {
     if (job.state === "running") this.on.told(t("fill.running"), "busy");
     else if (job.state === "waiting-images") this.on.told(t("fill.images"), "busy");
     else {
-      this.on.told(t("fill.queued"), "busy");
-      this.lonely = setTimeout(() => this.on.told(t("fill.lonely"), "lonely"), LONELY_MS);
+      this.on.told(queued("fill.queued", job), "busy");
+      this.lonely = setTimeout(() => this.on.told(queued("fill.lonely", job), "lonely"), LONELY_MS);
     }
   }
 
@@ -141,6 +141,11 @@ export class Fill {
       this.editor.redraw();
     });
   }
+}
+
+/** Words about a job that waits, with its place in the queue where the server has told it. */
+export function queued(key, { queue_position: position }) {
+  return position ? t(`${key}.at`, { position }) : t(key);
 }
 
 /** The words with what is not settled yet in another shade. */

@@ -879,6 +879,13 @@ class Jobs(Protocol):
     def of_reports(self, report_ids: Sequence[str]) -> Sequence[Job]:
         """All jobs of these reports, the oldest first."""
 
+    def ahead(self, job: Job, now: datetime) -> int:
+        """How many queued jobs that are due come before this one by priority and age.
+
+        What a worker holds and which jobs it may take is not looked at: that is known when it claims.
+        """
+        ...
+
     def queued_since(self) -> Mapping[Priority, datetime]:
         """When the oldest of the queued jobs was asked for, by priority."""
         ...

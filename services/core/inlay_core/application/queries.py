@@ -15,7 +15,7 @@ from inlay_core.domain.audit import AuditEvent, Detail, Kind, Outcome, Tag, even
 from inlay_core.domain.errors import NotFound
 from inlay_core.domain.identity import Actor, ActorKind, Permission, require
 from inlay_core.domain.ids import Clock, NewId
-from inlay_core.domain.job import Job
+from inlay_core.domain.job import Job, JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order
 from inlay_core.domain.patient import Patient
@@ -92,6 +92,15 @@ def read_job(uow: UnitOfWork, actor: Actor, job_id: str) -> Job:
     require(actor, Permission.READ_JOBS)
     with uow:
         return load_job(uow, job_id)
+
+
+def queue_position(uow: UnitOfWork, clock: Clock, actor: Actor, job: Job) -> int | None:
+    """Which of the waiting jobs it is, 1 being the next one by priority and age; None for one that waits for no worker."""
+    require(actor, Permission.READ_JOBS)
+    if job.state is not JobState.QUEUED:
+        return None
+    with uow:
+        return uow.jobs.ahead(job, clock()) + 1
 
 
 def jobs_of_report(uow: UnitOfWork, actor: Actor, report_id: str) -> Sequence[Job]:

@@ -17,7 +17,7 @@ from inlay_core.application.ports import (
     StepProgress,
     StoredMessage,
 )
-from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, Section
+from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, PlacedGap, Section
 from inlay_core.domain.identity import ActorKind
 from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.lifecycle import Event, Status
@@ -249,11 +249,14 @@ def _signature_of(body: Mapping[str, Any] | None) -> Signature | None:
 
 
 def _section_body(section: Section) -> Values:
-    return {"name": section.name, "fragments": [asdict(fragment) for fragment in section.fragments]}
+    body: Values = {"name": section.name, "fragments": [asdict(fragment) for fragment in section.fragments]}
+    # A release that does not know gaps reads past them.
+    return body | ({"gaps": [asdict(gap) for gap in section.gaps]} if section.gaps else {})
 
 
 def _section_of(body: Mapping[str, Any]) -> Section:
-    return Section(body["name"], tuple(_fragment_of(fragment) for fragment in body["fragments"]))
+    gaps = tuple(PlacedGap(**gap) for gap in body.get("gaps", ()))
+    return Section(body["name"], tuple(_fragment_of(fragment) for fragment in body["fragments"]), gaps)
 
 
 def _fragment_of(body: Mapping[str, Any]) -> Fragment:

@@ -536,6 +536,15 @@ class SqlJobs:
         query = select(JOBS).where(JOBS.c.report_id.in_(list(report_ids)))
         return self._all(query.order_by(JOBS.c.created_at, JOBS.c.id))
 
+    def ahead(self, job: Job, now: datetime) -> int:
+        mine = (job.priority.rank, job.created_at, job.id)
+        query = select(func.count()).where(
+            JOBS.c.state == JobState.QUEUED.value,
+            or_(JOBS.c.not_before.is_(None), JOBS.c.not_before <= now),
+            tuple_(JOBS.c.priority, JOBS.c.created_at, JOBS.c.id) < tuple_(*mine),
+        )
+        return int(self._statements.all(query)[0][0])
+
     def queued_since(self) -> Mapping[Priority, datetime]:
         # The index by which jobs are claimed answers this.
         query = (
