@@ -418,6 +418,25 @@ def test_an_edit_names_words_instead_of_sending_them(web: Web) -> None:
     assert [one["locked"] for one in after] == [False, True, False]
 
 
+def test_a_waiting_job_tells_its_place_in_the_queue(web: Web) -> None:
+    """Each reading of it, whatever tag the client has; a place that moved makes no cancelling stale."""
+    report = web.drafted()
+    (other,) = web.site.jobs(web.site.order("2", wake=False))
+    items = [{"lock": one["id"]} for one in report["sections"][1]["fragments"]] + [{"gap": {}}]
+    asked = {"sections": [{"name": "findings", "items": items}]}
+    mine = web.call("POST", f"/reports/{report['id']}/infill", body=asked, match='"3"').get_json()["id"]
+    first, second = web.get(f"/jobs/{mine}"), web.get(f"/jobs/{other.id}")
+    # Somebody sits before the screen: an infill comes before a routine draft.
+    assert [fits(one, "JobDetail")["queue_position"] for one in (first, second)] == [1, 2]
+    assert web.call("DELETE", f"/jobs/{mine}", match=first.headers["ETag"]).status_code == 200
+    again = web.get(f"/jobs/{other.id}", If_None_Match=second.headers["ETag"])
+    assert fits(again, "JobDetail")["queue_position"] == 1
+    assert web.call("DELETE", f"/jobs/{other.id}", match=second.headers["ETag"]).status_code == 200
+    ended = web.get(f"/jobs/{other.id}")
+    assert fits(ended, "JobDetail")["queue_position"] is None
+    assert web.get(f"/jobs/{other.id}", If_None_Match=ended.headers["ETag"]).status_code == 304
+
+
 def test_gaps_are_part_of_a_version_and_not_of_the_text(web: Web) -> None:
     """They come back with the section, an edit without them removes them, and a signature leaves them out."""
     report = web.drafted()

@@ -542,6 +542,15 @@ class MemoryJobs(_Part):
         order = self._world.orders[self._world.reports[job.report_id][-1].order_id]
         return allowed.allows(job.kind, order)
 
+    def ahead(self, job: Job, now: datetime) -> int:
+        """See the port."""
+
+        def rank(one: Job) -> tuple[int, datetime, str]:
+            return one.priority.rank, one.created_at, one.id
+
+        due = self._where(lambda one: one.state is JobState.QUEUED and _is_due(one, now))
+        return sum(rank(one) < rank(job) for one in due)
+
     def queued_since(self) -> Mapping[Priority, datetime]:
         """See the port."""
         oldest_last = reversed(self._where(lambda job: job.state is JobState.QUEUED))

@@ -733,6 +733,23 @@ class UnitOfWorkContract:
                 Priority.STAT: MONDAY + 3 * minute,
             }
             assert uow.outbox.pending_since() == {Destination.ORU: MONDAY + minute}
+            waiting = [job for job in map(uow.jobs.get, ("stat", "first", "second")) if job is not None]
+            assert [uow.jobs.ahead(job, MONDAY) for job in waiting] == [0, 1, 2]
+
+    def test_a_job_that_pauses_is_ahead_of_nobody(self, new_uow: NewUnitOfWork) -> None:
+        """Until its pause is over; running jobs do not wait, and none is ahead of itself."""
+        minute = timedelta(minutes=1)
+        _store(new_uow)
+        mine = _job("mine", created_at=MONDAY + minute)
+        _add_jobs(
+            new_uow,
+            mine,
+            _job("pausing", created_at=MONDAY, not_before=MONDAY + 5 * minute),
+            _job("running", state=JobState.RUNNING, created_at=MONDAY),
+        )
+        with new_uow() as uow:
+            assert uow.jobs.ahead(mine, MONDAY + minute) == 0
+            assert uow.jobs.ahead(mine, MONDAY + 6 * minute) == 1
 
     # -------------------------------------------------------------------------------------- outbox
 

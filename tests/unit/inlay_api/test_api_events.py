@@ -106,13 +106,9 @@ def test_a_database_that_goes_away_ends_the_stream_without_a_result() -> None:
 def test_line_breaks_stay_inside_the_data() -> None:
     """A canvas with line breaks, of whatever kind, is one line of data."""
     text = "a\r\nb\u2028c\n\nd"
-    frame = next(
-        frame
-        for frame in events.frames(
-            iter([StepProgress("j", 1, 1, text, sequence=7)]), lambda: (JobState.SUCCEEDED, {"reason": None})
-        )
-        if b"event: step" in frame
-    )
+    ended = JobState.SUCCEEDED, {"reason": None, "queue_position": None}
+    frames = events.frames(iter([StepProgress("j", 1, 1, text, sequence=7)]), lambda: ended)
+    frame = next(frame for frame in frames if b"event: step" in frame)
     assert frame.count(b"\n") == 4
     assert b"\r" not in frame
     assert frame.startswith(b"id: 7\n")

@@ -95,7 +95,7 @@ def read_job(uow: UnitOfWork, actor: Actor, job_id: str) -> Job:
 
 
 def queue_position(uow: UnitOfWork, clock: Clock, actor: Actor, job: Job) -> int | None:
-    """Which of the waiting jobs it is, 1 being the next one by priority and age; None for one that waits for no worker."""
+    """Which of the queued jobs it is, 1 being the next one by priority and age; None for one that is not queued."""
     require(actor, Permission.READ_JOBS)
     if job.state is not JobState.QUEUED:
         return None
