@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -451,3 +452,26 @@ def test_gaps_are_part_of_a_version_and_not_of_the_text(web: Web) -> None:
     web.call("PUT", f"{path}/fragments", body={"sections": [{**edit, "gaps": gaps}]}, match='"5"')
     signed = fits(web.call("POST", f"{path}/sign", body={}, match='"6"'), "Report")
     assert signed["sections"][1] == findings
+
+
+def test_the_images_of_an_earlier_study_are_read_by_its_key(web: Web) -> None:
+    """Only of examinations of this report's patient, by a key that names no number, and as an event of the trail."""
+    first = web.drafted("1")
+    web.call("POST", f"/reports/{first['id']}/sign", body={}, match='"3"')
+    report = web.site.order("2", patient="1", wake=False)
+    other = web.site.order("3", wake=False)
+    (prior,) = fits(web.get(f"/reports/{report.id}/priors"), "PriorList")["priors"]
+    assert (prior["report_id"], prior["accession_number"]) == (first["id"], "A1")
+    assert re.fullmatch("[0-9a-f]{32}", prior["key"])
+    place = f"priors/{prior['key']}"
+    (image,) = fits(web.get(f"/reports/{report.id}/{place}/images"), "ImageList")["images"]
+    assert (image["view"], image["modality"]) == (0, "DX")
+    png = web.get(f"/reports/{report.id}/{place}/image?max_side=16")
+    assert (png.status_code, png.data[:4]) == (200, b"\x89PNG")
+    assert (
+        web.get(f"/reports/{report.id}/{place}/image?max_side=16", If_None_Match=png.headers["ETag"]).status_code == 304
+    )
+    assert web.get(f"/reports/{report.id}/{place}/image?view=1").status_code == 404
+    assert fits(web.get(f"/reports/{other.id}/{place}/image"), "Problem")["code"] == "unknown-prior"
+    trail = web.get(f"/reports/{report.id}/audit").get_json()["events"]
+    assert [event["tag"] for event in trail].count("reader:prior:read") == 3

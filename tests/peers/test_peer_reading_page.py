@@ -552,3 +552,35 @@ def test_the_image_is_windowed_zoomed_and_described(room: Room) -> None:
     with page.expect_response(re.compile("center=")):
         page.mouse.up(button="right")
     page.get_by_role("button", name="Closer").click()
+
+
+def test_images_of_an_earlier_study_are_shown_as_such(room: Room) -> None:
+    """A study of the patient that was signed here can be looked at beside the new text; one without images says so."""
+    first = room.drafted()
+    patient = room.number
+    page = room.read(first)
+    page.keyboard.press("F9")
+    page.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Sign", exact=True).click()
+    expect(page.locator("#report-status")).to_have_text("signed")
+    page = room.read(room.drafted(patient=patient, PixelSpacing=["1", "1"]))
+    page.wait_for_selector("#image[data-ready]")
+    page.get_by_role("button", name="Earlier studies").click()
+    choice = page.get_by_role("combobox", name="Study")
+    with page.expect_response(re.compile("/priors/[0-9a-f]{32}/image[?]")) as shown:
+        choice.select_option(index=1)
+    assert (shown.value.status, shown.value.headers["content-type"]) == (200, "image/png")
+    expect(page.locator(".earlier")).to_contain_text("Earlier study: ")
+    expect(page.locator(".facts")).to_contain_text("size not stated")
+    with page.expect_response(re.compile("/priors/.*invert=true")):
+        page.get_by_role("button", name="Invert").click()
+    with page.expect_response(re.compile(f"{page.url}/image|reports/[^/]*/image[?]")):
+        choice.select_option("This study")
+    expect(page.locator(".earlier")).to_be_hidden()
+    expect(page.locator(".facts")).to_contain_text("96 × 96 mm")
+    for path in room.server.site.settings.images.glob(f"*-{patient}.dcm"):
+        path.unlink()
+    page.wait_for_timeout(2_100)
+    choice.select_option(index=1)
+    expect(page.locator(".facts")).to_contain_text("are not here")
+    expect(choice).to_have_value("This study")

@@ -181,6 +181,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "PriorList": _object({"priors": _list(ref("Prior"))}),
     "Prior": _object(
         {
+            "key": _maybe(_TEXT),
             "id": _maybe(_TEXT),
             "report_id": _maybe(_TEXT),
             "sources": _list(_words(Source)),

@@ -126,6 +126,11 @@ class Room:
         self._orders = 1000
 
     @property
+    def number(self) -> str:
+        """The number of the newest order."""
+        return str(self._orders)
+
+    @property
     def accession(self) -> str:
         """The accession number of the newest order."""
         return f"A{self._orders}"
@@ -143,11 +148,11 @@ class Room:
         while self._contexts:
             self._contexts.pop().close()
 
-    def drafted(self, draft: Generated = DRAFT, **tags: Any) -> str:
-        """The id of a new report with its draft; `tags` are attributes of its image."""
+    def drafted(self, draft: Generated = DRAFT, patient: str = "", **tags: Any) -> str:
+        """The id of a new report with its draft; `tags` are attributes of its image, `patient` an order of theirs."""
         self.worker.draft = draft
         self._orders += 1
-        report = self.server.site.order(str(self._orders), wake=False, **tags)
+        report = self.server.site.order(str(self._orders), wake=False, patient=patient, **tags)
         self.await_draft(report)
         return report.id
 
