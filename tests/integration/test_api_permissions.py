@@ -42,6 +42,7 @@ EXPECTED = {
     "readAudit": {"radiologist", "admin", "auditor"},
     "readJob": {"radiologist", "admin", "auditor"},
     "followJob": {"radiologist", "admin", "auditor"},
+    "readCanvases": {"radiologist", "admin", "auditor"},
     "cancelJob": {"radiologist", "admin"},
     "openReport": {"radiologist"},
     "putFragments": {"radiologist"},

@@ -3,6 +3,7 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from jsonschema import Draft202012Validator, FormatChecker
 from werkzeug.test import TestResponse
 
 from inlay_api.schemas import SCHEMAS
-from inlay_core.application.ports import Generated
+from inlay_core.application.ports import Generated, StepProgress
 from inlay_core.domain.infill import Choice
+from inlay_testkit.core import DRAFT
 from inlay_testkit.web import ROLES, Web
 
 # Composed and decomposed, combining marks, emoji with joiners, right to left, CRLF, tabs, trailing and strange blanks.
@@ -475,3 +477,19 @@ def test_the_images_of_an_earlier_study_are_read_by_its_key(web: Web) -> None:
     assert fits(web.get(f"/reports/{other.id}/{place}/image"), "Problem")["code"] == "unknown-prior"
     trail = web.get(f"/reports/{report.id}/audit").get_json()["events"]
     assert [event["tag"] for event in trail].count("reader:prior:read") == 3
+
+
+def test_the_canvases_of_a_run_are_read_again(web: Web) -> None:
+    """As they were shown; of a job that has not succeeded there are none, and reading them is in the trail."""
+    report = web.site.order("1", wake=False)
+    (job,) = web.site.jobs(report)
+    assert fits(web.get(f"/jobs/{job.id}/canvases"), "CanvasList") == {"canvases": []}
+    shown = [StepProgress(job.id, step, 2, f"Text {step}\U0001fac1", ((0, step),)) for step in (1, 2)]
+    web.site.ward.draft(replace(DRAFT, canvases=tuple(shown)))
+    found = fits(web.get(f"/jobs/{job.id}/canvases"), "CanvasList")["canvases"]
+    assert [(one["step"], one["text"], one["accepted"]) for one in found] == [
+        (step, f"Text {step}\U0001fac1", [[0, step]]) for step in (1, 2)
+    ]
+    assert web.get("/jobs/none/canvases").status_code == 404
+    trail = web.get(f"/reports/{report.id}/audit").get_json()["events"]
+    assert [event["tag"] for event in trail].count("reader:job:read") == 2

@@ -584,3 +584,26 @@ def test_images_of_an_earlier_study_are_shown_as_such(room: Room) -> None:
     choice.select_option(index=1)
     expect(page.locator(".facts")).to_contain_text("are not here")
     expect(choice).to_have_value("This study")
+
+
+def test_a_run_is_played_again_step_by_step(room: Room) -> None:
+    """The versions view has the canvases of a fill as they were shown, by slider and played, from noise to text."""
+    page = room.read(room.drafted())
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("F3")
+    page.keyboard.press("F2")
+    expect(message(page)).to_contain_text("Filled")
+    page.get_by_role("tab", name="Versions").click()
+    page.get_by_text("What the model was run with").click()
+    page.locator("#side-panel .replay button").last.click()
+    replay = page.locator("#side-panel .replay").last
+    # It plays by itself to its end.
+    expect(replay.locator("output")).to_have_text("Writing: step 6 of at most 6")
+    canvas = replay.locator(".text")
+    assert "~" not in canvas.inner_text()
+    expect(canvas).to_contain_text("New text 1.")
+    replay.get_by_role("slider", name="Canvas").focus()
+    page.keyboard.press("Home")
+    expect(replay.locator("output")).to_have_text("Writing: step 1 of at most 6")
+    assert "~" in canvas.locator(".unsettled").first.inner_text()
+    expect(canvas).to_contain_text("No pleural effusion.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from inlay_api import events
-from inlay_api.answers import json_answer, json_bytes, not_modified
+from inlay_api.answers import json_answer, json_bytes, not_modified, tagged_answer
 from inlay_api.conditions import check_tag, content_tag, is_known
 from inlay_api.present import Body, job_detail
 from inlay_api.routes import Call, Query, Route, Routes
@@ -88,6 +88,28 @@ def follow_job(call: Call, job_id: str) -> Response:
         return now.state, detail_of(call, now)
 
     return events.stream(call.desk, job_id, look, after=events.sequence_of(last))
+
+
+@routes.add(
+    Route(
+        "GET",
+        "/jobs/{job_id}/canvases",
+        "readCanvases",
+        "What was shown while the job ran, canvas by canvas: kept for jobs whose result was taken in.",
+        (200, "CanvasList"),
+        Permission.READ_JOBS,
+        tagged=True,
+        errors=(404,),
+    )
+)
+def read_canvases(call: Call, job_id: str) -> Response:
+    """The run once more, as it was shown; empty where nothing was kept."""
+    job = queries.read_job(call.desk.services.reader(), call.actor, job_id)
+    canvases = queries.canvases_of_job(call.desk.services.reader(), call.actor, job_id)
+    answer = tagged_answer({"canvases": [events.step_body(canvas) for canvas in canvases]})
+    if answer.status_code == 200:
+        call.record(Tag.READER_JOB_READ, (Kind.JOB, job.id), job.report_id)
+    return answer
 
 
 def detail_of(call: Call, job: Job) -> Body:

@@ -276,6 +276,21 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "limit",
         ),
     ),
+    "CanvasList": _object(
+        {
+            "canvases": _list(
+                _object(
+                    {
+                        "step": _COUNT,
+                        "steps": _COUNT,
+                        "text": _TEXT,
+                        "accepted": _list({**_list(_COUNT, 2), "minItems": 2}),
+                        "sequence": _COUNT,
+                    }
+                )
+            )
+        }
+    ),
     "Empty": _object({}),
     "Edits": _object({"sections": _list(ref("SectionEdit"), len(SECTION_NAMES))}),
     "SectionEdit": {

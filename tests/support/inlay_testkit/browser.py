@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
 from inlay_core.application import drafting
-from inlay_core.application.ports import Claimed, Generated
+from inlay_core.application.ports import Claimed, Generated, StepProgress
 from inlay_core.domain.fragment import SECTION_NAMES
 from inlay_core.domain.infill import Choice, Dispute, Fill, OpenGap
 from inlay_core.domain.job import JobKind
@@ -71,12 +72,15 @@ class Worker:
         first = services.uow(), services.clock, services.new_id, WORKER, job.id
         drafting.start_generation(*first, fence=job.fence)
         generated, canvas = self._written(claimed)
+        shown: list[StepProgress] = []
         for step in range(1, STEPS + 1):
-            services.progress.publish(job.id, step, STEPS, *denoised(canvas, step / STEPS))
+            text, spans = denoised(canvas, step / STEPS)
+            shown.append(StepProgress(job.id, step, STEPS, text, tuple(spans)))
+            services.progress.publish(job.id, step, STEPS, text, spans)
             # Adapters show no more than ten canvases a second.
             self._over.wait(0.12)
         self.may_end.wait()
-        drafting.apply_result(*first, fence=job.fence, generated=generated)
+        drafting.apply_result(*first, fence=job.fence, generated=replace(generated, canvases=tuple(shown)))
 
     def _written(self, claimed: Claimed) -> tuple[Generated, list[tuple[str, bool]]]:
         """What the job gives, and its canvas as (text, whether it is free)."""

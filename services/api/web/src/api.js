@@ -66,6 +66,7 @@ export const api = {
   amend: (id, match, body) => send("POST", report(id, "/amend"), { body, match }),
   retract: (id, match, reason) => send("POST", report(id, "/retract"), { body: { reason }, match }),
   job: (id) => send("GET", `/jobs/${enc(id)}`),
+  canvases: (id) => send("GET", `/jobs/${enc(id)}/canvases`),
   cancel: (id) => send("DELETE", `/jobs/${enc(id)}`, { match: "*" }),
   events: (id) => new EventSource(`${PREFIX}/jobs/${enc(id)}/events`),
   imageUrl(id, prior, query) {

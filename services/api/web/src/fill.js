@@ -99,7 +99,7 @@ export class Fill {
       const stream = this.editor.streams.get(pieces[0].key);
       const words = found.get(pieces[0].key);
       if (!words || !stream) continue;
-      draw(stream.words, words);
+      drawCanvas(stream.words, words);
       if (stream.started) continue;
       begins = true;
       for (const piece of pieces) this.editor.streams.get(piece.key).started = true;
@@ -149,7 +149,7 @@ export function queued(key, { queue_position: position }) {
 }
 
 /** The words with what is not settled yet in another shade. */
-function draw(element, { text, settled }) {
+export function drawCanvas(element, { text, settled }) {
   const parts = [];
   let at = 0;
   for (const [from, to] of settled) {

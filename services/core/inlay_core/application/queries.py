@@ -9,7 +9,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from inlay_core.application.ports import Attendance, Page, ReportRow, ReportSearch, Sort, Standing, UnitOfWork
+from inlay_core.application.ports import (
+    Attendance,
+    Page,
+    ReportRow,
+    ReportSearch,
+    Sort,
+    Standing,
+    StepProgress,
+    UnitOfWork,
+)
 from inlay_core.application.transaction import load_job, load_order, load_report
 from inlay_core.domain.audit import AuditEvent, Detail, Kind, Outcome, Tag, event_of
 from inlay_core.domain.errors import NotFound
@@ -92,6 +101,14 @@ def read_job(uow: UnitOfWork, actor: Actor, job_id: str) -> Job:
     require(actor, Permission.READ_JOBS)
     with uow:
         return load_job(uow, job_id)
+
+
+def canvases_of_job(uow: UnitOfWork, actor: Actor, job_id: str) -> Sequence[StepProgress]:
+    """What was shown while a job ran whose result was taken in, step by step. Raises NotFound."""
+    require(actor, Permission.READ_JOBS)
+    with uow:
+        load_job(uow, job_id)
+        return uow.progress.kept(job_id)
 
 
 def queue_position(uow: UnitOfWork, clock: Clock, actor: Actor, job: Job) -> int | None:

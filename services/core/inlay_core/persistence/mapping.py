@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -406,6 +408,20 @@ def progress_of(row: Row[Any]) -> StepProgress:
     """The canvas in a row of `progress`."""
     accepted = tuple((start, end) for start, end in row.accepted)
     return StepProgress(row.job_id, row.step, row.steps, row.text, accepted, row.sequence)
+
+
+def canvases_body(canvases: Iterable[StepProgress]) -> bytes:
+    """The column of `canvases`."""
+    rows = [[one.sequence, one.step, one.steps, one.text, one.accepted] for one in canvases]
+    return zlib.compress(json.dumps(rows, separators=(",", ":")).encode())
+
+
+def canvases_of(job_id: str, body: bytes) -> tuple[StepProgress, ...]:
+    """The canvases in a row of `canvases`."""
+    return tuple(
+        StepProgress(job_id, step, steps, text, tuple((start, end) for start, end in accepted), sequence)
+        for sequence, step, steps, text, accepted in json.loads(zlib.decompress(body))
+    )
 
 
 def subscription_values(subscription: Subscription) -> Values:
