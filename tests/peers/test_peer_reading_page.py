@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,11 +10,15 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from inlay_core.application import drafting
 from inlay_core.application.ports import Generated
 from inlay_core.domain.fragment import Fragment, Origin
+from inlay_core.domain.identity import system
 from inlay_core.domain.infill import Dispute, KeptText
 from inlay_core.domain.job import JobState
 from inlay_testkit.browser import Room, chromium
+from inlay_testkit.login import provider
+from inlay_testkit.peers import free_port
 
 pytestmark = pytest.mark.peers
 
@@ -607,3 +612,128 @@ def test_a_run_is_played_again_step_by_step(room: Room) -> None:
     expect(replay.locator("output")).to_have_text("Writing: step 1 of at most 6")
     assert "~" in canvas.locator(".unsettled").first.inner_text()
     expect(canvas).to_contain_text("No pleural effusion.")
+
+
+# ---------------------------------------------------------------------------------------------- what goes wrong
+
+
+class Network:
+    """The network of a window, as Chromium emulates it: latency in ms, throughputs in bytes per second."""
+
+    def __init__(self, page: Page) -> None:
+        self._session = page.context.new_cdp_session(page)
+        self._session.send("Network.enable")
+        self.slow()
+
+    def slow(self) -> None:
+        """As over a bad line."""
+        self._emulate(offline=False, latency=300)
+
+    def away(self) -> None:
+        """Not there."""
+        self._emulate(offline=True, latency=0)
+
+    def _emulate(self, **conditions: Any) -> None:
+        rates = {"downloadThroughput": 60_000, "uploadThroughput": 30_000}
+        self._session.send("Network.emulateNetworkConditions", rates | conditions)
+
+
+def test_a_slow_network_that_goes_away_for_a_while_loses_nothing(room: Room) -> None:
+    """What is typed and locked without a network is said to be unsaved, and is saved by itself once there is one."""
+    report_id = room.drafted()
+    page = room.person()
+    network = Network(page)
+    page.goto(f"/reports/{report_id}")
+    page.wait_for_selector(".reading[data-ready]")
+    section(page, "impression").click()
+    page.keyboard.press("End")
+    page.keyboard.type(" Slowly typed.")
+    saved(page)
+    network.away()
+    page.keyboard.type(" Typed without a network.")
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("F3")
+    expect(message(page)).to_contain_text("Not saved: the server does not answer. Your text is kept here")
+    page.keyboard.press("F2")
+    expect(message(page)).to_contain_text("does not answer")
+    assert "without a network" not in "".join(one.text for one in fragments(room, report_id, "impression"))
+    network.slow()
+    saved(page)
+    assert "".join(one.text for one in fragments(room, report_id, "impression")) == (
+        "No acute findings. Slowly typed. Typed without a network."
+    )
+    assert [one.locked for one in fragments(room, report_id)] == [False, True, False]
+
+
+def test_a_fill_goes_on_after_a_network_that_was_away(room: Room) -> None:
+    """The canvases stop, the fill does not: its result is shown when the network is back."""
+    page = room.read(room.drafted())
+    network = Network(page)
+    room.worker.may_end.clear()
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("F3")
+    page.keyboard.press("F2")
+    expect(page.locator(".stream").first).to_contain_text("New text")
+    network.away()
+    room.worker.may_end.set()
+    page.wait_for_timeout(1_500)
+    network.slow()
+    expect(message(page)).to_contain_text("Filled")
+    expect(page.locator(".lock")).to_contain_text("No pleural effusion.")
+
+
+def test_a_worker_that_is_lost_while_it_writes_costs_a_wait(room: Room) -> None:
+    """The job is back in the queue once its lease is over, which is said, and the next worker fills the gap."""
+    report_id = room.drafted()
+    page = room.read(report_id)
+    room.worker.may_end.clear()
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("F3")
+    page.keyboard.press("F2")
+    expect(page.locator(".stream").first).to_contain_text("New text")
+    room.worker.may_take.clear()
+    services = room.server.site.services
+    after = services.clock() + timedelta(hours=1)
+    drafting.reclaim_expired(services.uow(), lambda: after, services.new_id, system("sweeper"))
+    expect(message(page)).to_contain_text("in the queue")
+    # What the lost one writes now is refused by the fence.
+    room.worker.may_end.set()
+    room.worker.may_take.set()
+    expect(message(page)).to_contain_text("Filled")
+    (job,) = [job for job in room.server.site.jobs(room.server.site.ward.report(report_id)) if job.kind == "infill"]
+    assert (job.state, job.attempts) == (JobState.SUCCEEDED, 2)
+
+
+def test_somebody_logs_in_at_the_provider_and_signs(tmp_path: Path, browser: Browser) -> None:
+    """Authorization code with PKCE in a real browser: to the provider, back to the page, and into the signature."""
+    port = free_port()
+    ada = {"name": "Dr. Ada Reader", "roles": ["radiologist"]}
+    with provider(ada=ada) as issuer:
+        trust = {"jwks_url": f"{issuer}/jwks", "oidc_issuer": issuer, "public_url": f"http://localhost:{port}"}
+        house = Room(tmp_path, browser, port=port, auth="jwt", oidc_client_id="inlay", oidc_client_secret="s", **trust)
+        try:
+            report_id = house.drafted()
+            context = browser.new_context(base_url=f"http://localhost:{port}")
+            page = context.new_page()
+            page.goto(f"/reports/{report_id}")
+            page.get_by_role("link", name="Log in at your hospital").click()
+            assert page.url.startswith(issuer)
+            assert "code_challenge_method=S256" in page.url
+            page.locator("input[name=sub]").fill("ada")
+            page.get_by_role("button", name="Authorize").click()
+            page.wait_for_selector(".reading[data-ready]")
+            assert page.url == f"http://localhost:{port}/reports/{report_id}"
+            sentence(page, "No pleural effusion.").click()
+            page.keyboard.press("F3")
+            saved(page)
+            page.keyboard.press("F9")
+            page.get_by_role("checkbox").check()
+            page.get_by_role("button", name="Sign", exact=True).click()
+            expect(page.locator("#report-signed")).to_contain_text("signed by Dr. Ada Reader")
+            assert page.evaluate("document.cookie") == ""
+            page.get_by_role("button", name="Log out").click()
+            page.goto(f"/reports/{report_id}")
+            expect(page.get_by_role("link", name="Log in at your hospital")).to_be_visible()
+            context.close()
+        finally:
+            house.close()

@@ -311,7 +311,8 @@ class Worker:
 
         def publish(event: StepEvent) -> None:
             try:
-                shown = StepProgress(job.id, event.step, event.steps, event.text, tuple(event.accepted))
+                moment = int(self.clock().timestamp() * 1000)
+                shown = StepProgress(job.id, event.step, event.steps, event.text, tuple(event.accepted), moment)
                 if len(run.canvases) < MOST_CANVASES:
                     run.canvases.append(shown)
                 self.progress.publish(job.id, event.step, event.steps, event.text, event.accepted)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_
 
 from inlay_core.application import drafting
 from inlay_core.application.ports import Claimed, Generated, StepProgress
+from inlay_core.domain.errors import Stale
 from inlay_core.domain.fragment import SECTION_NAMES
 from inlay_core.domain.infill import Choice, Dispute, Fill, OpenGap
 from inlay_core.domain.job import JobKind
@@ -65,7 +66,9 @@ class Worker:
             self.may_take.wait()
             claimed = drafting.claim_next(services.uow(), services.clock, services.new_id, WORKER)
             if claimed is not None and not self._over.is_set():
-                self._take(claimed)
+                # Whose job somebody else has by now has no more to say about it.
+                with suppress(Stale):
+                    self._take(claimed)
 
     def _take(self, claimed: Claimed) -> None:
         services, job = self.server.site.services, claimed.job
@@ -192,8 +195,10 @@ class Room:
         return page
 
     def _heard(self, kind: str, text: str) -> None:
-        # Chromium tells of every refused request; that somebody else was faster (412) is part of the job.
-        if kind in ("error", "warning") and "status of 412" not in text:
+        # Chromium tells of every refused request; that somebody else was faster (412), or that a test took the network
+        # away, is part of the job.
+        expected = "status of 412" in text or "ERR_INTERNET_DISCONNECTED" in text
+        if kind in ("error", "warning") and not expected:
             self.problems.append(text)
 
     def read(self, report_id: str, name: str = "radiologist", **options: Any) -> Page:

@@ -341,15 +341,16 @@ class Reading {
   }
 
   async #filled(job, asked, clear) {
-    this.fill = null;
     if (job.state !== "succeeded") {
+      this.fill = null;
       clear();
       this.#drawn();
       const words = job.state === "failed" ? t("fill.failed", { reason: job.reason?.text || job.reason?.code || "" }) : t(`fill.${job.state}`);
       this.say(words, job.state === "failed" ? "problem" : "calm");
       return;
     }
-    const { body } = await api.report(this.id);
+    // Until its text is here the fill is not over: nobody else's version is looked for.
+    const { body } = await this.#patiently(() => api.report(this.id)).finally(() => (this.fill = null));
     this.editor.streams.clear();
     this.editor.fresh = freshOf(job, asked.opened.map(({ section, item, pieces }) => ({ section, item, before: pieces })));
     this.#take(body, { undoable: true });
@@ -359,6 +360,19 @@ class Reading {
     this.side.check();
     const first = this.#runs()[0];
     if (first) this.editor.goToKey(first.keys[0]);
+  }
+
+  /** What the server gives, also where it does not answer for a while. */
+  async #patiently(ask) {
+    for (;;) {
+      try {
+        return await ask();
+      } catch (problem) {
+        if (!(problem instanceof Problem) || (problem.status !== 0 && problem.status < 500)) throw problem;
+        this.say(t("fill.reconnecting"), "busy");
+        await new Promise((resolve) => setTimeout(resolve, 1000));
+      }
+    }
   }
 
   /** After a reload: what the last fill wrote and nobody has accepted yet is still marked. */
