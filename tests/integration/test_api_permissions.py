@@ -22,6 +22,8 @@ EXPECTED = {
     "listImages": EVERYBODY,
     "checkReport": EVERYBODY,
     "listPriors": EVERYBODY,
+    "listPriorImages": EVERYBODY,
+    "readPriorImage": EVERYBODY,
     "listDeliveries": {"admin"},
     "resendDelivery": {"admin"},
     "readSession": EVERYBODY,
@@ -40,6 +42,7 @@ EXPECTED = {
     "readAudit": {"radiologist", "admin", "auditor"},
     "readJob": {"radiologist", "admin", "auditor"},
     "followJob": {"radiologist", "admin", "auditor"},
+    "readCanvases": {"radiologist", "admin", "auditor"},
     "cancelJob": {"radiologist", "admin"},
     "openReport": {"radiologist"},
     "putFragments": {"radiologist"},
@@ -63,7 +66,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
 def path_of(route: Route) -> str:
     """The path with ids of nothing."""
     return route.path.format(
-        report_id="none", job_id="none", delivery_id="none", study_id="none", case_number=1, version=1
+        report_id="none", prior_key="none", job_id="none", delivery_id="none", study_id="none", case_number=1, version=1
     )
 
 

@@ -1,7 +1,9 @@
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ from jsonschema import Draft202012Validator, FormatChecker
 from werkzeug.test import TestResponse
 
 from inlay_api.schemas import SCHEMAS
-from inlay_core.application.ports import Generated
+from inlay_core.application.ports import Generated, StepProgress
 from inlay_core.domain.infill import Choice
+from inlay_testkit.core import DRAFT
 from inlay_testkit.web import ROLES, Web
 
 # Composed and decomposed, combining marks, emoji with joiners, right to left, CRLF, tabs, trailing and strange blanks.
@@ -416,3 +419,77 @@ def test_an_edit_names_words_instead_of_sending_them(web: Web) -> None:
     assert [one["text"] for one in after] == ["Two. ", "No pleural", "The heart is normal. "]
     assert {one["origin"] for one in after} == {"model"}
     assert [one["locked"] for one in after] == [False, True, False]
+
+
+def test_a_waiting_job_tells_its_place_in_the_queue(web: Web) -> None:
+    """Each reading of it, whatever tag the client has; a place that moved makes no cancelling stale."""
+    report = web.drafted()
+    (other,) = web.site.jobs(web.site.order("2", wake=False))
+    items = [{"lock": one["id"]} for one in report["sections"][1]["fragments"]] + [{"gap": {}}]
+    asked = {"sections": [{"name": "findings", "items": items}]}
+    mine = web.call("POST", f"/reports/{report['id']}/infill", body=asked, match='"3"').get_json()["id"]
+    first, second = web.get(f"/jobs/{mine}"), web.get(f"/jobs/{other.id}")
+    # Somebody sits before the screen: an infill comes before a routine draft.
+    assert [fits(one, "JobDetail")["queue_position"] for one in (first, second)] == [1, 2]
+    assert web.call("DELETE", f"/jobs/{mine}", match=first.headers["ETag"]).status_code == 200
+    again = web.get(f"/jobs/{other.id}", If_None_Match=second.headers["ETag"])
+    assert fits(again, "JobDetail")["queue_position"] == 1
+    assert web.call("DELETE", f"/jobs/{other.id}", match=second.headers["ETag"]).status_code == 200
+    ended = web.get(f"/jobs/{other.id}")
+    assert fits(ended, "JobDetail")["queue_position"] is None
+    assert web.get(f"/jobs/{other.id}", If_None_Match=ended.headers["ETag"]).status_code == 304
+
+
+def test_gaps_are_part_of_a_version_and_not_of_the_text(web: Web) -> None:
+    """They come back with the section, an edit without them removes them, and a signature leaves them out."""
+    report = web.drafted()
+    path, findings = f"/reports/{report['id']}", report["sections"][1]
+    edit = {"name": "findings", "fragments": [{"id": one["id"]} for one in findings["fragments"]]}
+    gaps = [{"at": 1, "hint": "pleura"}, {"at": 3, "hint": ""}]
+    web.call("PUT", f"{path}/fragments", body={"sections": [{**edit, "gaps": gaps}]}, match='"3"')
+    stored = fits(web.get(path), "Report")["sections"][1]
+    assert (stored["gaps"], stored["fragments"]) == (gaps, findings["fragments"])
+    web.call("PUT", f"{path}/fragments", body={"sections": [edit]}, match='"4"')
+    assert web.report(report["id"])["sections"][1]["gaps"] == []
+    web.call("PUT", f"{path}/fragments", body={"sections": [{**edit, "gaps": gaps}]}, match='"5"')
+    signed = fits(web.call("POST", f"{path}/sign", body={}, match='"6"'), "Report")
+    assert signed["sections"][1] == findings
+
+
+def test_the_images_of_an_earlier_study_are_read_by_its_key(web: Web) -> None:
+    """Only of examinations of this report's patient, by a key that names no number, and as an event of the trail."""
+    first = web.drafted("1")
+    web.call("POST", f"/reports/{first['id']}/sign", body={}, match='"3"')
+    report = web.site.order("2", patient="1", wake=False)
+    other = web.site.order("3", wake=False)
+    (prior,) = fits(web.get(f"/reports/{report.id}/priors"), "PriorList")["priors"]
+    assert (prior["report_id"], prior["accession_number"]) == (first["id"], "A1")
+    assert re.fullmatch("[0-9a-f]{32}", prior["key"])
+    place = f"priors/{prior['key']}"
+    (image,) = fits(web.get(f"/reports/{report.id}/{place}/images"), "ImageList")["images"]
+    assert (image["view"], image["modality"]) == (0, "DX")
+    png = web.get(f"/reports/{report.id}/{place}/image?max_side=16")
+    assert (png.status_code, png.data[:4]) == (200, b"\x89PNG")
+    assert (
+        web.get(f"/reports/{report.id}/{place}/image?max_side=16", If_None_Match=png.headers["ETag"]).status_code == 304
+    )
+    assert web.get(f"/reports/{report.id}/{place}/image?view=1").status_code == 404
+    assert fits(web.get(f"/reports/{other.id}/{place}/image"), "Problem")["code"] == "unknown-prior"
+    trail = web.get(f"/reports/{report.id}/audit").get_json()["events"]
+    assert [event["tag"] for event in trail].count("reader:prior:read") == 3
+
+
+def test_the_canvases_of_a_run_are_read_again(web: Web) -> None:
+    """As they were shown; of a job that has not succeeded there are none, and reading them is in the trail."""
+    report = web.site.order("1", wake=False)
+    (job,) = web.site.jobs(report)
+    assert fits(web.get(f"/jobs/{job.id}/canvases"), "CanvasList") == {"canvases": []}
+    shown = [StepProgress(job.id, step, 2, f"Text {step}\U0001fac1", ((0, step),)) for step in (1, 2)]
+    web.site.ward.draft(replace(DRAFT, canvases=tuple(shown)))
+    found = fits(web.get(f"/jobs/{job.id}/canvases"), "CanvasList")["canvases"]
+    assert [(one["step"], one["text"], one["accepted"]) for one in found] == [
+        (step, f"Text {step}\U0001fac1", [[0, step]]) for step in (1, 2)
+    ]
+    assert web.get("/jobs/none/canvases").status_code == 404
+    trail = web.get(f"/reports/{report.id}/audit").get_json()["events"]
+    assert [event["tag"] for event in trail].count("reader:job:read") == 2

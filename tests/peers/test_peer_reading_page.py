@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,11 +10,15 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from inlay_core.application import drafting
 from inlay_core.application.ports import Generated
 from inlay_core.domain.fragment import Fragment, Origin
+from inlay_core.domain.identity import system
 from inlay_core.domain.infill import Dispute, KeptText
 from inlay_core.domain.job import JobState
 from inlay_testkit.browser import Room, chromium
+from inlay_testkit.login import provider
+from inlay_testkit.peers import free_port
 
 pytestmark = pytest.mark.peers
 
@@ -222,6 +227,34 @@ def test_undo_brings_the_models_words_back_as_the_models(room: Room) -> None:
     assert (last.text, last.origin) == ("No pneumothorax. ", Origin.MODEL)
 
 
+def test_gaps_and_their_hints_are_there_after_a_reload(room: Room) -> None:
+    """Also for somebody else, and in their places; the signed text is without them."""
+    report_id = room.drafted()
+    page = room.read(report_id)
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("Alt+Backspace")
+    page.locator(".gap input").fill("pleura")
+    section(page, "impression").click()
+    page.keyboard.press("End")
+    page.keyboard.press("F4")
+    expect(section(page, "impression").locator(".gap")).to_have_count(1)
+    saved(page)
+    page.reload()
+    page.wait_for_selector(".reading[data-ready]")
+    for person in (page, room.read(report_id, "ben")):
+        expect(section(person, "findings").locator(".gap input")).to_have_value("pleura")
+        shown = section(person, "findings").locator("[data-key]").evaluate_all("all => all.map((one) => one.className)")
+        assert [name.split()[0] for name in shown] == ["piece", "gap", "piece"]
+        expect(section(person, "impression").locator(".gap")).to_have_count(1)
+    page.keyboard.press("F9")
+    expect(page.get_by_role("dialog")).to_contain_text("2 gap(s) are still empty")
+    page.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Sign", exact=True).click()
+    expect(page.locator("#report-status")).to_have_text("signed")
+    expect(page.locator(".gap")).to_have_count(0)
+    assert "".join(one.text for one in fragments(room, report_id)) == "The heart is normal. No pneumothorax. "
+
+
 def test_any_selected_span_can_be_locked(room: Room) -> None:
     """Half a sentence is locked by selecting it; its words stay the model's, and none of them was sent."""
     report_id = room.drafted()
@@ -294,7 +327,7 @@ def test_without_a_worker_editing_goes_on(room: Room) -> None:
     page = room.read(report_id)
     sentence(page, "No pleural effusion.").click()
     page.keyboard.press("F2")
-    expect(message(page)).to_contain_text("No worker has taken the job")
+    expect(message(page)).to_contain_text("no worker has taken the job")
     page.keyboard.press("Escape")
     expect(message(page)).to_contain_text("cancelled")
     page.keyboard.press("F3")
@@ -307,6 +340,23 @@ def test_without_a_worker_editing_goes_on(room: Room) -> None:
     states = {job.state for job in room.server.site.jobs(room.server.site.ward.report(report_id))}
     assert JobState.QUEUED not in states
     assert "Still here. " in "".join(one.text for one in fragments(room, report_id, "impression"))
+
+
+def test_the_place_in_the_queue_is_told_and_moves(room: Room) -> None:
+    """While no worker is free; and the fill goes on as soon as the one before it is gone."""
+    first, second = room.drafted(), room.drafted()
+    before, after = room.read(first, "ada"), room.read(second, "ben")
+    room.worker.may_take.clear()
+    for page, place in ((before, 1), (after, 2)):
+        sentence(page, "No pleural effusion.").click()
+        page.keyboard.press("F2")
+        expect(message(page)).to_contain_text(f"Number {place} in the queue")
+    expect(message(after)).to_contain_text("no worker has taken the job yet")
+    before.keyboard.press("Escape")
+    expect(message(before)).to_contain_text("cancelled")
+    expect(message(after)).to_contain_text("Number 1 in the queue")
+    room.worker.may_take.set()
+    expect(message(after)).to_contain_text("Filled")
 
 
 def test_disputed_words_are_underlined_with_the_reason(room: Room) -> None:
@@ -507,3 +557,183 @@ def test_the_image_is_windowed_zoomed_and_described(room: Room) -> None:
     with page.expect_response(re.compile("center=")):
         page.mouse.up(button="right")
     page.get_by_role("button", name="Closer").click()
+
+
+def test_images_of_an_earlier_study_are_shown_as_such(room: Room) -> None:
+    """A study of the patient that was signed here can be looked at beside the new text; one without images says so."""
+    first = room.drafted()
+    patient = room.number
+    page = room.read(first)
+    page.keyboard.press("F9")
+    page.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Sign", exact=True).click()
+    expect(page.locator("#report-status")).to_have_text("signed")
+    page = room.read(room.drafted(patient=patient, PixelSpacing=["1", "1"]))
+    page.wait_for_selector("#image[data-ready]")
+    page.get_by_role("button", name="Earlier studies").click()
+    choice = page.get_by_role("combobox", name="Study")
+    with page.expect_response(re.compile("/priors/[0-9a-f]{32}/image[?]")) as shown:
+        choice.select_option(index=1)
+    assert (shown.value.status, shown.value.headers["content-type"]) == (200, "image/png")
+    expect(page.locator(".earlier")).to_contain_text("Earlier study: ")
+    expect(page.locator(".facts")).to_contain_text("size not stated")
+    with page.expect_response(re.compile("/priors/.*invert=true")):
+        page.get_by_role("button", name="Invert").click()
+    with page.expect_response(re.compile(f"{page.url}/image|reports/[^/]*/image[?]")):
+        choice.select_option("This study")
+    expect(page.locator(".earlier")).to_be_hidden()
+    expect(page.locator(".facts")).to_contain_text("96 × 96 mm")
+    for path in room.server.site.settings.images.glob(f"*-{patient}.dcm"):
+        path.unlink()
+    page.wait_for_timeout(2_100)
+    choice.select_option(index=1)
+    expect(page.locator(".facts")).to_contain_text("are not here")
+    expect(choice).to_have_value("This study")
+
+
+def test_a_run_is_played_again_step_by_step(room: Room) -> None:
+    """The versions view has the canvases of a fill as they were shown, by slider and played, from noise to text."""
+    page = room.read(room.drafted())
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("F3")
+    page.keyboard.press("F2")
+    expect(message(page)).to_contain_text("Filled")
+    page.get_by_role("tab", name="Versions").click()
+    page.get_by_text("What the model was run with").click()
+    page.locator("#side-panel .replay button").last.click()
+    replay = page.locator("#side-panel .replay").last
+    # It plays by itself to its end.
+    expect(replay.locator("output")).to_have_text("Writing: step 6 of at most 6")
+    canvas = replay.locator(".text")
+    assert "~" not in canvas.inner_text()
+    expect(canvas).to_contain_text("New text 1.")
+    replay.get_by_role("slider", name="Canvas").focus()
+    page.keyboard.press("Home")
+    expect(replay.locator("output")).to_have_text("Writing: step 1 of at most 6")
+    assert "~" in canvas.locator(".unsettled").first.inner_text()
+    expect(canvas).to_contain_text("No pleural effusion.")
+
+
+# ---------------------------------------------------------------------------------------------- what goes wrong
+
+
+class Network:
+    """The network of a window, as Chromium emulates it: latency in ms, throughputs in bytes per second."""
+
+    def __init__(self, page: Page) -> None:
+        self._session = page.context.new_cdp_session(page)
+        self._session.send("Network.enable")
+        self.slow()
+
+    def slow(self) -> None:
+        """As over a bad line."""
+        self._emulate(offline=False, latency=300)
+
+    def away(self) -> None:
+        """Not there."""
+        self._emulate(offline=True, latency=0)
+
+    def _emulate(self, **conditions: Any) -> None:
+        rates = {"downloadThroughput": 60_000, "uploadThroughput": 30_000}
+        self._session.send("Network.emulateNetworkConditions", rates | conditions)
+
+
+def test_a_slow_network_that_goes_away_for_a_while_loses_nothing(room: Room) -> None:
+    """What is typed and locked without a network is said to be unsaved, and is saved by itself once there is one."""
+    report_id = room.drafted()
+    page = room.person()
+    network = Network(page)
+    page.goto(f"/reports/{report_id}")
+    page.wait_for_selector(".reading[data-ready]")
+    section(page, "impression").click()
+    page.keyboard.press("End")
+    page.keyboard.type(" Slowly typed.")
+    saved(page)
+    network.away()
+    page.keyboard.type(" Typed without a network.")
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("F3")
+    expect(message(page)).to_contain_text("Not saved: the server does not answer. Your text is kept here")
+    page.keyboard.press("F2")
+    expect(message(page)).to_contain_text("does not answer")
+    assert "without a network" not in "".join(one.text for one in fragments(room, report_id, "impression"))
+    network.slow()
+    saved(page)
+    assert "".join(one.text for one in fragments(room, report_id, "impression")) == (
+        "No acute findings. Slowly typed. Typed without a network."
+    )
+    assert [one.locked for one in fragments(room, report_id)] == [False, True, False]
+
+
+def test_a_fill_goes_on_after_a_network_that_was_away(room: Room) -> None:
+    """The canvases stop, the fill does not: its result is shown when the network is back."""
+    page = room.read(room.drafted())
+    network = Network(page)
+    room.worker.may_end.clear()
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("F3")
+    page.keyboard.press("F2")
+    expect(page.locator(".stream").first).to_contain_text("New text")
+    network.away()
+    room.worker.may_end.set()
+    page.wait_for_timeout(1_500)
+    network.slow()
+    expect(message(page)).to_contain_text("Filled")
+    expect(page.locator(".lock")).to_contain_text("No pleural effusion.")
+
+
+def test_a_worker_that_is_lost_while_it_writes_costs_a_wait(room: Room) -> None:
+    """The job is back in the queue once its lease is over, which is said, and the next worker fills the gap."""
+    report_id = room.drafted()
+    page = room.read(report_id)
+    room.worker.may_end.clear()
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("F3")
+    page.keyboard.press("F2")
+    expect(page.locator(".stream").first).to_contain_text("New text")
+    room.worker.may_take.clear()
+    services = room.server.site.services
+    after = services.clock() + timedelta(hours=1)
+    drafting.reclaim_expired(services.uow(), lambda: after, services.new_id, system("sweeper"))
+    expect(message(page)).to_contain_text("in the queue")
+    # What the lost one writes now is refused by the fence.
+    room.worker.may_end.set()
+    room.worker.may_take.set()
+    expect(message(page)).to_contain_text("Filled")
+    (job,) = [job for job in room.server.site.jobs(room.server.site.ward.report(report_id)) if job.kind == "infill"]
+    assert (job.state, job.attempts) == (JobState.SUCCEEDED, 2)
+
+
+def test_somebody_logs_in_at_the_provider_and_signs(tmp_path: Path, browser: Browser) -> None:
+    """Authorization code with PKCE in a real browser: to the provider, back to the page, and into the signature."""
+    port = free_port()
+    ada = {"name": "Dr. Ada Reader", "roles": ["radiologist"]}
+    with provider(ada=ada) as issuer:
+        trust = {"jwks_url": f"{issuer}/jwks", "oidc_issuer": issuer, "public_url": f"http://localhost:{port}"}
+        house = Room(tmp_path, browser, port=port, auth="jwt", oidc_client_id="inlay", oidc_client_secret="s", **trust)
+        try:
+            report_id = house.drafted()
+            context = browser.new_context(base_url=f"http://localhost:{port}")
+            page = context.new_page()
+            page.goto(f"/reports/{report_id}")
+            page.get_by_role("link", name="Log in at your hospital").click()
+            assert page.url.startswith(issuer)
+            assert "code_challenge_method=S256" in page.url
+            page.locator("input[name=sub]").fill("ada")
+            page.get_by_role("button", name="Authorize").click()
+            page.wait_for_selector(".reading[data-ready]")
+            assert page.url == f"http://localhost:{port}/reports/{report_id}"
+            sentence(page, "No pleural effusion.").click()
+            page.keyboard.press("F3")
+            saved(page)
+            page.keyboard.press("F9")
+            page.get_by_role("checkbox").check()
+            page.get_by_role("button", name="Sign", exact=True).click()
+            expect(page.locator("#report-signed")).to_contain_text("signed by Dr. Ada Reader")
+            assert page.evaluate("document.cookie") == ""
+            page.get_by_role("button", name="Log out").click()
+            page.goto(f"/reports/{report_id}")
+            expect(page.get_by_role("link", name="Log in at your hospital")).to_be_visible()
+            context.close()
+        finally:
+            house.close()

@@ -14,7 +14,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from inlay_api.problems import Refused, bad_request
 from inlay_core.domain.edits import FragmentEdit, Offered, SectionEdit
-from inlay_core.domain.fragment import SECTION_NAMES
+from inlay_core.domain.fragment import SECTION_NAMES, PlacedGap
+from inlay_core.domain.infill import MAX_HINT_LENGTH, MAX_ITEMS
 from inlay_core.domain.text import is_nested_deeper, refuse_unstorable
 
 # A report has some ten kilobytes; this leaves room for escapes, and keeps a process' memory bounded.
@@ -36,6 +37,7 @@ _KEYS: Final = frozenset(
         "lock",
         "locked",
         "gap",
+        "gaps",
         "hint",
         "kind",
         "reason",
@@ -114,7 +116,7 @@ def whole_number(text: Any, place: str, low: int, high: int, default: int) -> in
 
 
 def section_edits(body: Mapping[str, Any]) -> tuple[SectionEdit, ...]:
-    """The edits of a body `{"sections": [{"name", "fragments": [{"id", "text", "locked"}], "unlocked": [id]}]}`.
+    """The edits of a body `{"sections": [{"name", "fragments": [{"id", "text", "locked"}], "unlocked", "gaps"}]}`.
 
     What else a fragment carries (origin, warnings) is as the server gave it, and is not read back.
     """
@@ -134,7 +136,20 @@ def _section_edit(section: Any, place: str) -> SectionEdit:
     unlocked = section.get("unlocked", [])
     if not isinstance(unlocked, list) or not all(isinstance(one, str) for one in unlocked):
         raise bad_request("Expected a list of ids.", f"{place}.unlocked")
-    return SectionEdit(section["name"], tuple(edits), tuple(unlocked[:MAX_FRAGMENTS]))
+    gaps = section.get("gaps", [])
+    if not isinstance(gaps, list) or len(gaps) > MAX_ITEMS:
+        raise bad_request(f"A section has a list of at most {MAX_ITEMS} gaps.", f"{place}.gaps")
+    placed = (_placed_gap(gap, f"{place}.gaps[{n}]") for n, gap in enumerate(gaps))
+    return SectionEdit(section["name"], tuple(edits), tuple(unlocked[:MAX_FRAGMENTS]), tuple(placed))
+
+
+def _placed_gap(gap: Any, place: str) -> PlacedGap:
+    if not isinstance(gap, dict):
+        raise bad_request("A gap is an object.", place)
+    hint = gap.get("hint", "")
+    if not isinstance(hint, str) or len(hint) > MAX_HINT_LENGTH:
+        raise bad_request(f"A hint is a string of at most {MAX_HINT_LENGTH} characters.", f"{place}.hint")
+    return PlacedGap(whole_number(gap.get("at", ""), f"{place}.at", 0, MAX_FRAGMENTS, 0), hint)
 
 
 def _fragment_edit(fragment: Any, place: str) -> FragmentEdit:

@@ -78,8 +78,9 @@ def frames(
             # Nothing came since the job was seen to have ended: all of its canvases were shown.
             if not state.is_open:
                 break
-            before, (state, body) = state, look()
-            if state is not before:
+            before = _standing(state, body)
+            state, body = look()
+            if _standing(state, body) != before:
                 yield _state_frame(state, body)
                 spoke = clock()
             elif clock() - began > LONGEST_SECONDS:
@@ -102,8 +103,12 @@ def _close_look(look: Look, clock: Callable[[], float], sleep: Callable[[float],
     return state, body
 
 
+def _standing(state: JobState, body: Body) -> Body:
+    return {"state": str(state), "reason": body["reason"], "queue_position": body["queue_position"]}
+
+
 def _state_frame(state: JobState, body: Body) -> bytes:
-    return _frame("state", {"state": str(state), "reason": body["reason"]})
+    return _frame("state", _standing(state, body))
 
 
 def step_body(step: StepProgress) -> Body:

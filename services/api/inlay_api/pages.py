@@ -14,7 +14,7 @@ from flask import Blueprint, Response, render_template, request
 
 from inlay_api.bodies import whole_number
 from inlay_api.desk import desk
-from inlay_api.pictures import picture
+from inlay_api.pictures import StudyNumbers, picture
 from inlay_api.present import page_body, report_body
 from inlay_api.routes import Call
 from inlay_api.visitors import visitor
@@ -62,7 +62,7 @@ def image(report_id: str) -> Response:
     """The study's image beside the report."""
     call = _reader()
     row = queries.read_report(call.desk.services.reader(), call.actor, check_id(report_id, "report_id"))
-    return picture(call.desk, row.order, dict(request.args))
+    return picture(call.desk, StudyNumbers.of(row.order), dict(request.args))
 
 
 def viewer_link(template: str, order: Order) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from flask import Response, request
 
@@ -14,6 +14,7 @@ from inlay_api.bodies import whole_number
 from inlay_api.conditions import content_tag, is_known
 from inlay_api.desk import Desk
 from inlay_api.problems import bad_request
+from inlay_api.routes import Query
 from inlay_core.application.ports import ImageRef
 from inlay_core.domain.errors import Conflict, NotFound, Unavailable
 from inlay_core.domain.order import Order
@@ -24,16 +25,35 @@ if TYPE_CHECKING:
 # A screen shows no more, and a film of 4000 pixels takes a second to send.
 DEFAULT_SIDE: Final = 1024
 MAX_VIEWS: Final = 100
+PICTURE_QUERY: Final = (
+    Query("view", "Which image of the study, the frontal one is 0.", {"type": "integer", "minimum": 0}),
+    Query("center", "Centre of the window, with width.", {"type": "number"}),
+    Query("width", "Width of the window, at least 1.", {"type": "number", "minimum": 1}),
+    Query("invert", "Black for white.", {"type": "boolean"}),
+    Query("max_side", "Longest side in pixels.", {"type": "integer", "minimum": 16, "maximum": 4096}),
+)
 # Rendering takes a fraction of a second; whoever waits longer asks again.
 _PATIENCE_SECONDS: Final = 5.0
 
 
-def picture(desk: Desk, order: Order, asked: Mapping[str, str]) -> Response:
+class StudyNumbers(NamedTuple):
+    """What the images of a study are found by."""
+
+    study_instance_uid: str | None
+    accession_number: str | None
+
+    @classmethod
+    def of(cls, order: Order) -> StudyNumbers:
+        """The study of an order."""
+        return cls(order.study_instance_uid, order.accession_number)
+
+
+def picture(desk: Desk, study: StudyNumbers, asked: Mapping[str, str]) -> Response:
     """The PNG, or 304. Raises NotFound while there is no image, Conflict for one that cannot be shown."""
     view = whole_number(asked.get("view"), "view", 0, MAX_VIEWS, 0)
     side = whole_number(asked.get("max_side"), "max_side", 16, 4096, DEFAULT_SIDE)
     window, invert = _window(asked), _flag(asked.get("invert"))
-    refs = desk.images().find(order.study_instance_uid, order.accession_number)
+    refs = desk.images().find(*study)
     if len(refs) <= view:
         raise NotFound("no-image", "The study has no such image (yet).", "view")
     # Other pixels have another SOP instance UID (PS3.3 C.12.1.1).
@@ -46,9 +66,9 @@ def picture(desk: Desk, order: Order, asked: Mapping[str, str]) -> Response:
     return answer
 
 
-def descriptions(desk: Desk, order: Order) -> list[dict[str, Any]]:
+def descriptions(desk: Desk, study: StudyNumbers) -> list[dict[str, Any]]:
     """What each image of the study says about itself. Raises Conflict for one that cannot be read."""
-    refs = desk.images().find(order.study_instance_uid, order.accession_number)
+    refs = desk.images().find(*study)
     return [_description(desk, number, ref) for number, ref in enumerate(refs[:MAX_VIEWS])]
 
 

@@ -57,7 +57,11 @@ def version_body(report: Report) -> Body:
 
 def section_body(section: Section) -> Body:
     """A section; its text is exactly the concatenation of its fragments."""
-    return {"name": section.name, "fragments": [fragment_body(fragment) for fragment in section.fragments]}
+    return {
+        "name": section.name,
+        "fragments": [fragment_body(fragment) for fragment in section.fragments],
+        "gaps": [{"at": gap.at, "hint": gap.hint} for gap in section.gaps],
+    }
 
 
 def fragment_body(fragment: Fragment) -> Body:
@@ -145,13 +149,14 @@ def job_body(job: Job) -> Body:
     }
 
 
-def job_detail(job: Job, versions: Sequence[Report]) -> Body:
+def job_detail(job: Job, versions: Sequence[Report], queue_position: int | None = None) -> Body:
     """A job with its run record, and for an applied one the version that it made and a digest per locked span."""
     made = next((version for version in versions if version.job_id == job.id), None)
     base = next((version for version in versions if version.version == job.base_version), None)
     digests = lock_digests(job, base, made) if base and made else ()
     return {
         **job_body(job),
+        "queue_position": queue_position,
         "run_record": dict(job.run_record) if job.run_record is not None else None,
         "result_version": made.version if made else None,
         "alternatives": [dict(choice) for choice in job.alternatives],

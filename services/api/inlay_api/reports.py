@@ -12,7 +12,7 @@ from flask import Blueprint, Response, request
 from inlay_api.answers import json_answer, not_modified, tagged_answer
 from inlay_api.bodies import MAX_REASON, only_keys, read_json, section_edits, text_list, text_of, whole_number
 from inlay_api.conditions import expected_version, is_known, version_tag
-from inlay_api.pictures import descriptions, picture
+from inlay_api.pictures import PICTURE_QUERY, StudyNumbers, descriptions, picture
 from inlay_api.present import check_body, event_body, is_settled, job_body, page_body, report_body, version_body
 from inlay_api.problems import bad_request
 from inlay_api.routes import PREFIX, Call, Query, Route, Routes
@@ -414,7 +414,7 @@ def check(call: Call, report_id: str) -> Response:
 def list_images(call: Call, report_id: str) -> Response:
     """What each image says about itself, the frontal one first; none while they have not arrived."""
     row = queries.read_report(call.desk.services.reader(), call.actor, report_id)
-    answer = tagged_answer({"images": descriptions(call.desk, row.order)})
+    answer = tagged_answer({"images": descriptions(call.desk, StudyNumbers.of(row.order))})
     if answer.status_code == 200:
         call.record(Tag.READER_REPORT_READ, (Kind.REPORT, report_id), report_id)
     return answer
@@ -428,13 +428,7 @@ def list_images(call: Call, report_id: str) -> Response:
         "The study's image as a grey PNG.",
         (200, "image/png"),
         Permission.READ_REPORTS,
-        query=(
-            Query("view", "Which image of the study, the frontal one is 0.", {"type": "integer", "minimum": 0}),
-            Query("center", "Centre of the window, with width.", {"type": "number"}),
-            Query("width", "Width of the window, at least 1.", {"type": "number", "minimum": 1}),
-            Query("invert", "Black for white.", {"type": "boolean"}),
-            Query("max_side", "Longest side in pixels.", {"type": "integer", "minimum": 16, "maximum": 4096}),
-        ),
+        query=PICTURE_QUERY,
         tagged=True,
         errors=(404, 409, 503),
     )
@@ -442,7 +436,7 @@ def list_images(call: Call, report_id: str) -> Response:
 def read_image(call: Call, report_id: str) -> Response:
     """The image, windowed as the file says or as the query asks."""
     row = queries.read_report(call.desk.services.reader(), call.actor, report_id)
-    answer = picture(call.desk, row.order, dict(request.args))
+    answer = picture(call.desk, StudyNumbers.of(row.order), dict(request.args))
     if answer.status_code == 200:
         call.record(Tag.READER_REPORT_READ, (Kind.REPORT, report_id), report_id)
     return answer

@@ -143,7 +143,14 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "job_id": _maybe(_TEXT),
         }
     ),
-    "Section": _object({"name": _NAME, "fragments": _list(ref("Fragment"))}),
+    "Section": _object({"name": _NAME, "fragments": _list(ref("Fragment")), "gaps": _list(ref("PlacedGap"))}),
+    "PlacedGap": {
+        "type": "object",
+        "description": "A gap that waits to be filled: before fragment number `at`, at the end for their count. It is "
+        "no part of the text, and a signature leaves it out.",
+        "properties": {"at": _COUNT, "hint": {"type": "string", "maxLength": MAX_HINT_LENGTH}},
+        "required": ["at"],
+    },
     "Order": _object(
         {
             "id": _TEXT,
@@ -174,6 +181,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "PriorList": _object({"priors": _list(ref("Prior"))}),
     "Prior": _object(
         {
+            "key": _maybe(_TEXT),
             "id": _maybe(_TEXT),
             "report_id": _maybe(_TEXT),
             "sources": _list(_words(Source)),
@@ -268,6 +276,21 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "limit",
         ),
     ),
+    "CanvasList": _object(
+        {
+            "canvases": _list(
+                _object(
+                    {
+                        "step": _COUNT,
+                        "steps": _COUNT,
+                        "text": _TEXT,
+                        "accepted": _list({**_list(_COUNT, 2), "minItems": 2}),
+                        "sequence": _COUNT,
+                    }
+                )
+            )
+        }
+    ),
     "Empty": _object({}),
     "Edits": _object({"sections": _list(ref("SectionEdit"), len(SECTION_NAMES))}),
     "SectionEdit": {
@@ -276,6 +299,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "name": _NAME,
             "fragments": _list(ref("FragmentEdit"), MAX_FRAGMENTS),
             "unlocked": {**_list(_TEXT, MAX_FRAGMENTS), "description": "Ids whose locks are lifted first."},
+            "gaps": {**_list(ref("PlacedGap"), MAX_ITEMS), "description": "All gaps; `at` counts these fragments."},
         },
         "required": ["name", "fragments"],
     },
@@ -332,6 +356,10 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "JobDetail": _object(
         {
             **_JOB,
+            "queue_position": {
+                **_maybe({"type": "integer", "minimum": 1}),
+                "description": "Which of the queued jobs it is by priority and age; null for one that is not queued.",
+            },
             "run_record": _maybe({"type": "object"}),
             "result_version": _maybe({"type": "integer", "minimum": 1}),
             "alternatives": _list(

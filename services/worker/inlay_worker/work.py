@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from inlay_core.application.drafting import (
@@ -19,7 +19,7 @@ from inlay_core.application.drafting import (
     start_generation,
     stop_job,
 )
-from inlay_core.application.ports import Claimed, Generated, NewUnitOfWork, Progress, Site
+from inlay_core.application.ports import Claimed, Generated, NewUnitOfWork, Progress, Site, StepProgress
 from inlay_core.domain.errors import DomainError, Stale, Unavailable
 from inlay_core.domain.identity import system
 from inlay_core.domain.ids import Clock, NewId
@@ -43,6 +43,8 @@ LONGEST_TURN_SECONDS: Final = 600.0
 MOST_FAULTS_IN_A_ROW: Final = 3
 # About as many as the model keeps encoded.
 REPORTS_REMEMBERED: Final = 64
+# A run shows some tens; this bounds what one with many rounds keeps.
+MOST_CANVASES: Final = 1_000
 
 
 Ended = Callable[[Job, Mapping[str, float]], None]
@@ -71,6 +73,8 @@ class _Run:
     # Seconds by stage, as far as it came; `moment` is when the present stage began.
     stages: dict[str, float] = field(default_factory=dict)
     moment: float = 0.0
+    # What was told of it, to be played again.
+    canvases: list[StepProgress] = field(default_factory=list)
 
     @property
     def job(self) -> Job:
@@ -224,7 +228,7 @@ class Worker:
             self.studies.forget(study)
             return started
         run.study = study
-        on_step = run.telling.enter_context(self.stream(self._publisher(job)))
+        on_step = run.telling.enter_context(self.stream(self._publisher(run)))
         asked.append((run, Asked(run.claimed, study, on_step, run.lease.should_stop)))
         return None
 
@@ -246,7 +250,7 @@ class Worker:
             WORKER,
             job.id,
             fence=job.fence,
-            generated=answer,
+            generated=replace(answer, canvases=tuple(run.canvases)),
             site=self.site,
         )
         return applied.job
@@ -302,9 +306,15 @@ class Worker:
             _log.warning("images.unavailable", job_id=claimed.job.id, exc_info=error)
             return None
 
-    def _publisher(self, job: Job) -> Callable[[StepEvent], None]:
+    def _publisher(self, run: _Run) -> Callable[[StepEvent], None]:
+        job = run.job
+
         def publish(event: StepEvent) -> None:
             try:
+                moment = int(self.clock().timestamp() * 1000)
+                shown = StepProgress(job.id, event.step, event.steps, event.text, tuple(event.accepted), moment)
+                if len(run.canvases) < MOST_CANVASES:
+                    run.canvases.append(shown)
                 self.progress.publish(job.id, event.step, event.steps, event.text, event.accepted)
             except Exception as error:
                 _log.warning("progress.not_told", job_id=job.id, exc_info=error)

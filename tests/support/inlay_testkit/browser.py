@@ -2,14 +2,16 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
 from inlay_core.application import drafting
-from inlay_core.application.ports import Claimed, Generated
+from inlay_core.application.ports import Claimed, Generated, StepProgress
+from inlay_core.domain.errors import Stale
 from inlay_core.domain.fragment import SECTION_NAMES
 from inlay_core.domain.infill import Choice, Dispute, Fill, OpenGap
 from inlay_core.domain.job import JobKind
@@ -64,19 +66,24 @@ class Worker:
             self.may_take.wait()
             claimed = drafting.claim_next(services.uow(), services.clock, services.new_id, WORKER)
             if claimed is not None and not self._over.is_set():
-                self._take(claimed)
+                # Whose job somebody else has by now has no more to say about it.
+                with suppress(Stale):
+                    self._take(claimed)
 
     def _take(self, claimed: Claimed) -> None:
         services, job = self.server.site.services, claimed.job
         first = services.uow(), services.clock, services.new_id, WORKER, job.id
         drafting.start_generation(*first, fence=job.fence)
         generated, canvas = self._written(claimed)
+        shown: list[StepProgress] = []
         for step in range(1, STEPS + 1):
-            services.progress.publish(job.id, step, STEPS, *denoised(canvas, step / STEPS))
+            text, spans = denoised(canvas, step / STEPS)
+            shown.append(StepProgress(job.id, step, STEPS, text, tuple(spans)))
+            services.progress.publish(job.id, step, STEPS, text, spans)
             # Adapters show no more than ten canvases a second.
             self._over.wait(0.12)
         self.may_end.wait()
-        drafting.apply_result(*first, fence=job.fence, generated=generated)
+        drafting.apply_result(*first, fence=job.fence, generated=replace(generated, canvases=tuple(shown)))
 
     def _written(self, claimed: Claimed) -> tuple[Generated, list[tuple[str, bool]]]:
         """What the job gives, and its canvas as (text, whether it is free)."""
@@ -126,6 +133,11 @@ class Room:
         self._orders = 1000
 
     @property
+    def number(self) -> str:
+        """The number of the newest order."""
+        return str(self._orders)
+
+    @property
     def accession(self) -> str:
         """The accession number of the newest order."""
         return f"A{self._orders}"
@@ -143,11 +155,11 @@ class Room:
         while self._contexts:
             self._contexts.pop().close()
 
-    def drafted(self, draft: Generated = DRAFT, **tags: Any) -> str:
-        """The id of a new report with its draft; `tags` are attributes of its image."""
+    def drafted(self, draft: Generated = DRAFT, patient: str = "", **tags: Any) -> str:
+        """The id of a new report with its draft; `tags` are attributes of its image, `patient` an order of theirs."""
         self.worker.draft = draft
         self._orders += 1
-        report = self.server.site.order(str(self._orders), wake=False, **tags)
+        report = self.server.site.order(str(self._orders), wake=False, patient=patient, **tags)
         self.await_draft(report)
         return report.id
 
@@ -183,8 +195,10 @@ class Room:
         return page
 
     def _heard(self, kind: str, text: str) -> None:
-        # Chromium tells of every refused request; that somebody else was faster (412) is part of the job.
-        if kind in ("error", "warning") and "status of 412" not in text:
+        # Chromium tells of every refused request; that somebody else was faster (412), or that a test took the network
+        # away, is part of the job.
+        expected = "status of 412" in text or "ERR_INTERNET_DISCONNECTED" in text
+        if kind in ("error", "warning") and not expected:
             self.problems.append(text)
 
     def read(self, report_id: str, name: str = "radiologist", **options: Any) -> Page:

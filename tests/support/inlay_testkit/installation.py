@@ -40,11 +40,17 @@ class Installation:
         """The services of this installation under other settings."""
         return replace(self.services, settings=settings)
 
-    def order(self, number: str = "1", *, wake: bool = True, image: bool = True, **tags: Any) -> Report:
-        """An order, its image (with these attributes), and the wake-up that the relay would send."""
+    def order(
+        self, number: str = "1", *, wake: bool = True, image: bool = True, patient: str = "", **tags: Any
+    ) -> Report:
+        """An order, its image (with these attributes), and the wake-up that the relay would send.
+
+        It is for a patient of its own, or for that of the order number `patient`.
+        """
         if image:
             self.image(number, **tags)
-        received = self.ward.receive(order_command(number, reason="planted reason: fell off her horse"))
+        whose = order_command(patient or number).patient
+        received = self.ward.receive(order_command(number, reason="planted reason: fell off her horse", patient=whose))
         with self.services.reader() as uow:
             report = uow.reports.by_order(received.order_ids[0])
         assert report is not None

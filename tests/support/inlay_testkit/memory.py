@@ -75,6 +75,7 @@ class World:
     checkpoints: dict[tuple[int, bool], str] = field(default_factory=dict)
     cursors: dict[str, tuple[int, datetime | None]] = field(default_factory=dict)
     progress: dict[str, StepProgress] = field(default_factory=dict)
+    canvases: dict[str, tuple[StepProgress, ...]] = field(default_factory=dict)
     switches: dict[str, Switch] = field(default_factory=dict)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     assertions: dict[tuple[str, str], datetime] = field(default_factory=dict)
@@ -542,6 +543,15 @@ class MemoryJobs(_Part):
         order = self._world.orders[self._world.reports[job.report_id][-1].order_id]
         return allowed.allows(job.kind, order)
 
+    def ahead(self, job: Job, now: datetime) -> int:
+        """See the port."""
+
+        def rank(one: Job) -> tuple[int, datetime, str]:
+            return one.priority.rank, one.created_at, one.id
+
+        due = self._where(lambda one: one.state is JobState.QUEUED and _is_due(one, now))
+        return sum(rank(one) < rank(job) for one in due)
+
     def queued_since(self) -> Mapping[Priority, datetime]:
         """See the port."""
         oldest_last = reversed(self._where(lambda job: job.state is JobState.QUEUED))
@@ -847,6 +857,14 @@ class MemoryProgressRows(_Part):
     def get(self, job_id: str) -> StepProgress | None:
         """See the port."""
         return self._world.progress.get(job_id)
+
+    def keep(self, job_id: str, canvases: Sequence[StepProgress]) -> None:
+        """See the port."""
+        self._world.canvases[job_id] = tuple(canvases)
+
+    def kept(self, job_id: str) -> Sequence[StepProgress]:
+        """See the port."""
+        return self._world.canvases.get(job_id, ())
 
 
 class MemorySwitches(_Part):

@@ -16,14 +16,15 @@ from inlay_testkit.core import WORKER
 from inlay_testkit.installation import Installation
 from inlay_testkit.peers import free_port
 
-READY_SECONDS = 20.0
+# A machine that many share may take long to start a process.
+READY_SECONDS = 60.0
 
 
 class Server:
     """A running server. `settings` are those of the installation; the process has the same ones."""
 
-    def __init__(self, home: Path, **settings: Any) -> None:
-        self.port = free_port()
+    def __init__(self, home: Path, port: int | None = None, **settings: Any) -> None:
+        self.port = port or free_port()
         self.site = Installation(home, http_port=self.port, **settings)
         self._opened = ExitStack()
         ours = {"INLAY_HOME": str(home), "INLAY_HTTP_PORT": str(self.port), "INLAY_RATE_LIMITS": "off"}
@@ -33,7 +34,7 @@ class Server:
         self._log = home / "serve.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen([sys.executable, "-m", "inlay_cli", "serve"], env=env, stderr=log)
-        self.token = self.token_of("radiologist")
+        self.token = self.token_of("radiologist") if self.site.settings.auth == "embedded" else ""
         self._await_ready()
 
     @property
@@ -74,6 +75,7 @@ class Server:
                     return
             except OSError:
                 time.sleep(0.05)
+        self.close()
         raise AssertionError("the server did not get ready")
 
     def close(self) -> bytes:

@@ -344,6 +344,18 @@ class UnitOfWorkContract:
             assert uow.progress.get("j") == StepProgress("j", 0, 16, DIFFICULT, ((0, 3), (5, 6)), 2**41)
             assert uow.progress.get("other") is None
 
+    def test_the_canvases_of_a_run_come_back_in_their_order(self, new_uow: NewUnitOfWork) -> None:
+        """Each with its text to the character and its spans; of a job without any there are none."""
+        shown = tuple(StepProgress("done", step, 3, DIFFICULT * step, ((0, step),), 2**41 + step) for step in (1, 2, 3))
+        _store(new_uow)
+        _add_jobs(new_uow, _job("done", state=JobState.SUCCEEDED))
+        with new_uow() as uow:
+            uow.progress.keep("done", shown)
+            uow.commit()
+        with new_uow() as uow:
+            assert tuple(uow.progress.kept("done")) == shown
+            assert tuple(uow.progress.kept("other")) == ()
+
     # -------------------------------------------------------------------------------------- administration
 
     def test_a_session_is_found_by_its_id_until_it_is_over(self, new_uow: NewUnitOfWork) -> None:
@@ -733,6 +745,23 @@ class UnitOfWorkContract:
                 Priority.STAT: MONDAY + 3 * minute,
             }
             assert uow.outbox.pending_since() == {Destination.ORU: MONDAY + minute}
+            waiting = [job for job in map(uow.jobs.get, ("stat", "first", "second")) if job is not None]
+            assert [uow.jobs.ahead(job, MONDAY) for job in waiting] == [0, 1, 2]
+
+    def test_a_job_that_pauses_is_ahead_of_nobody(self, new_uow: NewUnitOfWork) -> None:
+        """Until its pause is over; running jobs do not wait, and none is ahead of itself."""
+        minute = timedelta(minutes=1)
+        _store(new_uow)
+        mine = _job("mine", created_at=MONDAY + minute)
+        _add_jobs(
+            new_uow,
+            mine,
+            _job("pausing", created_at=MONDAY, not_before=MONDAY + 5 * minute),
+            _job("running", state=JobState.RUNNING, created_at=MONDAY),
+        )
+        with new_uow() as uow:
+            assert uow.jobs.ahead(mine, MONDAY + minute) == 0
+            assert uow.jobs.ahead(mine, MONDAY + 6 * minute) == 1
 
     # -------------------------------------------------------------------------------------- outbox
 

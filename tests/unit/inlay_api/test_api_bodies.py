@@ -80,6 +80,11 @@ def test_brackets_in_text_are_no_depth() -> None:
         {"sections": [{"name": "findings", "fragments": [{"text": "a", "locked": "yes"}]}]},
         {"sections": [{"name": "findings", "fragments": [{"text": "a"}] * 501}]},
         {"sections": [{"name": "findings", "fragments": []}] * 6},
+        {"sections": [{"name": "findings", "fragments": [], "gaps": {}}]},
+        {"sections": [{"name": "findings", "fragments": [], "gaps": [1]}]},
+        {"sections": [{"name": "findings", "fragments": [], "gaps": [{"hint": "pleura"}]}]},
+        {"sections": [{"name": "findings", "fragments": [], "gaps": [{"at": 0, "hint": "a" * 201}]}]},
+        {"sections": [{"name": "findings", "fragments": [], "gaps": [{"at": 0}] * 201}]},
         {"sections": [{"name": "findings", "fragments": [{"text": "a" * 50_001}]}]},
     ],
 )

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,7 +41,7 @@ def told(steps: list[StepProgress | None], states: list[JobState], clock: Time |
             yield None
 
     def look() -> tuple[JobState, dict[str, Any]]:
-        return (states.pop(0) if len(states) > 1 else states[0]), {"reason": None}
+        return (states.pop(0) if len(states) > 1 else states[0]), {"reason": None, "queue_position": None}
 
     names = []
     for frame in events.frames(come(), look, clock=clock, sleep=clock.sleep):
@@ -62,6 +63,19 @@ def test_every_step_then_the_result() -> None:
 def test_a_canvas_that_came_with_the_end_is_not_lost() -> None:
     """The last canvas may be written between looking for one and looking at the job: it is still shown."""
     assert told([None, canvas(3), None], [JobState.RUNNING, JobState.FAILED]) == ["state", "state", "step", "result"]
+
+
+def test_a_queue_that_moves_is_told() -> None:
+    """The place in the queue comes with the state, and again whenever it is another one."""
+    places: list[int | None] = [3, 3, 2, None]
+
+    def look() -> tuple[JobState, dict[str, Any]]:
+        place = places.pop(0)
+        return (JobState.QUEUED if place else JobState.SUCCEEDED), {"reason": None, "queue_position": place}
+
+    sent = b"".join(events.frames(iter([None, None, None, None]), look))
+    found = [json.loads(line[6:]) for line in sent.decode().splitlines() if line.startswith("data: ")]
+    assert [one["queue_position"] for one in found[:-1]] == [3, 2, None]
 
 
 def test_a_job_that_has_ended_tells_its_result_at_once() -> None:
@@ -92,13 +106,9 @@ def test_a_database_that_goes_away_ends_the_stream_without_a_result() -> None:
 def test_line_breaks_stay_inside_the_data() -> None:
     """A canvas with line breaks, of whatever kind, is one line of data."""
     text = "a\r\nb\u2028c\n\nd"
-    frame = next(
-        frame
-        for frame in events.frames(
-            iter([StepProgress("j", 1, 1, text, sequence=7)]), lambda: (JobState.SUCCEEDED, {"reason": None})
-        )
-        if b"event: step" in frame
-    )
+    ended = JobState.SUCCEEDED, {"reason": None, "queue_position": None}
+    frames = events.frames(iter([StepProgress("j", 1, 1, text, sequence=7)]), lambda: ended)
+    frame = next(frame for frame in frames if b"event: step" in frame)
     assert frame.count(b"\n") == 4
     assert b"\r" not in frame
     assert frame.startswith(b"id: 7\n")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from inlay_core.domain.edits import FragmentEdit, Offered, SectionEdit, Sources, edited, imported_indication
 from inlay_core.domain.errors import DomainError, Invalid, Locked
-from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, Section
+from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, PlacedGap, Section
 from inlay_testkit.core import counting_ids
 
 WARNED = (FragmentWarning("side", "", 0, 1),)
@@ -40,6 +40,27 @@ def test_models_words_pasted_back_stay_the_models() -> None:
     """Sending a stored text without its id does not launder it into a clinician's."""
     findings, _ = edit(FragmentEdit("a", locked=True), FragmentEdit(text=B.text))
     assert findings.fragments[1] == B
+
+
+def test_gaps_keep_their_places_where_an_edit_becomes_several_fragments() -> None:
+    """The places of an edit count its items; those of the section count its fragments."""
+    offers = Sources(lambda _: (), lambda _: [{"section": "findings", "item": 1, "texts": [{"text": "One. Two."}]}])
+    fragments = (FragmentEdit("a", locked=True), FragmentEdit(offered=Offered("j", 1, 0)), FragmentEdit(text="End."))
+    gaps = tuple(PlacedGap(at, f"hint {at}") for at in (3, 2, 1, 0))
+    (findings, _) = edited(REPORT, [SectionEdit("findings", fragments, gaps=gaps)], counting_ids("new"), offers)
+    assert [one.text for one in findings.fragments] == [A.text, "One. ", "Two. ", "End."]
+    assert findings.gaps == tuple(PlacedGap(at, f"hint {was}") for was, at in ((0, 0), (1, 1), (2, 3), (3, 4)))
+    (findings, _) = edit(FragmentEdit("a", locked=True))
+    assert findings.gaps == ()
+
+
+@pytest.mark.parametrize("at", [-1, 2])
+def test_a_gap_outside_of_its_section_is_refused(at: int) -> None:
+    """Its place is named."""
+    change = SectionEdit("findings", (FragmentEdit("a", locked=True),), gaps=(PlacedGap(0), PlacedGap(at)))
+    with pytest.raises(Invalid) as caught:
+        edited(REPORT, [change], counting_ids("new"))
+    assert (caught.value.code, caught.value.place) == ("bad-gap", "sections[0].gaps[1].at")
 
 
 def test_an_unlocked_fragment_may_be_changed_in_the_same_call() -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from inlay_core.domain.errors import Fault, Forbidden, Invalid, Stale
-from inlay_core.domain.fragment import Fragment, Origin, Section
+from inlay_core.domain.fragment import Fragment, Origin, PlacedGap, Section
 from inlay_core.domain.identity import Actor, ActorKind, Role
 from inlay_core.domain.job import Reason
 from inlay_core.domain.lifecycle import Event, Status
@@ -35,6 +35,13 @@ def test_a_signature_names_clinician_moment_and_version() -> None:
     assert (SIGNED.signature.signer_id, SIGNED.signature.signed_at, SIGNED.signature.version) == ("dr-1", LATER, 6)
     assert SIGNED.sections == TEXT
     assert SIGNED.is_signed
+
+
+def test_what_was_not_written_is_not_signed() -> None:
+    """Gaps are gone with the signature, of a first text and of an amendment."""
+    holed = tuple(replace(section, gaps=(PlacedGap(1, "pleura"),)) for section in TEXT)
+    assert replace(REPORT, sections=holed).sign(RADIOLOGIST, LATER).sections == TEXT
+    assert SIGNED.amend(Event.CORRECT, holed, WHY, RADIOLOGIST, LATER).sections == TEXT
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,8 @@ def test_model_sees_the_frontal_picture_in_eight_bits() -> None:
     assert (picture == PIXELS).all()
 
 
-def test_every_step_is_published() -> None:
-    """Each denoising step's canvas goes out under the job's id."""
+def test_every_step_is_published_and_kept_with_the_result() -> None:
+    """Each denoising step's canvas goes out under the job's id, and all of them can be read again afterwards."""
     hospital = Hospital(FakeModel(steps=3))
     # A listener that is told beside the work may miss canvases (test_worker_together): this one is told in its course.
     hospital.worker.stream = nullcontext
@@ -97,6 +97,9 @@ def test_every_step_is_published() -> None:
     hospital.worker.work_off()
     (job,) = hospital.jobs(report)
     assert hospital.canvases == [(job.id, step, 3, f"step {step}") for step in (1, 2, 3)]
+    with hospital.ward.uow as uow:
+        kept = [(one.job_id, one.step, one.steps, one.text) for one in uow.progress.kept(job.id)]
+    assert kept == hospital.canvases
 
 
 def test_seed_follows_from_the_job() -> None:

@@ -42,6 +42,8 @@ async function send(method, path, { body, match, known, passive } = {}) {
 }
 
 const enc = encodeURIComponent;
+/** Of an earlier examination, by its key; of the report's own study without one. */
+const priorPath = (prior) => (prior ? `/priors/${enc(prior)}` : "");
 const report = (id, rest = "") => `/reports/${enc(id)}${rest}`;
 
 export const api = {
@@ -53,7 +55,7 @@ export const api = {
   /** As `versions`, asked by the page itself: 304 while nothing is new. */
   watch: (id, known) => send("GET", report(id, "/versions"), { known, passive: true }),
   checks: (id) => send("GET", report(id, "/checks")),
-  images: (id) => send("GET", report(id, "/images")),
+  images: (id, prior) => send("GET", report(id, `${priorPath(prior)}/images`)),
   priors: (id) => send("GET", report(id, "/priors")),
   audit: (id, offset) => send("GET", report(id, `/audit?offset=${offset}&limit=200`)),
   open: (id, match) => send("POST", report(id, "/open"), { body: {}, match }),
@@ -64,10 +66,11 @@ export const api = {
   amend: (id, match, body) => send("POST", report(id, "/amend"), { body, match }),
   retract: (id, match, reason) => send("POST", report(id, "/retract"), { body: { reason }, match }),
   job: (id) => send("GET", `/jobs/${enc(id)}`),
+  canvases: (id) => send("GET", `/jobs/${enc(id)}/canvases`),
   cancel: (id) => send("DELETE", `/jobs/${enc(id)}`, { match: "*" }),
   events: (id) => new EventSource(`${PREFIX}/jobs/${enc(id)}/events`),
-  imageUrl(id, query) {
+  imageUrl(id, prior, query) {
     const words = Object.entries(query).filter(([, value]) => value !== null && value !== undefined);
-    return `${PREFIX}${report(id, "/image")}?${new URLSearchParams(words)}`;
+    return `${PREFIX}${report(id, `${priorPath(prior)}/image`)}?${new URLSearchParams(words)}`;
   },
 };

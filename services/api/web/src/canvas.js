@@ -36,6 +36,11 @@ export function gapTexts(canvas, sections) {
   return found;
 }
 
+/** A whole canvas as {text, settled}. */
+export function settledOf({ text, accepted }) {
+  return { text, settled: utf16Spans(text, accepted) };
+}
+
 function utf16Spans(text, spans) {
   const offsets = [0];
   for (const character of text) offsets.push(offsets.at(-1) + character.length);

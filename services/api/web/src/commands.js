@@ -1,7 +1,7 @@
 // What a clinician does to pieces: each is one step of undo.
 import { NodeSelection, TextSelection } from "prosemirror-state";
 import { newKey } from "./pieces.js";
-import { lockOf, pieceAt, schema, sectionsOf, textOf } from "./schema.js";
+import { gapOf, lockOf, pieceAt, sectionsOf, textOf } from "./schema.js";
 import { splitSentences } from "./sentences.js";
 
 /** The part of a piece that is selected, cut out with keys of its own: {before, inside, after} as nodes. */
@@ -64,7 +64,7 @@ export function insertGap(pieces, focus) {
     const { from, to, empty, $from } = state.selection;
     if ($from.depth === 0 && !(state.selection instanceof NodeSelection)) return false;
     if (!dispatch) return true;
-    const gap = schema.nodes.gap.create({ key: newKey() });
+    const gap = gapOf();
     const tr = state.tr;
     const { piece } = pieceAt(state.doc, from);
     if (empty && piece?.kind === "text" && piece.from < from && from < piece.to) {
@@ -94,7 +94,7 @@ export function removeSentence() {
     const { piece } = pieceAt(state.doc, state.selection.from);
     if (!piece) return false;
     if (dispatch) {
-      const gap = piece.kind === "gap" ? [] : schema.nodes.gap.create({ key: newKey() });
+      const gap = piece.kind === "gap" ? [] : gapOf();
       const tr = state.tr.replaceWith(piece.from, piece.to, gap);
       const after = Math.min(piece.from + (piece.kind === "gap" ? 0 : 1), tr.doc.content.size);
       tr.setSelection(TextSelection.near(tr.doc.resolve(after), 1));

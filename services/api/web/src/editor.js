@@ -5,9 +5,9 @@ import { EditorState, Plugin, PluginKey, TextSelection } from "prosemirror-state
 import { Decoration, DecorationSet, EditorView } from "prosemirror-view";
 import { deleteSelection, goTo, insertGap, removeSentence, settle, step, toggleLock } from "./commands.js";
 import { button, h, sign } from "./dom.js";
-import { newKey, utf16 } from "./pieces.js";
+import { newKey, shownOf, utf16 } from "./pieces.js";
 import { endsSentence } from "./sentences.js";
-import { lockOf, pieceAt, schema, sectionsOf, textOf } from "./schema.js";
+import { gapOf, lockOf, pieceAt, schema, sectionsOf, textOf } from "./schema.js";
 import { t } from "./texts.js";
 
 const shownKey = new PluginKey("shown");
@@ -394,10 +394,9 @@ class GapView {
 function docOf(sections, keyed) {
   const byName = new Map(sections.map((section) => [section.name, section]));
   const nodes = DRAFTED.map((name) => {
-    const fragments = byName.get(name)?.fragments ?? [];
-    const content = fragments
-      .filter((fragment) => fragment.text || fragment.locked)
-      .map((one) => (one.locked ? lockOf(one.text, keyed.get(one.id)) : textOf(one.text, keyed.get(one.id))));
+    const { fragments, gaps } = shownOf(byName.get(name));
+    const content = fragments.map((one) => (one.locked ? lockOf : textOf)(one.text, keyed.get(one.id)));
+    for (const { at, hint } of gaps.toReversed()) content.splice(at, 0, gapOf(hint));
     return schema.nodes.section.create({ name }, content);
   });
   return schema.node("doc", null, nodes);

@@ -84,8 +84,8 @@ export class Fill {
     if (job.state === "running") this.on.told(t("fill.running"), "busy");
     else if (job.state === "waiting-images") this.on.told(t("fill.images"), "busy");
     else {
-      this.on.told(t("fill.queued"), "busy");
-      this.lonely = setTimeout(() => this.on.told(t("fill.lonely"), "lonely"), LONELY_MS);
+      this.on.told(queued("fill.queued", job), "busy");
+      this.lonely = setTimeout(() => this.on.told(queued("fill.lonely", job), "lonely"), LONELY_MS);
     }
   }
 
@@ -99,7 +99,7 @@ export class Fill {
       const stream = this.editor.streams.get(pieces[0].key);
       const words = found.get(pieces[0].key);
       if (!words || !stream) continue;
-      draw(stream.words, words);
+      drawCanvas(stream.words, words);
       if (stream.started) continue;
       begins = true;
       for (const piece of pieces) this.editor.streams.get(piece.key).started = true;
@@ -143,8 +143,13 @@ export class Fill {
   }
 }
 
+/** Words about a job that waits, with its place in the queue where the server has told it. */
+export function queued(key, { queue_position: position }) {
+  return position ? t(`${key}.at`, { position }) : t(key);
+}
+
 /** The words with what is not settled yet in another shade. */
-function draw(element, { text, settled }) {
+export function drawCanvas(element, { text, settled }) {
   const parts = [];
   let at = 0;
   for (const [from, to] of settled) {

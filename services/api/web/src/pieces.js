@@ -25,7 +25,7 @@ export function newKey() {
 export class Pieces {
   /** key -> where its words came from, the newest place first: [{id, version, text, from, to, origin, ...}]. */
   #known = new Map();
-  /** Section name -> fragments of the newest version that we know. */
+  /** Section name -> the section in the newest version that we know, {name, fragments, gaps}. */
   #stored = new Map();
   /** Keys of pieces that were typed here and not yet locked. */
   typed = new Set();
@@ -36,7 +36,7 @@ export class Pieces {
     const byId = new Map();
     for (const [key, places] of this.#known) if (!byId.has(places[0].id)) byId.set(places[0].id, key);
     this.version = report.version;
-    this.#stored = new Map(report.sections.map((section) => [section.name, section.fragments]));
+    this.#stored = new Map(report.sections.map((section) => [section.name, section]));
     const keyed = new Map();
     for (const section of report.sections) {
       for (const fragment of section.fragments) {
@@ -85,9 +85,14 @@ export class Pieces {
     });
   }
 
-  /** The edit of a section for the API, from its pieces [{key, text, locked}] in order. */
-  edit(name, pieces) {
-    const stored = new Map((this.#stored.get(name) ?? []).map((fragment) => [fragment.id, fragment]));
+  #fragments(name) {
+    return this.#stored.get(name)?.fragments ?? [];
+  }
+
+  /** The edit of a section for the API, from its pieces in order: see schema.js. */
+  edit(name, all) {
+    const pieces = all.filter((piece) => piece.kind !== "gap");
+    const stored = new Map(this.#fragments(name).map((fragment) => [fragment.id, fragment]));
     const named = new Map();
     const fragments = pieces.map(({ key, text, locked }) => {
       const place = this.place(key, text);
@@ -103,7 +108,7 @@ export class Pieces {
     });
     const stays = new Set(fragments.filter((one) => one.locked && isWhole(one)).map((one) => one.id));
     const unlocked = [...stored.values()].filter((one) => one.locked && !stays.has(one.id)).map((one) => one.id);
-    return unlocked.length ? { name, fragments, unlocked } : { name, fragments };
+    return { name, fragments, ...(unlocked.length ? { unlocked } : {}), gaps: gapsOf(all) };
   }
 
   #kept(place, locked, stored, named) {
@@ -127,9 +132,10 @@ export class Pieces {
    */
   saved(sent, report) {
     this.version = report.version;
-    this.#stored = new Map(report.sections.map((section) => [section.name, section.fragments]));
-    return sent.every(({ name, pieces }) => {
-      const fragments = this.#stored.get(name) ?? [];
+    this.#stored = new Map(report.sections.map((section) => [section.name, section]));
+    return sent.every(({ name, pieces: all }) => {
+      const pieces = all.filter((piece) => piece.kind !== "gap");
+      const fragments = this.#fragments(name);
       if (fragments.length !== pieces.length) return false;
       return pieces.every((piece, number) => {
         this.#remember(piece.key, fragments[number], report.version);
@@ -139,15 +145,39 @@ export class Pieces {
   }
 
   /** Whether the stored section is what these pieces are: nothing to save. */
-  isStored(name, pieces) {
+  isStored(name, all) {
+    const pieces = all.filter((piece) => piece.kind !== "gap");
     // A fragment without text has nothing to show; it goes with the next change.
-    const fragments = (this.#stored.get(name) ?? []).filter((fragment) => fragment.text || fragment.locked);
-    if (fragments.length !== pieces.length) return false;
+    const { fragments, gaps } = shownOf(this.#stored.get(name));
+    if (fragments.length !== pieces.length || !sameGaps(gaps, gapsOf(all))) return false;
     return pieces.every(({ key, text, locked }, number) => {
       const fragment = fragments[number];
       return fragment.text === text && fragment.locked === locked && this.place(key, text)?.id === fragment.id;
     });
   }
+}
+
+/** Of a stored section what is shown: fragments without text are left out, and gaps count the others. */
+export function shownOf(section) {
+  const { fragments = [], gaps = [] } = section ?? {};
+  const isShown = (fragment) => fragment.text || fragment.locked;
+  const placed = gaps.map(({ at, hint }) => ({ at: fragments.slice(0, at).filter(isShown).length, hint }));
+  return { fragments: fragments.filter(isShown), gaps: placed };
+}
+
+/** The gaps among the pieces of a section, each by how many of the others stand before it. */
+function gapsOf(pieces) {
+  const gaps = [];
+  let at = 0;
+  for (const piece of pieces) {
+    if (piece.kind === "gap") gaps.push({ at, hint: piece.hint });
+    else at += 1;
+  }
+  return gaps;
+}
+
+function sameGaps(one, other) {
+  return one.length === other.length && one.every(({ at, hint }, number) => at === other[number].at && hint === other[number].hint);
 }
 
 function isWhole(edit) {

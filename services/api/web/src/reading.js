@@ -4,10 +4,10 @@ import { goTo } from "./commands.js";
 import { conflictDialog, finishDialog, keysDialog, retractDialog, signDialog } from "./dialogs.js";
 import { button, h, sign } from "./dom.js";
 import { Editor } from "./editor.js";
-import { Fill, requestOf } from "./fill.js";
-import { newKey, Pieces } from "./pieces.js";
+import { Fill, queued, requestOf } from "./fill.js";
+import { Pieces } from "./pieces.js";
 import { runsOf } from "./review.js";
-import { lockOf, schema, textOf } from "./schema.js";
+import { gapOf, lockOf, textOf } from "./schema.js";
 import { Side } from "./side.js";
 import { t } from "./texts.js";
 import { startTheme } from "./theme.js";
@@ -239,9 +239,7 @@ class Reading {
   }
 
   #dirty() {
-    return this.editor.sections
-      .map(({ name, pieces }) => ({ name, pieces: pieces.filter((piece) => piece.kind !== "gap") }))
-      .filter(({ name, pieces }) => !this.pieces.isStored(name, pieces));
+    return this.editor.sections.filter(({ name, pieces }) => !this.pieces.isStored(name, pieces));
   }
 
   /** Everything saved, or a Problem. One save at a time, in order. */
@@ -343,15 +341,16 @@ class Reading {
   }
 
   async #filled(job, asked, clear) {
-    this.fill = null;
     if (job.state !== "succeeded") {
+      this.fill = null;
       clear();
       this.#drawn();
       const words = job.state === "failed" ? t("fill.failed", { reason: job.reason?.text || job.reason?.code || "" }) : t(`fill.${job.state}`);
       this.say(words, job.state === "failed" ? "problem" : "calm");
       return;
     }
-    const { body } = await api.report(this.id);
+    // Until its text is here the fill is not over: nobody else's version is looked for.
+    const { body } = await this.#patiently(() => api.report(this.id)).finally(() => (this.fill = null));
     this.editor.streams.clear();
     this.editor.fresh = freshOf(job, asked.opened.map(({ section, item, pieces }) => ({ section, item, before: pieces })));
     this.#take(body, { undoable: true });
@@ -361,6 +360,19 @@ class Reading {
     this.side.check();
     const first = this.#runs()[0];
     if (first) this.editor.goToKey(first.keys[0]);
+  }
+
+  /** What the server gives, also where it does not answer for a while. */
+  async #patiently(ask) {
+    for (;;) {
+      try {
+        return await ask();
+      } catch (problem) {
+        if (!(problem instanceof Problem) || (problem.status !== 0 && problem.status < 500)) throw problem;
+        this.say(t("fill.reconnecting"), "busy");
+        await new Promise((resolve) => setTimeout(resolve, 1000));
+      }
+    }
   }
 
   /** After a reload: what the last fill wrote and nobody has accepted yet is still marked. */
@@ -403,10 +415,8 @@ class Reading {
 
   #before(run) {
     const before = this.editor.fresh.open.find((one) => one.section === run.section && one.item === run.item)?.before;
-    if (!before) return [schema.nodes.gap.create({ key: newKey() })];
-    return before.map((one) =>
-      one.kind === "gap" ? schema.nodes.gap.create({ key: one.key, hint: one.hint }) : textOf(one.text, one.key),
-    );
+    if (!before) return [gapOf()];
+    return before.map((one) => (one.kind === "gap" ? gapOf(one.hint, one.key) : textOf(one.text, one.key)));
   }
 
   /** Another text of the model in place of this one. It is named, not sent, so that it stays the model's. */
@@ -415,10 +425,11 @@ class Reading {
     const name = run.section;
     const all = this.editor.sections.find((section) => section.name === name).pieces;
     const pieces = all.filter((piece) => piece.kind !== "gap");
-    const edit = this.pieces.edit(name, pieces);
+    const edit = this.pieces.edit(name, all);
     const first = pieces.findIndex((piece) => piece.key === run.keys[0]);
     const after = pieces.length - first - run.keys.length;
     edit.fragments.splice(first, run.keys.length, { offered: { job_id: this.editor.fresh.job, item: run.item, text }, locked: false });
+    edit.gaps = edit.gaps.map((gap) => (gap.at > first ? { ...gap, at: gap.at - run.keys.length + 1 } : gap));
     const { body } = await api.edit(this.id, this.report.version, [edit]);
     const keyed = this.pieces.take(body);
     this.report = body;
@@ -448,7 +459,10 @@ class Reading {
     const live = h("div", { class: "draft-canvas", "aria-live": "off" });
     this.root.querySelector("#text").prepend(live);
     const source = api.events(job.id);
-    source.addEventListener("state", (event) => this.say(t(`job.${JSON.parse(event.data).state}`), "busy"));
+    source.addEventListener("state", (event) => {
+      const now = JSON.parse(event.data);
+      this.say(now.state === "queued" ? queued("job.queued", now) : t(`job.${now.state}`), "busy");
+    });
     source.addEventListener("step", (event) => {
       const canvas = JSON.parse(event.data);
       live.textContent = canvas.text;

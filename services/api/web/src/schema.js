@@ -1,6 +1,7 @@
 // The document of the editor: sections of pieces. A locked piece is one character to the editor: it can be stepped
 // over, selected and moved across, and nothing that is typed can change it.
 import { Schema } from "prosemirror-model";
+import { newKey } from "./pieces.js";
 
 export const schema = new Schema({
   nodes: {
@@ -50,6 +51,10 @@ export function textOf(text, key) {
 
 export function lockOf(text, key) {
   return schema.nodes.lock.create({ key, text });
+}
+
+export function gapOf(hint = "", key = newKey()) {
+  return schema.nodes.gap.create({ key, hint });
 }
 
 /** The pieces of a section in order: {kind: "text" | "lock" | "gap", key, text, locked, hint, from, to}. */

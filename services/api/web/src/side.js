@@ -2,6 +2,7 @@
 import { api, Problem } from "./api.js";
 import { comparedSections, sectionTexts } from "./dialogs.js";
 import { bdi, button, h, time } from "./dom.js";
+import { replayOf } from "./replay.js";
 import { t } from "./texts.js";
 
 const TABS = ["checks", "versions", "priors", "trail"];
@@ -173,10 +174,15 @@ function versionLabel(version) {
   return `${version.version} · ${event} · ${version.author.name}`;
 }
 
+function recordOf({ job_id: job, kind, record }) {
+  const title = h("h4", {}, t(`versions.run.${kind}`), h("small", {}, ` ${t("versions.job", { job: job.slice(0, 8) })}`));
+  return [title, replayOf(job), h("pre", { tabindex: "0" }, JSON.stringify(record, null, 1))];
+}
+
 function runRecords(report) {
   const used = new Set(report.sections.flatMap((one) => one.fragments.map((two) => two.job_id)).filter(Boolean));
   const records = report.run_records.filter((one) => used.has(one.job_id));
   return records.length
-    ? h("details", {}, h("summary", {}, t("versions.records")), ...records.map((one) => h("pre", { tabindex: "0" }, JSON.stringify(one.record, null, 1))))
+    ? h("details", {}, h("summary", {}, t("versions.records")), records.flatMap(recordOf))
     : "";
 }

@@ -13,6 +13,9 @@ class Viewer {
     this.place = place;
     this.id = id;
     this.images = images;
+    // The report's own study, and the earlier examination that is shown in its place, if one is.
+    this.own = images;
+    this.prior = null;
     this.view = 0;
     this.invert = false;
     this.window = null;
@@ -20,7 +23,8 @@ class Viewer {
     this.marks = h("div", { class: "marks", "aria-hidden": "true" });
     this.scale = h("div", { class: "scale", "aria-hidden": "true" }, h("span", {}));
     this.facts = h("p", { class: "facts", id: "image-facts" });
-    place.replaceChildren(this.#tools(), h("div", { class: "frame" }, this.stage, this.marks, this.scale), this.facts);
+    this.earlier = h("p", { class: "earlier", role: "status", hidden: true });
+    place.replaceChildren(this.#tools(), h("div", { class: "frame" }, this.stage, this.marks, this.scale, this.earlier), this.facts);
     // OpenSeadragon adds a style sheet for touch screens unless there is one; the page's policy would refuse it.
     const stands = document.createElementNS("urn:inlay", "style");
     stands.setAttribute("data-openseadragon-mobile-css", "");
@@ -57,20 +61,17 @@ class Viewer {
     };
     const move = (what) => () => this.#nudge(what);
     this.invertButton = button(t("image.invert"), null, () => this.#toggleInvert(), { "aria-pressed": "false" });
-    const views = this.images.length > 1
-      ? h(
-          "select",
-          { "aria-label": t("image.view"), onchange: (event) => this.show(Number(event.target.value)) },
-          this.images.map((one, number) => h("option", { value: number }, viewName(one, number))),
-        )
-      : null;
+    this.views = h("select", { "aria-label": t("image.view"), onchange: (event) => this.show(Number(event.target.value)) });
+    this.#listViews();
+    this.studies = h("span", {}, button(t("image.earlier"), null, () => this.#listStudies()));
     const external = this.place.dataset.external
       ? h("a", { href: this.place.dataset.external, target: "_blank", rel: "noopener noreferrer", class: "button" }, t("image.external"))
       : null;
     return h(
       "div",
       { class: "tools", role: "toolbar", "aria-label": t("image.tools") },
-      views,
+      this.views,
+      this.studies,
       button(sign("+", t("image.closer")), null, zoom(1.4), { title: t("image.closer") }),
       button(sign("−", t("image.further")), null, zoom(1 / 1.4), { title: t("image.further") }),
       button(t("image.fit"), null, () => this.osd.viewport.goHome()),
@@ -84,6 +85,50 @@ class Viewer {
       h("span", { class: "split" }),
       external,
     );
+  }
+
+  #listViews() {
+    this.views.replaceChildren(...this.images.map((one, number) => h("option", { value: number }, viewName(one, number))));
+    this.views.hidden = this.images.length < 2;
+  }
+
+  /** Earlier examinations to choose from, asked for when somebody wants one: whoever reads them is in the trail. */
+  async #listStudies() {
+    const answer = await api.priors(this.id).catch(() => null);
+    const priors = answer?.body.priors.filter((prior) => prior.key) ?? [];
+    if (!priors.length) {
+      this.#say(t(answer ? "image.earlier.none" : "image.failed"));
+      return;
+    }
+    const choice = h(
+      "select",
+      { "aria-label": t("image.study"), onchange: () => this.#choose(priors[choice.selectedIndex - 1] ?? null) },
+      h("option", {}, t("image.own")),
+      priors.map((prior) => h("option", {}, priorName(prior))),
+    );
+    this.studies.replaceChildren(choice);
+    choice.focus();
+  }
+
+  /** Show another study, null for the report's own; where there is nothing of it to show, what is shown stays. */
+  async #choose(prior) {
+    const answer = prior ? await api.images(this.id, prior.key).catch(() => null) : { body: { images: this.own } };
+    const images = answer?.body.images ?? [];
+    if (!images.length) {
+      this.studies.querySelector("select").selectedIndex = this.chosen ?? 0;
+      this.#say(t(answer ? "image.earlier.away" : "image.failed", { study: priorName(prior) }));
+      return;
+    }
+    this.chosen = this.studies.querySelector("select").selectedIndex;
+    this.prior = prior;
+    this.images = images;
+    this.#listViews();
+    this.show(0);
+  }
+
+  #say(text) {
+    this.#describe();
+    this.facts.textContent = text;
   }
 
   show(view) {
@@ -103,7 +148,7 @@ class Viewer {
     const bounds = this.osd.viewport?.getBounds();
     const old = this.osd.world.getItemAt(0);
     this.osd.addTiledImage({
-      tileSource: { type: "image", url: api.imageUrl(this.id, query), buildPyramid: false },
+      tileSource: { type: "image", url: api.imageUrl(this.id, this.prior?.key, query), buildPyramid: false },
       success: ({ item }) => {
         if (old) this.osd.world.removeItem(old);
         if (home || !old) this.osd.viewport.goHome(true);
@@ -131,6 +176,8 @@ class Viewer {
       about.laterality ? t("image.laterality", { side: about.laterality }) : null,
     ];
     this.facts.textContent = words.filter(Boolean).join(" · ");
+    this.earlier.hidden = !this.prior;
+    this.earlier.textContent = this.prior ? t("image.earlier.shown", { study: priorName(this.prior) }) : "";
     const [right, down] = about.orientation.length === 2 ? about.orientation : ["", ""];
     this.marks.replaceChildren(
       ...[["left", opposite(right)], ["right", right], ["top", opposite(down)], ["bottom", down]].map(([side, text]) => h("span", { class: side }, text)),
@@ -223,6 +270,11 @@ const OPPOSITES = { L: "R", R: "L", A: "P", P: "A", H: "F", F: "H" };
 /** The other end of a direction such as `LF`: each letter turned round (PS3.3 C.7.6.1.1.1). */
 function opposite(direction) {
   return [...direction].map((letter) => OPPOSITES[letter] ?? letter).join("");
+}
+
+function priorName(prior) {
+  const at = (prior.performed_at ?? prior.reported_at)?.slice(0, 10);
+  return [at, prior.procedure ?? t("priors.study")].filter(Boolean).join(" · ");
 }
 
 function viewName(about, number) {

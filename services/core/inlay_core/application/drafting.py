@@ -200,6 +200,8 @@ def apply_result(
             alternatives=tuple(choice.to_json() for choice in generated.alternatives),
         )
         _save(act, done, Tag.WORKER_JOB_SUCCEEDED)
+        if generated.canvases:
+            uow.progress.keep(done.id, generated.canvases)
         publish_report(act, after)
         uow.commit()
         return Applied(done, after, digests)

@@ -374,13 +374,17 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """What the model made. Drafts have `texts` (section, text); infills have `fills`, `disputes` and `alternatives`."""
+    """What the model made. Drafts have `texts` (section, text); infills have `fills`, `disputes` and `alternatives`.
+
+    `canvases` is what was shown meanwhile.
+    """
 
     run_record: Mapping[str, Any]
     texts: tuple[tuple[str, str], ...] = ()
     fills: tuple[Fill, ...] = ()
     disputes: tuple[Dispute, ...] = ()
     alternatives: tuple[Choice, ...] = ()
+    canvases: tuple[StepProgress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -881,6 +885,13 @@ class Jobs(Protocol):
     def of_reports(self, report_ids: Sequence[str]) -> Sequence[Job]:
         """All jobs of these reports, the oldest first."""
 
+    def ahead(self, job: Job, now: datetime) -> int:
+        """How many queued jobs that are due come before this one by priority and age.
+
+        What a worker holds and which jobs it may take is not looked at: that is known when it claims.
+        """
+        ...
+
     def queued_since(self) -> Mapping[Priority, datetime]:
         """When the oldest of the queued jobs was asked for, by priority."""
         ...
@@ -1091,10 +1102,18 @@ class Notary(Protocol):
 
 
 class ProgressRows(Protocol):
-    """The newest canvas of each job, for the embedded progress adapter."""
+    """The newest canvas of each job, for the embedded progress adapter, and all canvases of those that succeeded."""
 
     def put(self, progress: StepProgress, now: datetime) -> None:
         """Store the newest canvas of the job."""
+        ...
+
+    def keep(self, job_id: str, canvases: Sequence[StepProgress]) -> None:
+        """Keep what was shown of a run, once per job."""
+        ...
+
+    def kept(self, job_id: str) -> Sequence[StepProgress]:
+        """What was shown of the job's run, in its order; empty where nothing was kept."""
         ...
 
     def get(self, job_id: str) -> StepProgress | None:

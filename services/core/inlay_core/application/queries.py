@@ -9,13 +9,22 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from inlay_core.application.ports import Attendance, Page, ReportRow, ReportSearch, Sort, Standing, UnitOfWork
+from inlay_core.application.ports import (
+    Attendance,
+    Page,
+    ReportRow,
+    ReportSearch,
+    Sort,
+    Standing,
+    StepProgress,
+    UnitOfWork,
+)
 from inlay_core.application.transaction import load_job, load_order, load_report
 from inlay_core.domain.audit import AuditEvent, Detail, Kind, Outcome, Tag, event_of
 from inlay_core.domain.errors import NotFound
 from inlay_core.domain.identity import Actor, ActorKind, Permission, require
 from inlay_core.domain.ids import Clock, NewId
-from inlay_core.domain.job import Job
+from inlay_core.domain.job import Job, JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Order
 from inlay_core.domain.patient import Patient
@@ -81,6 +90,23 @@ def read_job(uow: UnitOfWork, actor: Actor, job_id: str) -> Job:
     require(actor, Permission.READ_JOBS)
     with uow:
         return load_job(uow, job_id)
+
+
+def canvases_of_job(uow: UnitOfWork, actor: Actor, job_id: str) -> Sequence[StepProgress]:
+    """What was shown while a job ran whose result was taken in, step by step. Raises NotFound."""
+    require(actor, Permission.READ_JOBS)
+    with uow:
+        load_job(uow, job_id)
+        return uow.progress.kept(job_id)
+
+
+def queue_position(uow: UnitOfWork, clock: Clock, actor: Actor, job: Job) -> int | None:
+    """Which of the queued jobs it is, 1 being the next one by priority and age; None for one that is not queued."""
+    require(actor, Permission.READ_JOBS)
+    if job.state is not JobState.QUEUED:
+        return None
+    with uow:
+        return uow.jobs.ahead(job, clock()) + 1
 
 
 def jobs_of_report(uow: UnitOfWork, actor: Actor, report_id: str) -> Sequence[Job]:

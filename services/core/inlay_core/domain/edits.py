@@ -12,7 +12,7 @@ from datetime import tzinfo
 from typing import Any
 
 from inlay_core.domain.errors import Invalid, Locked
-from inlay_core.domain.fragment import Fragment, Origin, Section, check_section_name, replace_sections
+from inlay_core.domain.fragment import Fragment, Origin, PlacedGap, Section, check_section_name, replace_sections
 from inlay_core.domain.ids import NewId
 from inlay_core.domain.prior import Examination, comparison_of
 from inlay_core.domain.text import split_sentences
@@ -47,12 +47,13 @@ class FragmentEdit:
 class SectionEdit:
     """The whole ordered list of one section. Sections that are not named stay as they are.
 
-    The locks of the fragments in `unlocked` are lifted first.
+    The locks of the fragments in `unlocked` are lifted first. The places of `gaps` are numbers of edits.
     """
 
     name: str
     fragments: tuple[FragmentEdit, ...]
     unlocked: tuple[str, ...] = ()
+    gaps: tuple[PlacedGap, ...] = ()
 
 
 Earlier = Callable[[int], Sequence[Section]]
@@ -89,18 +90,19 @@ def edited(
         raise Invalid("repeated-section", "A section is named once.", "sections")
     stored = {section.name: section for section in sections}
     new = [
-        Section(
-            check_section_name(edit.name, f"sections[{n}].name"),
-            _edited_section(stored.get(edit.name, Section(edit.name)), edit, new_id, sources, f"sections[{n}]"),
+        _edited_section(
+            stored.get(edit.name, Section(check_section_name(edit.name, f"sections[{n}].name"))),
+            edit,
+            new_id,
+            sources,
+            f"sections[{n}]",
         )
         for n, edit in enumerate(edits)
     ]
     return replace_sections(sections, new)
 
 
-def _edited_section(
-    stored: Section, edit: SectionEdit, new_id: NewId, sources: Sources, place: str
-) -> tuple[Fragment, ...]:
+def _edited_section(stored: Section, edit: SectionEdit, new_id: NewId, sources: Sources, place: str) -> Section:
     stored = _unlocked(stored, edit.unlocked, place)
     unused = {fragment.id: fragment for fragment in stored.fragments}
     named = _named(stored, edit, sources, place)
@@ -108,7 +110,9 @@ def _edited_section(
         unused.pop(edit.fragments[number].id or "", None)
     given: set[str] = set()
     result: list[Fragment] = []
+    begins: list[int] = []
     for number, wanted in enumerate(edit.fragments):
+        begins.append(len(result))
         where = f"{place}.fragments[{number}]"
         if wanted.offered is not None:
             text = _offered(wanted, wanted.offered, edit.name, sources, where)
@@ -130,7 +134,15 @@ def _edited_section(
         given.add(fragment.id)
     if any(fragment.locked for fragment in unused.values()):
         raise Locked("locked-fragment-missing", "A locked fragment must be unlocked before it is removed.", place)
-    return tuple(result)
+    return Section(stored.name, tuple(result), _placed(edit.gaps, [*begins, len(result)], place))
+
+
+def _placed(gaps: Sequence[PlacedGap], begins: Sequence[int], place: str) -> tuple[PlacedGap, ...]:
+    """The gaps between fragments. An edit may stand for several fragments: `begins` says where each one begins."""
+    for number, gap in enumerate(gaps):
+        if not 0 <= gap.at < len(begins):
+            raise Invalid("bad-gap", "A gap stands between the fragments of its section.", f"{place}.gaps[{number}].at")
+    return tuple(replace(gap, at=begins[gap.at]) for gap in sorted(gaps, key=lambda gap: gap.at))
 
 
 def _unlocked(stored: Section, ids: Sequence[str], place: str) -> Section:

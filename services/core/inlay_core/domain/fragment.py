@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -56,11 +56,26 @@ class Fragment:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacedGap:
+    """A gap that a clinician left in the text: before fragment number `at`, at the end for their count.
+
+    It is no part of the text, and goes when it is filled or the report is signed. `hint` is for the model.
+    """
+
+    at: int
+    hint: str = ""
+
+    def __post_init__(self) -> None:
+        refuse_unstorable(self.hint, "gap.hint")
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """One named part of a report."""
 
     name: str
     fragments: tuple[Fragment, ...] = ()
+    gaps: tuple[PlacedGap, ...] = ()
 
     @property
     def text(self) -> str:
@@ -77,6 +92,11 @@ def check_section_name(name: str, place: str) -> str:
     if name not in SECTION_NAMES:
         raise Invalid("unknown-section", f"A section is one of {', '.join(SECTION_NAMES)}.", place)
     return name
+
+
+def without_gaps(sections: Iterable[Section]) -> tuple[Section, ...]:
+    """The sections as they are signed: what was not written is not there."""
+    return tuple(replace(section, gaps=()) for section in sections)
 
 
 def in_order(sections: Iterable[Section]) -> tuple[Section, ...]:

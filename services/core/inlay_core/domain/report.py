@@ -11,7 +11,7 @@ from typing import Final
 
 from inlay_core.domain import lifecycle
 from inlay_core.domain.errors import Fault, Invalid, Stale
-from inlay_core.domain.fragment import Fragment, Origin, Section, in_order
+from inlay_core.domain.fragment import Fragment, Origin, Section, in_order, without_gaps
 from inlay_core.domain.identity import Actor, ActorKind, Permission, require
 from inlay_core.domain.job import Reason
 from inlay_core.domain.lifecycle import Event, Status
@@ -125,7 +125,7 @@ class Report:
         return replace(self._next(Event.EDIT, actor, now), sections=in_order(sections))
 
     def sign(self, actor: Actor, now: datetime) -> Report:
-        """A named clinician makes this version final; an empty report cannot be signed."""
+        """A named clinician makes this version final, without the gaps in it; an empty report cannot be signed."""
         require(actor, Permission.SIGN_REPORTS)
         return _signed(self._next(Event.SIGN, actor, now), actor)
 
@@ -165,7 +165,8 @@ class Report:
 def _signed(report: Report, actor: Actor) -> Report:
     if not any(section.text.strip() for section in report.sections):
         raise Invalid("empty-report", "A report without text cannot be signed.", "report.sections")
-    return replace(report, signature=Signature(actor.id, actor.name, report.updated_at, report.version))
+    signature = Signature(actor.id, actor.name, report.updated_at, report.version)
+    return replace(report, sections=without_gaps(report.sections), signature=signature)
 
 
 def _locked(report: Report) -> dict[str, tuple[str, str]]:

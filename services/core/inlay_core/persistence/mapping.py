@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from inlay_core.application.ports import (
     StepProgress,
     StoredMessage,
 )
-from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, Section
+from inlay_core.domain.fragment import Fragment, FragmentWarning, Origin, PlacedGap, Section
 from inlay_core.domain.identity import ActorKind
 from inlay_core.domain.job import Job, JobKind, JobState, Reason
 from inlay_core.domain.lifecycle import Event, Status
@@ -249,11 +251,14 @@ def _signature_of(body: Mapping[str, Any] | None) -> Signature | None:
 
 
 def _section_body(section: Section) -> Values:
-    return {"name": section.name, "fragments": [asdict(fragment) for fragment in section.fragments]}
+    body: Values = {"name": section.name, "fragments": [asdict(fragment) for fragment in section.fragments]}
+    # A release that does not know gaps reads past them.
+    return body | ({"gaps": [asdict(gap) for gap in section.gaps]} if section.gaps else {})
 
 
 def _section_of(body: Mapping[str, Any]) -> Section:
-    return Section(body["name"], tuple(_fragment_of(fragment) for fragment in body["fragments"]))
+    gaps = tuple(PlacedGap(**gap) for gap in body.get("gaps", ()))
+    return Section(body["name"], tuple(_fragment_of(fragment) for fragment in body["fragments"]), gaps)
 
 
 def _fragment_of(body: Mapping[str, Any]) -> Fragment:
@@ -403,6 +408,20 @@ def progress_of(row: Row[Any]) -> StepProgress:
     """The canvas in a row of `progress`."""
     accepted = tuple((start, end) for start, end in row.accepted)
     return StepProgress(row.job_id, row.step, row.steps, row.text, accepted, row.sequence)
+
+
+def canvases_body(canvases: Iterable[StepProgress]) -> bytes:
+    """The column of `canvases`."""
+    rows = [[one.sequence, one.step, one.steps, one.text, one.accepted] for one in canvases]
+    return zlib.compress(json.dumps(rows, separators=(",", ":")).encode())
+
+
+def canvases_of(job_id: str, body: bytes) -> tuple[StepProgress, ...]:
+    """The canvases in a row of `canvases`."""
+    return tuple(
+        StepProgress(job_id, step, steps, text, tuple((start, end) for start, end in accepted), sequence)
+        for sequence, step, steps, text, accepted in json.loads(zlib.decompress(body))
+    )
 
 
 def subscription_values(subscription: Subscription) -> Values:

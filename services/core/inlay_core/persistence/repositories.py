@@ -54,6 +54,7 @@ from inlay_core.persistence.encryption import KeyRing, opened
 from inlay_core.persistence.statements import LookUp, Statements
 from inlay_core.persistence.tables import (
     ASSERTIONS,
+    CANVASES,
     JOBS,
     MESSAGES,
     ORDERS,
@@ -536,6 +537,15 @@ class SqlJobs:
         query = select(JOBS).where(JOBS.c.report_id.in_(list(report_ids)))
         return self._all(query.order_by(JOBS.c.created_at, JOBS.c.id))
 
+    def ahead(self, job: Job, now: datetime) -> int:
+        mine = (job.priority.rank, job.created_at, job.id)
+        query = select(func.count()).where(
+            JOBS.c.state == JobState.QUEUED.value,
+            or_(JOBS.c.not_before.is_(None), JOBS.c.not_before <= now),
+            tuple_(JOBS.c.priority, JOBS.c.created_at, JOBS.c.id) < tuple_(*mine),
+        )
+        return int(self._statements.all(query)[0][0])
+
     def queued_since(self) -> Mapping[Priority, datetime]:
         # The index by which jobs are claimed answers this.
         query = (
@@ -675,7 +685,7 @@ def _of_sender(application: str, facility: str, control_id: str) -> ColumnElemen
 
 
 class SqlProgressRows:
-    """`ProgressRows` on the table `progress`: one row per job, overwritten step by step."""
+    """`ProgressRows` on the tables `progress`, one row per job, overwritten step by step, and `canvases`."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
@@ -696,6 +706,13 @@ class SqlProgressRows:
     def get(self, job_id: str) -> StepProgress | None:
         row = self._statements.one(select(PROGRESS).where(PROGRESS.c.job_id == job_id))
         return mapping.progress_of(row) if row else None
+
+    def keep(self, job_id: str, canvases: Sequence[StepProgress]) -> None:
+        self._statements.insert(CANVASES, {"job_id": job_id, "body": mapping.canvases_body(canvases)})
+
+    def kept(self, job_id: str) -> Sequence[StepProgress]:
+        row = self._statements.one(select(CANVASES).where(CANVASES.c.job_id == job_id))
+        return mapping.canvases_of(job_id, row.body) if row else ()
 
 
 class SqlSwitches:

@@ -282,6 +282,15 @@ PROGRESS: Final = Table(
     Column("updated_at", Moment, nullable=False),
 )
 
+# What was shown while a job ran whose result was taken in. It stays as long as the run record of the job.
+CANVASES: Final = Table(
+    "canvases",
+    METADATA,
+    Column("job_id", _ID, ForeignKey("jobs.id"), primary_key=True),
+    # Compressed JSON: one canvas is much like the next, and nobody asks for a single one.
+    Column("body", LargeBinary, nullable=False),
+)
+
 SWITCHES: Final = Table(
     "switches",
     METADATA,
