@@ -41,17 +41,21 @@ def consumes(worker: Worker, forgotten_seconds: float) -> Check:
 
 
 def look_unasked(worker: Worker, forgotten_seconds: float, wake: Callable[[], Any]) -> Callable[[], None]:
-    """What an idle worker does every `forgotten_seconds`: where it is deaf, it does what waits as if it was woken.
+    """What an idle worker does every `forgotten_seconds`: where it stays deaf, it does what waits as if it was woken.
 
-    The function raises ConnectionError after that: whoever listens to the broker for this worker connects anew.
+    Deaf once is none too many: a job that has just come is about to be announced. The function raises ConnectionError
+    after that: whoever listens to the broker for this worker connects anew.
     """
+    deaf_before = False
 
     def look() -> None:
+        nonlocal deaf_before
         try:
             deaf = is_deaf(worker, forgotten_seconds)
         except DomainError:
             return
-        if deaf:
+        deaf_before, stays = deaf, deaf and deaf_before
+        if stays:
             _log.warning("work.deaf")
             wake()
             raise ConnectionError
