@@ -9,7 +9,7 @@ pytestmark = [pytest.mark.peers, pytest.mark.slow]
 ORDERS = 8
 
 
-@pytest.mark.parametrize("name", ["postgresql", "out-of-memory"])
+@pytest.mark.parametrize("name", ["postgresql", "redis", "out-of-memory"])
 def test_drill_loses_doubles_and_overwrites_nothing(name: str) -> None:
     """Acknowledged orders lost 0, drafts doubled 0, edits overwritten 0, unsigned finals 0, the chain verifies."""
     row = run(name, orders=ORDERS)

@@ -5,7 +5,8 @@ Celery is imported when it is needed: the API and the database commands start wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import socket
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,10 @@ WAKE_TASK: Final = "inlay.wake"
 
 # A worker that is woken too late loses a second, one that waits for a dead broker would stall the relay.
 _SOCKET_SECONDS: Final = 5
+# A connection that is only there on one end (a cut network, a firewall that forgot it) is found out after this time,
+# the worker's wait for messages after three times as much; Celery itself would take an hour or never see it.
+_HEALTH_SECONDS: Final = 10
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": _HEALTH_SECONDS, "TCP_KEEPINTVL": _HEALTH_SECONDS, "TCP_KEEPCNT": 3}
 # Redis hands a message out again when it was not acknowledged for so long; fences make that harmless, and the
 # sweeper repeats wake-ups much earlier.
 _VISIBILITY_SECONDS: Final = 3600
@@ -46,8 +51,10 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # A message counts as taken only when its job is done: a killed worker's wake-up comes again.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        # One job at a time per process, and none kept in a worker's pocket while it is busy.
-        "worker_prefetch_multiplier": 1,
+        # No limit: a process does one message at a time before it reads the next, so that none is in its pocket. With a
+        # limit, an acknowledgement that Redis did not hear would never be given back: a limit of 1 is used up by the
+        # first of them, and the worker takes nothing any more.
+        "worker_prefetch_multiplier": 0,
         "worker_concurrency": 1,
         # Celery swallows stdout unless told not to, and would replace our log format.
         "worker_redirect_stdouts": False,
@@ -68,6 +75,12 @@ def _redis(settings: Settings) -> dict[str, Any]:
             "visibility_timeout": _VISIBILITY_SECONDS,
             "socket_timeout": _SOCKET_SECONDS,
             "socket_connect_timeout": _SOCKET_SECONDS,
+            "health_check_interval": _HEALTH_SECONDS,
+            "socket_keepalive": True,
+            # Not every system has all of them.
+            "socket_keepalive_options": {
+                getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)
+            },
             # Whoever announces jobs does not wait for the broker: the outbox tries again.
             "max_retries": 1,
             **({"master_name": settings.redis_master} if is_sentinel(settings.broker_url) else {}),

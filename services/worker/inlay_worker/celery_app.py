@@ -52,7 +52,7 @@ def run(settings: Settings, load: "Callable[[Settings], Model] | None" = None) -
 
     from inlay_core.health import told
     from inlay_worker.metrics import Jobs, registry_of
-    from inlay_worker.readiness import consumes
+    from inlay_worker.readiness import consumes, look_unasked
     from inlay_worker.tasks import register
     from inlay_worker.wiring import load_model, make_presence, make_worker
 
@@ -63,7 +63,7 @@ def run(settings: Settings, load: "Callable[[Settings], Model] | None" = None) -
     if settings.warm_up:
         worker.generation.warm_up()
     app = make_app(settings)
-    register(app, worker)
+    wake = register(app, worker)
 
     def stop(**_: Any) -> None:
         worker.stopping.set()
@@ -71,9 +71,13 @@ def run(settings: Settings, load: "Callable[[Settings], Model] | None" = None) -
             # Celery looks at its own flag only after waiting for messages, twice: four seconds for nothing.
             raise WorkerShutdown(0)
 
-    def look_once(**_: Any) -> None:
+    def look_once(sender: Any, **_: Any) -> None:
         # Messages may have been lost while no worker ran; the jobs are in the database.
         app.send_task(WAKE_TASK, queue=QUEUE)
+        # The file transport has no event loop, and no connection to lose.
+        if sender.hub is not None:
+            seconds = settings.forgotten_seconds
+            sender.hub.timer.call_repeatedly(seconds, look_unasked(worker, seconds, wake))
 
     signals.worker_shutting_down.connect(stop)
     signals.worker_ready.connect(look_once)

@@ -2,9 +2,14 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery.concurrency import solo
+
+from inlay_core.logs import get_logger
+
+_log = get_logger(__name__)
 
 
 class TaskPool(solo.TaskPool):  # type: ignore[misc]  # Celery has no types
@@ -15,6 +20,25 @@ class TaskPool(solo.TaskPool):  # type: ignore[misc]  # Celery has no types
 
     is_green = True
 
-    def spawn_n(self, call: Callable[..., None], *arguments: Any) -> None:
-        """Start the mailbox's loop beside the work; it ends with the process."""
-        threading.Thread(target=call, args=arguments, name="mailbox", daemon=True).start()
+    def spawn_n(self, call: Callable[[Any], None], consumer: Any) -> None:
+        """Start the mailbox's loop beside the work; it ends with the process, or with its connection.
+
+        Celery starts it for each connection of the consumer, but does not see it end: where the mailbox alone has lost
+        its connection, the consumer is made to lose its own, so that both are made anew.
+        """
+        connection = consumer.connection
+
+        def listen() -> None:
+            try:
+                call(consumer)
+            except consumer.connection_errors as error:
+                _log.warning("mailbox.lost", exc_info=error)
+                consumer.call_soon(partial(_lose, consumer, connection, error))
+
+        threading.Thread(target=listen, name="mailbox", daemon=True).start()
+
+
+def _lose(consumer: Any, connection: Any, error: Exception) -> None:
+    """Raise the error where that connection is still the consumer's."""
+    if consumer.connection is connection:
+        raise error

@@ -1,7 +1,8 @@
 """Fault drills on real processes: whether Inlay loses, doubles or overwrites anything, and how soon it is back.
 
 Run as `python -m inlay_testkit.drill [--only NAME ...] [--runs N] [--orders N] [--json] [--keep FILE]`; ends with
-status 1 where something that must hold did not. Needs PostgreSQL and Redis, some drills Orthanc, root or libfaketime.
+status 1 where something that must hold did not. Needs PostgreSQL and Redis, some drills Orthanc, root or libfaketime;
+what this machine does not permit is told as skipped.
 """
 
 from __future__ import annotations
@@ -12,27 +13,39 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from inlay_testkit.bench_hl7 import machine
 from inlay_testkit.drills.faults import DRILLS
+from inlay_testkit.drills.skipped import Skipped
 from inlay_testkit.peers import PeerMissing
 
 COUNTED = ("lost", "doubled", "overwritten", "unsigned_finals", "untold")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run drills one after the other and print their table."""
+    """Run drills one after the other and print what came of each; `--keep` writes after each."""
     options = _parser().parse_args(arguments)
-    rows = [run(name, orders=options.orders, number=number) for number in range(options.runs) for name in options.only]
-    report = {"command": _command(arguments), "machine": machine(), "drills": rows}
-    if options.keep:
-        options.keep.write_text(json.dumps(report, indent=1) + "\n")
+    rows: list[dict[str, Any]] = []
+    report = {"command": _command(arguments), "machine": machine(), "summary": rows, "drills": rows}
+    for row in _rows(options):
+        rows.append(row)
+        report["summary"] = summary(rows)
+        if options.keep:
+            options.keep.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+            options.keep.with_suffix(".md").write_text(page(report))
     print(json.dumps(report, indent=1) if options.json else table(rows))
-    return 0 if all(row["holds"] for row in rows) else 1
+    return 0 if all(row["holds"] or "skipped" in row for row in rows) else 1
+
+
+def _rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    for number in range(options.runs):
+        for name in options.only:
+            yield run(name, orders=options.orders, number=number)
 
 
 def run(name: str, *, orders: int, number: int = 0) -> dict[str, Any]:
@@ -42,12 +55,15 @@ def run(name: str, *, orders: int, number: int = 0) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=f"inlay-drill-{name}-", ignore_cleanup_errors=True) as folder:
         try:
             result = DRILLS[name](Path(folder), orders, number)
+        except Skipped as skipped:
+            row |= {"holds": False, "skipped": str(skipped)}
         except (PeerMissing, TimeoutError, AssertionError, RuntimeError) as problem:
             row |= {"holds": False, "problem": f"{type(problem).__name__}: {problem}", "log": _tails(Path(folder))}
         else:
             row |= {"holds": result.outcome.holds, "harm": result.harm, **asdict(result.outcome)}
             row["recovery_seconds"] = result.recoveries
-    print(f"{name}: {'holds' if row['holds'] else 'BROKEN'}", file=sys.stderr)
+    told = f"skipped: {row['skipped']}" if "skipped" in row else "holds" if row["holds"] else "BROKEN"
+    print(f"{name}: {told}", file=sys.stderr)
     return row | {"seconds": round(time.monotonic() - began, 1)}
 
 
@@ -59,9 +75,51 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All runs of each drill as one row: how many held, the counts of all of them together, and the recovery times."""
+    names = dict.fromkeys(row["drill"] for row in rows)
+    return [_together(name, [row for row in rows if row["drill"] == name]) for name in names]
+
+
+def _together(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    ended = [row for row in rows if "lost" in row]
+    recoveries = [seconds for row in ended for seconds in row["recovery_seconds"]]
+    return {
+        "drill": name,
+        "runs": len(rows),
+        "held": sum(row["holds"] for row in rows),
+        "skipped": sum("skipped" in row for row in rows),
+        "orders": sum(row["acknowledged"] for row in ended),
+        "edits": sum(row["edits"] for row in ended),
+        **{count: sum(row[count] for row in ended) for count in COUNTED},
+        "chains_broken": sum(not row["chain_verifies"] for row in ended),
+        "recovery_median": round(median(recoveries), 1) if recoveries else None,
+        "recovery_max": round(max(recoveries), 1) if recoveries else None,
+    }
+
+
+def page(report: dict[str, Any]) -> str:
+    """The summary as a page of Markdown, and below it whatever did not hold."""
+    rows = report["summary"]
+    lines = ["# Fault drills", "", f"`{report['command']}`", "", f"{report['machine']}.", ""]
+    lines += [f"| {' | '.join(key.replace('_', ' ') for key in rows[0])} |", "|---" * len(rows[0]) + "|"]
+    lines += [f"| {' | '.join('-' if cell is None else str(cell) for cell in row.values())} |" for row in rows]
+    bad = [row for row in report["drills"] if not row["holds"]]
+    lines += ["", "All of these held." if not bad else "What did not hold:", ""]
+    lines += [f"- {row['drill']}, run {row['run']}: {_why(row)}" for row in bad]
+    lines += ["", "Recovery is in seconds; [what is counted, and how](../howto/drills.md)."]
+    return "\n".join(lines) + "\n"
+
+
+def _why(row: dict[str, Any]) -> str:
+    if "skipped" in row:
+        return f"skipped: {row['skipped']}"
+    return row.get("problem") or ", ".join(f"{count} {row[count]}" for count in COUNTED if row[count]) or "the chain"
+
+
 def _cells(row: dict[str, Any]) -> list[object]:
-    if "problem" in row:
-        return [row["drill"], row["run"], row["problem"], *[""] * (len(COUNTED) + 3), "no"]
+    if "lost" not in row:
+        return [row["drill"], row["run"], _why(row), *[""] * (len(COUNTED) + 3), "-" if "skipped" in row else "no"]
     counted = [row[name] for name in COUNTED]
     recovery = ", ".join(f"{seconds:.1f}" for seconds in row["recovery_seconds"]) or "-"
     chain = "verifies" if row["chain_verifies"] else "broken"
@@ -83,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=1, help="how often each")
     parser.add_argument("--orders", type=int, default=40, help="orders per drill")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--keep", type=Path, help="write the JSON into this file")
+    parser.add_argument("--keep", type=Path, help="write what came of it into this file and its neighbour: .json, .md")
     return parser
 
 

@@ -23,6 +23,7 @@ from typing import Self
 # Servers answer within a second or two; a loaded machine may need more, and a test that waits longer has a fault.
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
+LOOPBACK = "127.0.0.1"
 
 
 class PeerMissing(RuntimeError):
@@ -56,13 +57,16 @@ def redis_server() -> Iterator[str]:
 
 
 @contextmanager
-def redis_that_restarts() -> Iterator[Server]:
-    """A Redis without persistence that may be ended and started again; it is empty then."""
+def redis_that_restarts(address: str = LOOPBACK) -> Iterator[Server]:
+    """A Redis without persistence that may be ended and started again; it is empty then.
+
+    It listens on loopback, and on an `address` of a private network where one is given; the URL names that one.
+    """
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="inlay-redis-") as folder:
-        command = [str(find_program("redis-server")), "--port", str(port), "--bind", "127.0.0.1"]
-        command += ["--save", "", "--appendonly", "no", "--dir", folder]
-        url = f"redis://127.0.0.1:{port}/0"
+        command = [str(find_program("redis-server")), "--port", str(port), "--bind", *sorted({LOOPBACK, address})]
+        command += ["--save", "", "--appendonly", "no", "--dir", folder, "--protected-mode", "no"]
+        url = f"redis://{address}:{port}/0"
         with Server(command, Path(folder) / "log", lambda: _redis_answers(port), url=url) as server:
             yield server
 
@@ -85,17 +89,18 @@ class PostgresCluster:
     port: int
     user: str | None
     durable: bool
+    address: str = LOOPBACK
 
     @property
     def url(self) -> str:
         """SQLAlchemy URL (psycopg 3) of a superuser's database."""
-        return f"postgresql+psycopg://inlay@127.0.0.1:{self.port}/postgres"
+        return f"postgresql+psycopg://inlay@{self.address}:{self.port}/postgres"
 
     def server(self) -> Server:
         """The server on these files; whoever is connected when it ends is cut off."""
         settings = [
             f"fsync={'on' if self.durable else 'off'}",
-            "listen_addresses=127.0.0.1",
+            f"listen_addresses={','.join(sorted({LOOPBACK, self.address}))}",
             f"unix_socket_directories={self.folder}",
             f"port={self.port}",
         ]
@@ -119,8 +124,13 @@ class PostgresCluster:
 
 
 @contextmanager
-def postgres_cluster(*, durable: bool = False, below: Path | None = None) -> Iterator[PostgresCluster]:
-    """The files of an empty cluster, in a folder `below` that one; nothing runs yet."""
+def postgres_cluster(
+    *, durable: bool = False, below: Path | None = None, address: str = LOOPBACK
+) -> Iterator[PostgresCluster]:
+    """The files of an empty cluster, in a folder `below` that one; nothing runs yet.
+
+    It listens on loopback, and on an `address` of a private network where one is given.
+    """
     user = _unprivileged_user()
     folder = Path(tempfile.mkdtemp(prefix="inlay-postgres-", dir=below))
     try:
@@ -134,7 +144,10 @@ def postgres_cluster(*, durable: bool = False, below: Path | None = None) -> Ite
             capture_output=True,
             env=_plain_env(),
         )
-        yield PostgresCluster(folder, free_port(), user, durable)
+        if address != LOOPBACK:
+            with (folder / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all all {address}/24 trust\n")
+        yield PostgresCluster(folder, free_port(), user, durable, address)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -37,7 +37,7 @@ class WorkerProcess:
 
 @contextmanager
 def worker_process(
-    settings: Settings, *, steps: int = 2, step_seconds: float = 0.0, patience: float = 20.0
+    settings: Settings, *, steps: int = 2, step_seconds: float = 0.0, patience: float = 60.0
 ) -> Iterator[WorkerProcess]:
     """A worker on the same home, database and broker as `settings`; it is killed at the end if it still runs."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("INLAY_")} | {
@@ -45,6 +45,7 @@ def worker_process(
         "INLAY_DATABASE_URL": settings.database,
         "INLAY_BROKER_URL": settings.broker_url,
         "INLAY_LEASE_SECONDS": str(settings.lease_seconds),
+        "INLAY_FORGOTTEN_SECONDS": str(settings.forgotten_seconds),
         "INLAY_LOG_LEVEL": "debug",
         "FAKE_STEPS": str(steps),
         "FAKE_STEP_SECONDS": str(step_seconds),

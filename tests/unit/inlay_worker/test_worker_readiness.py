@@ -12,7 +12,7 @@ from inlay_testkit.engine import FakeModel
 from inlay_testkit.hospital import Hospital
 from inlay_worker.generation import Generation
 from inlay_worker.metrics import Jobs, registry_of
-from inlay_worker.readiness import consumes
+from inlay_worker.readiness import consumes, look_unasked
 
 
 def test_a_worker_that_hears_no_wake_up_is_not_ready() -> None:
@@ -34,6 +34,22 @@ def test_a_worker_that_hears_no_wake_up_is_not_ready() -> None:
     hospital.order("2")
     hospital.ward.clock.advance(1)
     assert ready() is None, "it looked just now"
+
+
+def test_a_worker_that_stays_deaf_looks_and_connects_anew() -> None:
+    """A job that has just come is left to its wake-up; at the second look it is done, and the connection given up."""
+    hospital = Hospital()
+    hospital.worker.timer, hospital.worker.looked = (lambda: 1000.0), 0.0
+    look = look_unasked(hospital.worker, 30.0, hospital.worker.work_off)
+    hospital.order("1")
+    hospital.ward.clock.advance(1)
+    look()
+    assert hospital.model.batches == []
+    with pytest.raises(ConnectionError):
+        look()
+    assert hospital.model.batches == [1]
+    look()
+    assert hospital.model.batches == [1], "nothing waits any more"
 
 
 def test_what_is_switched_off_waits_for_good_reason() -> None:

@@ -19,10 +19,12 @@ from typing import Final
 from inlay_core.domain.job import JobState
 from inlay_core.messaging import celery_app
 from inlay_hl7.client import MllpClient, NoAnswer
+from inlay_testkit.drills.cables import Cables
 from inlay_testkit.drills.gate import Gate
-from inlay_testkit.drills.house import House, add_worker, house
+from inlay_testkit.drills.house import FAST, PROCESSES, House, add_worker, house
 from inlay_testkit.drills.outcome import Outcome
 from inlay_testkit.drills.ris import POISON_WIDTH, image_of, order, place_study
+from inlay_testkit.drills.skipped import Skipped
 from inlay_testkit.pacs import PASSWORD, USER, Orthanc, orthanc_server
 from inlay_testkit.peers import PeerMissing, find_program
 
@@ -206,6 +208,28 @@ def visibility(folder: Path, orders: int, _seed: int) -> Result:
         return _result(running, f"{again} messages handed out again")
 
 
+def network_cut(folder: Path, orders: int, _seed: int) -> Result:
+    """The cable of worker, relay and listener is pulled, one after the other, for longer than a lease. Needs root.
+
+    Meanwhile Redis closes its connections, so that those of the process that is cut off are there on its end only.
+    """
+    import redis
+
+    seconds = float(FAST["INLAY_LEASE_SECONDS"]) + FAULT_SECONDS
+    pause = 3 * seconds / orders
+    with Cables(PROCESSES) as cables, house(folder, orders, cables=cables, pause=pause) as running:
+        running.load(0.0)
+        for name in ("work", "relay", "listen"):
+            cables.pull(name)
+            with redis.Redis.from_url(running.redis.url) as connection:
+                connection.client_kill_filter(_type="normal", skipme=True)
+                connection.client_kill_filter(_type="pubsub")
+            _last(running, seconds)
+            cables.plug(name)
+            running.recovered()
+        return _result(running, f"worker, relay and listener cut off for {seconds:g} s each")
+
+
 DRILLS: Final[Mapping[str, Drill]] = {
     "kill-listener": kill("listen"),
     "kill-relay": kill("relay"),
@@ -214,6 +238,7 @@ DRILLS: Final[Mapping[str, Drill]] = {
     "postgresql": postgres_restart,
     "disk-full": disk_full,
     "clock-step": clock_step,
+    "network-cut": network_cut,
     "pacs-hangs": pacs_hangs,
     "target-hangs": target_hangs,
     "duplicates": duplicates,
@@ -240,7 +265,7 @@ def _last(running: House, seconds: float = FAULT_SECONDS) -> None:
 @contextmanager
 def _small_disk(mebibytes: int) -> Iterator[Path]:
     if os.geteuid() != 0:
-        raise PeerMissing("a small disk is a tmpfs: only root may mount one")
+        raise Skipped("a small disk is a tmpfs: only root may mount one")
     folder = Path(tempfile.mkdtemp(prefix="inlay-disk-"))
     subprocess.run(
         [str(find_program("mount")), "-t", "tmpfs", "-o", f"size={mebibytes}m,mode=755", "none", str(folder)],

@@ -15,13 +15,13 @@ _CHUNK = 65_536
 class Gate:
     """Forwards connections to a loopback port. `hanging` and `delay_seconds` may change at any time."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, address: str = "127.0.0.1") -> None:
         self._target = target
         self.hanging = threading.Event()
         self.delay_seconds = 0.0
         self.taken = 0
         self._closing = threading.Event()
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening = socket.create_server((address, 0))
         self._open: set[socket.socket] = {self._listening}
         self.port: int = self._listening.getsockname()[1]
 

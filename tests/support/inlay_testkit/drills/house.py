@@ -17,12 +17,13 @@ from inlay_core.bootstrap import Services, bootstrap, upgrade_database
 from inlay_core.domain.errors import DomainError
 from inlay_core.domain.job import JobState
 from inlay_core.settings import Settings
+from inlay_testkit.drills.cables import Cables
 from inlay_testkit.drills.gate import Gate
 from inlay_testkit.drills.outcome import Outcome, examine, unfinished, untold
 from inlay_testkit.drills.processes import Victim
 from inlay_testkit.drills.reader import Radiologist
 from inlay_testkit.drills.ris import Ris, place_study
-from inlay_testkit.peers import Server, free_port, postgres_cluster, redis_that_restarts
+from inlay_testkit.peers import LOOPBACK, Server, free_port, postgres_cluster, redis_that_restarts
 from inlay_testkit.receiver import Receiver, receiving
 
 # A busy machine takes a minute to start everything.
@@ -115,27 +116,34 @@ def house(
     processes: Mapping[str, Mapping[str, str]] | None = None,
     images: Callable[[Path, int], None] = place_study,
     below: Path | None = None,
+    cables: Cables | None = None,
+    pause: float = 0.5,
 ) -> Iterator[House]:
     """Start everything; end everything. `settings` are for all, `processes` for one kind each (extra environment).
 
-    `images` says how the image of an order arrives; `below` is the folder in which PostgreSQL keeps its data.
+    `images` says how the image of an order arrives; `below` is the folder in which PostgreSQL keeps its data. With
+    `cables`, each process of Inlay has a network of its own, and a cable to all the others. `pause` is the
+    time between two orders in seconds: they are to come before, during and after the fault.
     """
+    address = cables.middle if cables else LOOPBACK
+    listening = cables.ends["listen"] if cables else LOOPBACK
     with (
         # What dies here is a process, not the machine: nothing has to wait for the disk.
-        postgres_cluster(below=below) as cluster,
+        postgres_cluster(below=below, address=address) as cluster,
         cluster.server() as postgres,
-        redis_that_restarts() as redis,
+        redis_that_restarts(address) as redis,
         receiving() as results,
-        Gate(results.port) as gate,
+        Gate(results.port, address) as gate,
     ):
         ours = {
             "INLAY_HOME": str(folder / "home"),
             "INLAY_DATABASE_URL": postgres.url,
             "INLAY_BROKER_URL": redis.url,
             "INLAY_REDIS_URL": redis.url,
+            "INLAY_MLLP_HOST": listening,
             "INLAY_MLLP_PORT": str(free_port()),
             "INLAY_DICOM_PORT": str(free_port()),
-            "INLAY_ORU_TARGET": f"127.0.0.1:{gate.port}",
+            "INLAY_ORU_TARGET": f"{address}:{gate.port}",
             **FAST,
             **(settings or {}),
         }
@@ -145,10 +153,15 @@ def house(
         read.images.mkdir(parents=True)
         env = _inherited() | ours
         victims = {
-            name: Victim(name, env | dict((processes or {}).get(name, {})), folder / f"{name}.log", _command(name))
+            name: Victim(
+                name,
+                env | dict((processes or {}).get(name, {})),
+                folder / f"{name}.log",
+                (*(cables.behind(name) if cables else ()), *_command(name)),
+            )
             for name in PROCESSES
         }
-        ris = Ris(read.mllp_port, orders, partial(images, read.images))
+        ris = Ris(listening, read.mllp_port, orders, partial(images, read.images), pause)
         radiologist = Radiologist(services)
         running = House(services, postgres, redis, victims, ris, radiologist, results, gate, env, folder)
         try:
@@ -173,7 +186,7 @@ def add_worker(running: House, name: str) -> None:
 def _command(name: str) -> tuple[str, ...]:
     if name == "work":
         return (sys.executable, "-m", "inlay_testkit.drills.worker", str(os.getpid()))
-    return ()
+    return (sys.executable, "-m", "inlay_cli", "--parent", str(os.getpid()), name)
 
 
 def _inherited() -> dict[str, str]:

@@ -34,12 +34,14 @@ def order(number: int) -> bytes:
     )
 
 
-def send_until_acknowledged(port: int, number: int, stopped: threading.Event | None = None) -> None:
+def send_until_acknowledged(
+    port: int, number: int, stopped: threading.Event | None = None, host: str = "127.0.0.1"
+) -> None:
     """As a RIS does: the same bytes again until there is a positive answer."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline and not (stopped and stopped.is_set()):
         try:
-            with MllpClient("127.0.0.1", port, timeout=3.0) as client:
+            with MllpClient(host, port, timeout=3.0) as client:
                 if client.send(order(number)).positive:
                     return
         except NoAnswer:
@@ -65,12 +67,12 @@ class Ris:
     """Sends orders 0, 1, ... in the background; `acknowledged` are those that got a positive answer.
 
     Every seventh is sent again although it was acknowledged. `images` says how the image of an order arrives.
-    With a `pause` in between, orders come while the fault is there, not all before or after it.
     """
 
-    def __init__(self, port: int, orders: int, images: Callable[[int], None], pause: float = 0.1) -> None:
+    def __init__(self, host: str, port: int, orders: int, images: Callable[[int], None], pause: float) -> None:
         self.acknowledged: list[int] = []
         self.failure: BaseException | None = None
+        self._host = host
         self._port = port
         self.orders = orders
         self._images = images
@@ -96,10 +98,10 @@ class Ris:
             for number in range(self.orders):
                 if self._stopped.wait(self._pause):
                     return
-                send_until_acknowledged(self._port, number, self._stopped)
+                send_until_acknowledged(self._port, number, self._stopped, self._host)
                 self.acknowledged.append(number)
                 self._images(number)
                 if number % 7 == 0:
-                    send_until_acknowledged(self._port, number, self._stopped)
+                    send_until_acknowledged(self._port, number, self._stopped, self._host)
         except BaseException as failure:  # noqa: BLE001 - the main thread raises it
             self.failure = failure

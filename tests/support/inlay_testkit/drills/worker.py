@@ -7,9 +7,9 @@ DRILL_OUT_OF_MEMORY: how many jobs find the device's memory full. An image of `P
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
-import time
 from typing import Any
 
 from inlay_cli.parent import die_with_parent
@@ -28,7 +28,8 @@ class FaultyModel(FakeModel):
 
     def __init__(self) -> None:
         seconds = float(os.environ.get("DRILL_STEP_SECONDS", "0.02"))
-        super().__init__(before_step=lambda _: time.sleep(seconds))
+        # Not time.sleep: it sleeps until a moment, which libfaketime takes for one of another clock and refuses.
+        super().__init__(before_step=lambda _: select.select((), (), (), seconds))
         self._failures = int(os.environ.get("DRILL_OUT_OF_MEMORY", "0"))
 
     def draft(self, images: Any, **options: Any) -> Filled:
