@@ -6,7 +6,7 @@ Celery is imported when it is needed: the API and the database commands start wi
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
