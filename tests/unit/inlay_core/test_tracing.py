@@ -3,10 +3,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from inlay_core.application import drafting, editing, signing
+from inlay_core.application.intake import receive_messages
+from inlay_core.application.ports import Arrival, Delivery, Destination, Received, Site
 from inlay_core.application.tracing import NO_TRACER, Span, Tracer, current, traceparent_of, under
 from inlay_core.bootstrap import tracer_of
 from inlay_core.domain.errors import Invalid, Unavailable
+from inlay_core.domain.infill import Gap, InfillRequest, InfillSection
+from inlay_core.domain.job import Job, JobKind
 from inlay_core.settings import Settings
+from inlay_testkit.core import RADIOLOGIST, WORKER, Ward, ack, envelope, order_command
+from inlay_testkit.memory import Memory
 from inlay_testkit.tracing import Recorder
 
 PARENT = f"00-{'a' * 32}-{'b' * 16}-01"
@@ -135,3 +142,86 @@ def test_a_process_is_named_to_its_backend() -> None:
     tracer = tracer_of(Settings(traces=True), "listen", opened)
     tracer.close()
     assert (asked, tracer.is_on) == (["inlay-listen"], True)
+
+
+OTHER = f"00-{'c' * 32}-{'d' * 16}-01"
+
+
+def items(ward: Ward) -> list[tuple[str, str | None]]:
+    """What is to be told, and the trace that each belongs to."""
+    with ward.uow as uow:
+        pending = [uow.outbox.claim(to, ward.clock(), ward.clock(), 50) for to in ("celery", "oru")]
+    return [(item.destination, item.traceparent) for some in pending for item in some]
+
+
+def the_job(ward: Ward, report_id: str, kind: JobKind = JobKind.DRAFT) -> Job:
+    """The job of that kind."""
+    with ward.uow as uow:
+        (job,) = [job for job in uow.jobs.of_report(report_id) if job.kind is kind]
+    return job
+
+
+@pytest.fixture
+def ward() -> Ward:
+    """A ward with a receiver of results."""
+    return Ward(Memory()(), site=Site(destinations=(Destination.ORU,)))
+
+
+def test_messages_that_are_stored_together_keep_their_own_traces(ward: Ward) -> None:
+    """The job of each message, and its wake-up, belong to the trace that the message began."""
+    arrivals = [
+        Arrival(envelope(f"M{number}"), lambda number=number: [order_command(number)], ack, None, trace)  # type: ignore[misc]
+        for number, trace in (("1", PARENT), ("2", OTHER), ("3", None))
+    ]
+    received = receive_messages(*ward.trio, arrivals)
+    with ward.uow as uow:
+        reports = [uow.reports.by_order(one.order_ids[0]) for one in received if isinstance(one, Received)]
+    traces = [the_job(ward, report.id).traceparent for report in reports if report is not None]
+    assert traces == [PARENT, OTHER, None]
+    assert items(ward) == [("celery", PARENT), ("celery", OTHER), ("celery", None)]
+
+
+def test_what_a_draft_causes_belongs_to_its_span_and_what_a_signature_causes_to_its_request(ward: Ward) -> None:
+    """Results are below the span in which they were decided."""
+    report = ward.order()
+    with under(PARENT):
+        drafted = ward.draft()
+    with under(OTHER):
+        editing.open_report(*ward.trio, RADIOLOGIST, report.id, expected_version=drafted.version)
+        signing.sign(*ward.trio, RADIOLOGIST, report.id, expected_version=drafted.version + 1, site=ward.site)
+    with ward.uow as uow:
+        seen = [
+            item.traceparent
+            for item in [*uow.outbox.in_state(Delivery.PENDING, 10)]
+            if item.destination == Destination.ORU
+        ]
+    assert seen == [PARENT, OTHER]
+
+
+def test_sweeps_announce_a_job_in_its_own_trace(ward: Ward) -> None:
+    """Images that arrive, and jobs that were forgotten, go on with the trace of the order."""
+    with under(PARENT):
+        report = ward.order()
+    claimed = drafting.claim_next(*ward.trio, WORKER)
+    assert claimed is not None
+    drafting.images_missing(*ward.trio, WORKER, claimed.job.id, fence=claimed.job.fence)
+    drafting.images_arrived(*ward.trio, WORKER, claimed.job.id)
+    drafting.wake_forgotten(*ward.trio, WORKER, older_than_seconds=-1)
+    with ward.uow as uow:
+        seen = [item.traceparent for item in uow.outbox.claim("celery", ward.clock(), ward.clock(), 1)]
+        counted = uow.outbox.count()
+    assert (seen, counted) == ([PARENT], {("celery", Delivery.PENDING): 3})
+    assert the_job(ward, report.id).traceparent == PARENT
+
+
+def test_an_infill_belongs_to_the_request_that_asked_for_it(ward: Ward) -> None:
+    """A resubmission begins a trace of its own."""
+    with under(PARENT):
+        drafted = ward.drafted()
+    request = InfillRequest((InfillSection("findings", (Gap(),)),))
+    with under(OTHER):
+        job = drafting.request_infill(
+            *ward.trio, RADIOLOGIST, drafted.id, expected_version=drafted.version, request=request
+        )
+    assert the_job(ward, drafted.id, JobKind.INFILL).traceparent == job.traceparent == OTHER
+    assert the_job(ward, drafted.id).traceparent == PARENT
