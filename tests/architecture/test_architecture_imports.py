@@ -18,6 +18,7 @@ SOURCE_ROOTS = [
     "integrations/hl7",
     "integrations/fhir",
     "integrations/dicom",
+    "integrations/otel",
     "model",
 ]
 
@@ -36,6 +37,7 @@ PLANTED = {
     "gateway-imports": ("services/gateway/inlay_gateway/planted.py", "import flask\n"),
     "no-torch": ("services/core/inlay_core/planted.py", "def late() -> None:\n    import torch\n"),
     "sql-in-persistence": ("services/api/inlay_api/planted.py", "import sqlalchemy\n"),
+    "otel-apart": ("services/core/inlay_core/planted.py", "def late() -> None:\n    import opentelemetry.trace\n"),
 }
 
 
@@ -140,6 +142,15 @@ LIGHT_MODULES = [
 def test_light_processes_load_no_torch(module: str) -> None:
     """Importing what `inlay serve`, `listen`, `relay` and `db` run loads neither torch nor transformers."""
     check = f"import sys, {module}; print([n for n in ('torch', 'transformers', 'peft') if n in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[]"
+
+
+def test_processes_load_no_opentelemetry() -> None:
+    """Importing what every process runs loads nothing of OpenTelemetry: where traces are off it costs nothing."""
+    modules = "inlay_api.app, inlay_gateway.listen, inlay_gateway.relay, inlay_worker.celery_app, inlay_otel"
+    check = f"import sys, {modules}; print([n for n in sys.modules if n.startswith('opentelemetry')])"
     result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "[]"

@@ -6,10 +6,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 
 from sqlalchemy import Engine
 
 from inlay_core.application.ports import Destination, GenerationPolicy, ImageSource, Progress, Site, UnitOfWork
+from inlay_core.application.tracing import NO_TRACER, Backend, Tracer
+from inlay_core.domain.errors import Unavailable
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.matching import PatientCheck
 from inlay_core.persistence import schema
@@ -43,6 +46,7 @@ class Services:
     progress: Progress
     images: ImageSource | None = None
     ring: KeyRing | None = None
+    tracer: Tracer = NO_TRACER
 
     def uow(self) -> UnitOfWork:
         """A unit of work that may write."""
@@ -61,6 +65,7 @@ class Services:
         self.engine.dispose()
         if isinstance(self.progress, RedisProgress):
             self.progress.close()
+        self.tracer.close()
 
 
 def bootstrap(
@@ -69,6 +74,7 @@ def bootstrap(
     images: Callable[[Settings], ImageSource] | None = None,
     clock: Clock = clock,
     new_id: NewId = new_id,
+    tracer: Tracer = NO_TRACER,
 ) -> Services:
     """Open what the settings name. `images` makes the image source of processes that need one.
 
@@ -84,7 +90,22 @@ def bootstrap(
         progress=_progress(settings, engine, clock),
         images=images(settings) if images else None,
         ring=read_ring(settings.message_keys),
+        tracer=tracer,
     )
+
+
+def tracer_of(settings: Settings, process: str, open_spans: Callable[[str, str], Backend]) -> Tracer:
+    """What a process traces with; `open_spans` is asked for its backend where traces are on. Call it after forking.
+
+    Raises Unavailable where they are on and their libraries are not installed.
+    """
+    if not settings.traces:
+        return NO_TRACER
+    try:
+        return Tracer(open_spans(f"inlay-{process}", metadata.version("inlay")))
+    except ModuleNotFoundError:
+        text = "Traces need the extra `traces`: pip install 'inlay[traces]'."
+        raise Unavailable("extra-missing", text, "INLAY_TRACES") from None
 
 
 def database_limits(settings: Settings) -> DatabaseLimits:

@@ -91,7 +91,7 @@ ALLOWED_KEYS: Final = frozenset(
 # Longer texts are data, not facts about the program.
 _LONGEST: Final = 200
 # Libraries whose format strings are known to be about themselves; of all others only logger and level are logged.
-_TRUSTED: Final = ("celery.", "kombu.", "gunicorn.error", "alembic.", "inlay_")
+_TRUSTED: Final = ("celery.", "kombu.", "gunicorn.error", "alembic.", "opentelemetry.", "inlay_")
 _FRAMES: Final = 4
 # structlog's own, removed before rendering.
 _MARKS: Final = frozenset({"_record", "_from_structlog"})

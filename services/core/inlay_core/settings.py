@@ -110,6 +110,9 @@ class Settings:
         "Port of /metrics, /livez and /readyz of a listener, relay or worker, on INLAY_HTTP_HOST. 0: none. "
         "`inlay up` gives it to the worker.",
     )
+    traces: bool = _setting(
+        False, "Send OpenTelemetry traces (OTLP over HTTP) to where OTEL_* variables say. Needs the extra `traces`."
+    )
     warm_up: bool = _setting(False, "Draft once from an empty picture before the first job is taken.")
     report_style: str = _setting("", "Style of drafts, one that the model was trained in. Empty: its first.")
     draft: bool = _setting(True, "Intended use: drafts from images.")

@@ -89,6 +89,7 @@ from inlay_testkit.core import (
 T = TypeVar("T")
 
 ALL_KINDS = frozenset(JobKind)
+TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 EVERY_MOMENT = MONDAY.replace(microsecond=123456)
 
 # Text that careless storage changes: both normal forms, combining marks, emoji, right to left, all line ends, blanks.
@@ -792,7 +793,9 @@ class UnitOfWorkContract:
 
     def test_parked_items_are_listed_and_later_ones_are_known(self, new_uow: NewUnitOfWork) -> None:
         """Wake-ups are not among them; the bytes of an attempt come back; items of other keys are not `after`."""
-        first = OutboxItem("i1", "oru:ris", "k", {"version": 1}, MONDAY, MONDAY, "C1", message=b"\x00\xffMSH")
+        first = OutboxItem(
+            "i1", "oru:ris", "k", {"version": 1}, MONDAY, MONDAY, "C1", message=b"\x00\xffMSH", traceparent=TRACE
+        )
         items = [
             first,
             replace(first, id="i2", message=None),
@@ -1301,7 +1304,7 @@ def _report() -> Report:
 
 
 def _job(job_id: str, **changes: object) -> Job:
-    job = Job(job_id, "rep", JobKind.DRAFT, 1, Priority.ROUTINE, MONDAY)
+    job = Job(job_id, "rep", JobKind.DRAFT, 1, Priority.ROUTINE, MONDAY, traceparent=TRACE)
     return replace(job, **changes)  # type: ignore[arg-type]
 
 

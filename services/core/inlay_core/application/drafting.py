@@ -308,10 +308,11 @@ def request_infill(
             act.now,
             request=request.to_json(),
             requested_by=actor.id,
+            traceparent=act.trace,
         )
         uow.jobs.add(job)
         act.record(Tag.CLINICIAN_JOB_QUEUED, job, detail={"kind": job.kind, "base_version": job.base_version})
-        wake_workers(act, job.id)
+        wake_workers(act, job)
         uow.commit()
         return job
 
@@ -331,9 +332,10 @@ def retry_draft(
         act.record(Tag.CLINICIAN_REPORT_RETRIED, again)
         priority = load_order(uow, report.order_id).priority
         job = Job(new_id(), report.id, JobKind.DRAFT, again.version, priority, act.now, requested_by=actor.id)
+        job = replace(job, traceparent=act.trace)
         uow.jobs.add(job)
         act.record(Tag.CLINICIAN_JOB_QUEUED, job, detail={"kind": job.kind, "base_version": job.base_version})
-        wake_workers(act, job.id)
+        wake_workers(act, job)
         uow.commit()
         return job
 
@@ -390,7 +392,7 @@ def images_arrived(uow: UnitOfWork, clock: Clock, new_id: NewId, actor: Actor, j
         if job.state is JobState.WAITING_IMAGES:
             job = job.to(JobState.QUEUED)
             _save(act, job, Tag.SWEEPER_JOB_QUEUED)
-            wake_workers(act, job.id)
+            wake_workers(act, job)
         uow.commit()
         return job
 
@@ -425,12 +427,11 @@ def wake_forgotten(
         act = Act(uow, clock(), new_id, actor, site)
         allowed = allowance(uow, site).for_writer(UNKNOWN)
         forgotten = uow.jobs.unwoken(act.now - timedelta(seconds=older_than_seconds), act.now, allowed, limit)
-        ids = [job.id for job in forgotten]
-        for job_id in ids:
-            wake_workers(act, job_id)
-        uow.jobs.woken(ids, act.now)
+        for job in forgotten:
+            wake_workers(act, job)
+        uow.jobs.woken([job.id for job in forgotten], act.now)
         uow.commit()
-        return len(ids)
+        return len(forgotten)
 
 
 def backoff(attempts: int) -> timedelta:
@@ -548,7 +549,7 @@ def _reclaimed(act: Act, job: Job) -> Job:
 def _requeued(act: Act, job: Job, reason: Reason, tag: Tag, not_before: datetime | None) -> Job:
     queued = replace(job.to(JobState.QUEUED), reason=reason, not_before=not_before, lease_until=None)
     _save(act, queued, tag, {"code": reason.code, "attempts": job.attempts})
-    wake_workers(act, job.id, not_before)
+    wake_workers(act, job, not_before)
     return queued
 
 
@@ -556,7 +557,7 @@ def _released(act: Act, job: Job) -> Job:
     """Back to the queue through no fault of the job: the attempt does not count."""
     queued = replace(job.to(JobState.QUEUED), attempts=job.attempts - 1, lease_until=None)
     _save(act, queued, Tag.WORKER_JOB_RELEASED)
-    wake_workers(act, job.id)
+    wake_workers(act, job)
     return queued
 
 

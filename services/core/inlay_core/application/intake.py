@@ -37,6 +37,7 @@ from inlay_core.application.ports import (
 )
 from inlay_core.application.priors import store_prior
 from inlay_core.application.publishing import answer_later, publish_report, wake_workers
+from inlay_core.application.tracing import current
 from inlay_core.application.transaction import Act, load_order, retried
 from inlay_core.domain.audit import Detail, Kind, Outcome, Tag
 from inlay_core.domain.errors import (
@@ -207,7 +208,10 @@ def _receive(
 ) -> Sequence[Received]:
     """Take messages in one transaction. Raises DomainError where one of several is refused or none can be stored."""
     asked = [_asked(arrival) for arrival in arrivals]
-    acts = [Act(uow, clock(), new_id, sender(arrival.envelope), site) for arrival in arrivals]
+    acts = [
+        Act(uow, clock(), new_id, sender(arrival.envelope), site, arrival.traceparent or current())
+        for arrival in arrivals
+    ]
     try:
         return _store(uow, acts, arrivals, asked)
     except DomainError as refusal:
@@ -414,14 +418,14 @@ def _create(act: Act, command: OrderCommand) -> str:
     order = replace(_merged(blank, command, patient), version=1, updated_at=act.now)
     _check_room(act, order.priority)
     report = Report.register(act.new_id(), order.id, act.actor, act.now)
-    job = Job(act.new_id(), report.id, JobKind.DRAFT, report.version, order.priority, act.now)
+    job = Job(act.new_id(), report.id, JobKind.DRAFT, report.version, order.priority, act.now, traceparent=act.trace)
     act.uow.orders.add(order)
     act.uow.reports.add(report)
     act.uow.jobs.add(job)
     act.record(Tag.INTAKE_ORDER_CREATED, order, report_id=report.id)
     act.record(Tag.INTAKE_REPORT_REGISTERED, report)
     act.record(Tag.INTAKE_JOB_QUEUED, job, detail={"kind": job.kind, "priority": job.priority})
-    wake_workers(act, job.id)
+    wake_workers(act, job)
     return order.id
 
 

@@ -325,13 +325,14 @@ class StoredMessage:
 class Arrival:
     """A message that came in, what reads it before the transaction, and what builds its answer.
 
-    `later` is a second answer, on a connection of its own.
+    `later` is a second answer, on a connection of its own; `traceparent` the trace that the message began.
     """
 
     envelope: Envelope
     interpret: Interpret
     acknowledge: Acknowledge
     later: Later | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -517,6 +518,8 @@ class OutboxItem:
     delivered_at: datetime | None = None
     # What the first attempt sent: repetitions send the same bytes.
     message: bytes | None = None
+    # The trace that it belongs to (W3C Trace Context).
+    traceparent: str | None = None
 
 
 # ---------------------------------------------------------------------------------------------- queries

@@ -23,6 +23,7 @@ from inlay_core.domain.audit import Detail, Kind, Tag
 from inlay_core.domain.errors import Conflict, NotFound
 from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.ids import Clock, NewId
+from inlay_core.domain.job import Job
 from inlay_core.domain.lifecycle import Event, Status
 from inlay_core.domain.report import Report
 
@@ -45,12 +46,20 @@ _LONGEST_PAUSE: Final = timedelta(hours=1)
 _LONGEST_WAKE: Final = timedelta(seconds=15)
 
 
-def wake_workers(act: Act, job_id: str, due: datetime | None = None) -> None:
+def wake_workers(act: Act, job: Job, due: datetime | None = None) -> None:
     """Have the relay tell the broker that a job is queued."""
-    item_id = act.new_id()
-    payload = {"job_id": job_id}
+    item_id, payload = act.new_id(), {"job_id": job.id}
     act.uow.outbox.add(
-        OutboxItem(item_id, Destination.CELERY, job_id, payload, act.now, due or act.now, control_id_of(item_id))
+        OutboxItem(
+            item_id,
+            Destination.CELERY,
+            job.id,
+            payload,
+            act.now,
+            due or act.now,
+            control_id_of(item_id),
+            traceparent=job.traceparent,
+        )
     )
 
 
@@ -63,7 +72,7 @@ def answer_later(act: Act, later: Later, verdict: Verdict) -> None:
         return
     key, payload = verdict.message_id, {"message_id": verdict.message_id}
     item = OutboxItem(item_id, later.destination, key, payload, act.now, act.now, control_id, message=answer)
-    act.uow.outbox.add(item)
+    act.uow.outbox.add(replace(item, traceparent=act.trace))
 
 
 def publish_report(act: Act, report: Report) -> None:
@@ -80,7 +89,8 @@ def publish_report(act: Act, report: Report) -> None:
             continue  # An archive keeps documents for ever: it gets what somebody answers for, and hears of its end.
         item_id = act.new_id()
         payload = {"report_id": report.id, "version": report.version, "status": str(report.status)}
-        act.uow.outbox.add(OutboxItem(item_id, destination, key, payload, act.now, act.now, control_id_of(item_id)))
+        item = OutboxItem(item_id, destination, key, payload, act.now, act.now, control_id_of(item_id))
+        act.uow.outbox.add(replace(item, traceparent=act.trace))
 
 
 @retried

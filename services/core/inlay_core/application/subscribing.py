@@ -41,9 +41,8 @@ def subscribe(
         uow.subscriptions.add(new)
         act.record(Tag.SUBSCRIBER_SUBSCRIPTION_CREATED, (Kind.SUBSCRIPTION, new.id))
         item_id, payload = new_id(), {"handshake": True}
-        uow.outbox.add(
-            OutboxItem(item_id, Destination.SUBSCRIPTION, new.id, payload, act.now, act.now, control_id_of(item_id))
-        )
+        item = OutboxItem(item_id, Destination.SUBSCRIPTION, new.id, payload, act.now, act.now, control_id_of(item_id))
+        uow.outbox.add(replace(item, traceparent=act.trace))
         uow.commit()
         return new
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, ParamSpec, TypeVar
 
 from inlay_core.application.ports import DEFAULT_SITE, Site, UnitOfWork
+from inlay_core.application.tracing import current
 from inlay_core.domain.audit import Detail, Kind, Outcome, Tag, event_of
 from inlay_core.domain.errors import NotFound, Race
 from inlay_core.domain.identity import Actor
@@ -41,13 +42,17 @@ def retried(use_case: Callable[P, R]) -> Callable[P, R]:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One act of one actor: the open transaction it happens in, its moment, and the site whose choices it obeys."""
+    """One act of one actor: the open transaction it happens in, its moment, and the site whose choices it obeys.
+
+    `trace` is what jobs and deliveries that it causes belong to: the trace that its thread is in.
+    """
 
     uow: UnitOfWork
     now: datetime
     new_id: NewId
     actor: Actor
     site: Site = DEFAULT_SITE
+    trace: str | None = field(default_factory=current)
 
     def record(
         self,

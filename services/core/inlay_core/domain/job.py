@@ -66,6 +66,7 @@ class Job:
     `request` is JSON-able (for infill see `domain.infill`). `fence` rises by one per claim. `base_version` is the
     version of the report that the result applies to. `run_record` is what the model used, as JSON.
     `alternatives` are the texts that each gap might hold, as JSON, where an infill asked for more than one.
+    `traceparent` is the trace that the job belongs to (W3C Trace Context).
     """
 
     id: str
@@ -88,6 +89,7 @@ class Job:
     requested_by: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    traceparent: str | None = None
 
     def to(self, state: JobState, **changes: Any) -> Job:
         """This job in another state; raise Conflict when no such step exists."""

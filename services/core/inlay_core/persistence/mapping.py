@@ -296,6 +296,7 @@ def job_values(job: Job) -> Values:
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
+        "traceparent": job.traceparent,
     }
 
 
@@ -322,6 +323,7 @@ def job_of(row: Row[Any]) -> Job:
         requested_by=row.requested_by,
         started_at=row.started_at,
         finished_at=row.finished_at,
+        traceparent=row.traceparent,
     )
 
 
@@ -401,6 +403,7 @@ def item_of(row: Row[Any]) -> OutboxItem:
         last_error=row.last_error,
         delivered_at=row.delivered_at,
         message=row.message,
+        traceparent=row.traceparent,
     )
 
 

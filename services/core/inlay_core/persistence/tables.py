@@ -171,6 +171,8 @@ JOBS: Final = Table(
     Column("created_at", Moment, nullable=False),
     Column("started_at", Moment),
     Column("finished_at", Moment),
+    # W3C Trace Context; its length in version 00.
+    Column("traceparent", String(55)),
     # The order in which jobs are claimed.
     Index("ix_jobs_claim", "state", "priority", "created_at"),
 )
@@ -223,6 +225,7 @@ OUTBOX: Final = Table(
     Column("last_error", Text),
     # The bytes of the first attempt: repetitions send the same ones.
     Column("message", LargeBinary),
+    Column("traceparent", String(55)),
     Index("ix_outbox_due", "destination", "state", "next_attempt_at"),
     Index("ix_outbox_key", "destination", "key", "state", "seq"),
     Index("ix_outbox_state", "state", "seq"),
