@@ -13,9 +13,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
 
 from inlay_core.application import intake, queries
-from inlay_core.application.ports import Arrival, NewUnitOfWork, OrderCommand, Received
+from inlay_core.application.ports import NO_DATABASE, Arrival, NewUnitOfWork, OrderCommand, Received, Sought
 from inlay_core.domain.audit import Kind, Tag, event_of
-from inlay_core.domain.errors import Fault
+from inlay_core.domain.errors import Fault, Unavailable
 from inlay_core.persistence import schema
 from inlay_core.persistence.engine import open_database
 from inlay_core.persistence.tables import METADATA
@@ -110,6 +110,33 @@ def test_a_connection_that_died_while_it_lay_idle_is_replaced(
     monkeypatch.setattr("inlay_core.persistence.engine._SURELY_ALIVE_SECONDS", 0.0)
     with postgres_uow() as uow:
         assert uow.reports.get("x") is None
+    end_sessions(engine)
+    with postgres_uow() as uow:
+        assert uow.reports.get("x") is None
+    # The other dead ones are not for the tests after this, which may come before a connection is asked.
+    engine.dispose()
+
+
+def test_a_connection_that_died_a_moment_ago_is_no_trouble_of_the_next(postgres_url: str) -> None:
+    """What is looked up on it is unavailable, whoever sent it is told so, and the next group gets a living one."""
+    engine = open_database(postgres_url)
+    schema.upgrade(engine)
+    new_uow = partial(SqlUnitOfWork, engine)
+    sought = Sought(messages=[("RIS", "HOSP", "M1")], placers=[("RIS", "P1")])
+    with new_uow() as uow:
+        uow.foresee(sought)
+    end_sessions(engine)
+    with new_uow() as uow, pytest.raises(Unavailable) as unavailable:
+        uow.foresee(sought)
+    assert unavailable.value.code == NO_DATABASE
+    with new_uow() as uow:
+        uow.foresee(sought)
+        assert uow.orders.by_placer("RIS", "P1") is None
+    engine.dispose()
+
+
+def end_sessions(engine: Engine) -> None:
+    """End everybody else's connection to this database."""
     killer = open_database(engine.url.render_as_string(hide_password=False))
     with killer.begin() as connection:
         connection.execute(
@@ -119,10 +146,6 @@ def test_a_connection_that_died_while_it_lay_idle_is_replaced(
             )
         )
     killer.dispose()
-    with postgres_uow() as uow:
-        assert uow.reports.get("x") is None
-    # The other dead ones are not for the tests after this, which may come before a connection is asked.
-    engine.dispose()
 
 
 def test_intake_reads_no_more_of_a_table_the_more_it_holds(postgres_url: str) -> None:

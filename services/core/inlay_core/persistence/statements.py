@@ -243,7 +243,7 @@ class Statements:
 
     @contextlib.contextmanager
     def _sending(self) -> Iterator[None]:
-        """Statements inside give no rows; on PostgreSQL they are sent together and answered together."""
+        """On PostgreSQL, statements inside are sent together and answered together; only the driver sees their rows."""
         if not self.is_postgresql:
             yield
             return
@@ -252,6 +252,9 @@ class Statements:
             with driver.pipeline():
                 yield
         except self._connection.dialect.loaded_dbapi.Error as error:
+            if driver.closed and not self._connection.invalidated:
+                # SQLAlchemy was not there, and would want to roll back on a connection that is lost.
+                self._connection.invalidate(error)
             raise _meaning(error) from None
 
     def _execute(self, statement: Executable, parameters: Any) -> CursorResult[Any]:
