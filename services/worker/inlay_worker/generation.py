@@ -193,7 +193,8 @@ class Generation:
             pictures = None if study is None else study.pictures
             # An infill reads its style off the locked text, unless it is to be brought into the site's.
             rewrite = bool(job.request.get("rewrite"))
-            sections = sections_of(asked.claimed.sections, replaced=rewrite)
+            replaced = rewrite or settings.warm_start is not None
+            sections = sections_of(asked.claimed.sections, replaced=replaced)
             context = PromptContext(self._style, rewrite=True) if rewrite else None
             return InfillRequest(pictures, sections, settings, context, asked.on_step, asked.cancelled)
         assert study is not None
@@ -230,8 +231,12 @@ def settings_of(job: Job, steps: int) -> GenerationSettings:
     seed = job.request.get("seed")
     if seed is None:
         seed = int.from_bytes(hashlib.sha256(job.id.encode()).digest()[:8]) >> 1
-    alternatives = job.request.get("alternatives") or 1
-    return GenerationSettings(steps=job.request.get("steps") or steps, seed=seed, alternatives=alternatives)
+    return GenerationSettings(
+        steps=job.request.get("steps") or steps,
+        seed=seed,
+        alternatives=job.request.get("alternatives") or 1,
+        warm_start=job.request.get("warm_start"),
+    )
 
 
 def sections_of(resolved: Sequence[ResolvedSection], *, replaced: bool = False) -> tuple[Section, ...]:
