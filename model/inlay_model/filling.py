@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from inlay_model.answer import open_ended
+from inlay_model.calibration import probability
 from inlay_model.call import Call
 from inlay_model.canvas import Frame, Hole, Layout, encode_fragment, fill, header, sentences
 from inlay_model.errors import CanvasOverflow
@@ -147,8 +148,16 @@ class Filling:
         places = [[*span, *watched(attempt.layout, 0, self.policy)] for span, attempt in zip(spans, found, strict=True)]
         scores = yield from mean_log_probability(canvas_BL, places)
         order = sorted(range(len(found)), key=lambda at: -scores[at])
-        alternatives = tuple(Alternative(found[at].texts[0], scores[at]) for at in order)
+        alternatives = tuple(self._told(found[at].texts[0], scores[at]) for at in order)
         return replace(found[order[0]], alternatives=(alternatives,))
+
+    def _told(self, text: str, score: float) -> Alternative:
+        """A text with its score, and its probability where the checkpoint has a curve for texts of one gap.
+
+        Texts that are written to the end of a report are scored by more than their gap: no curve is known for these.
+        """
+        curve = self._checkpoint.about.calibration
+        return Alternative(text, score, probability(curve, score) if curve else None)
 
     def _doubt(self, ids: Sequence[int], begin: int, end: int) -> Passes[float]:
         """What a second look says of the text between these positions, at its worst; zero where none is taken."""

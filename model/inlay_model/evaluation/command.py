@@ -8,19 +8,21 @@ from pathlib import Path
 from inlay_model.evaluation.interrupted import finish, part_of
 from inlay_model.loading import DEMONSTRATION
 
-_SUITES = ("phantom", "infill", "vqa", "speed")
+_SUITES = ("phantom", "infill", "alternatives", "vqa", "speed")
 _ABOUT = """\
 Measures models, and prints a Markdown table (or --json).
 
-phantom  drafts, gaps, locks and disputes on phantoms whose findings are known
-infill   what the text right of a gap is worth: {both sides, left only} x {diffusion, sibling}, with tests (Table 3)
-vqa      questions about images, a column per candidate, with McNemar's test of every pair (Table 1)
-speed    latency of drafts, prefill and steps or tokens apart (Table 2)
+phantom       drafts, gaps, locks and disputes on phantoms whose findings are known
+infill        what the text right of a gap is worth: {both sides, left only} x {diffusion, sibling} (Table 3)
+alternatives  how often each of several texts for a gap is right, and how reliable their probabilities are
+vqa           questions about images, a column per candidate, with McNemar's test of every pair (Table 1)
+speed         latency of drafts, prefill and steps or tokens apart (Table 2)
 """
 _EXAMPLES = """\
 examples:
   inlay model eval --suite phantom --seed 1 --limit 64 --json
   inlay model eval --suite infill --sibling SIBLING --limit 64 --plot infill.svg
+  inlay model eval --suite alternatives --model FOLDER --calibrate --plot reliability.svg
   inlay model eval --suite vqa --candidate base=FOLDER --candidate finetuned=FOLDER+ADAPTER
   inlay model eval --suite vqa --set vqa-rad=FOLDER --set slake=FOLDER --endpoints judges.toml --candidate ours=FOLDER
   inlay model eval --suite infill --set mimic-cxr=FOLDER --model FOLDER --sibling FOLDER --limit 249
@@ -29,10 +31,11 @@ examples:
 # What shells report of a program stopped by Ctrl-C.
 _STOPPED = 130
 # How many cases where --limit says nothing; None is all that there are.
-_LIMITS = {"phantom": 512, "infill": 256, "vqa": None, "speed": 8}
+_LIMITS = {"phantom": 512, "infill": 256, "alternatives": 512, "vqa": None, "speed": 8}
 _SETS = {
     "phantom": ("phantom",),
     "infill": ("phantom", "mimic-cxr", "iu-xray"),
+    "alternatives": ("phantom",),
     "vqa": ("phantom", "vqa-rad", "slake", "vqa-med-2019", "jsonl"),
     "speed": ("phantom",),
 }
@@ -50,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     sets = arguments.set = arguments.set or [("phantom", None)]
     if any(name not in _SETS[arguments.suite] for name, _ in sets) or (arguments.suite != "vqa" and len(sets) > 1):
         parser.error(f"--suite {arguments.suite} takes --set {' or '.join(_SETS[arguments.suite])}")
+    if arguments.calibrate and arguments.suite != "alternatives":
+        parser.error("--calibrate goes with --suite alternatives")
     if arguments.plot:
         from inlay_model.evaluation.plots import check
 
@@ -94,7 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default=str(DEMONSTRATION), help="diffusion checkpoint (default: the demonstration one)")
     add("--sibling", help="autoregressive checkpoint (default: the demonstration's sibling, where it is there)")
     add("--seed", type=int, default=1, help="which phantoms; none of any seed was used in training (default: 1)")
-    add("--limit", type=int, help="how many cases (default: phantom 512, infill 256, vqa all or 360, speed 8 rounds)")
+    add(
+        "--limit",
+        type=int,
+        help="how many cases (default: phantom, alternatives 512, infill 256, vqa all or 360, speed 8)",
+    )
     add("--steps", type=int, help="denoising steps (default: 16; speed: 16, 32 and 48)")
     add(
         "--processes",
@@ -124,6 +133,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SET[=FOLDER]",
         help="the data (default: phantom); vqa: vqa-rad, slake, vqa-med-2019, jsonl (a file), repeat for more; "
         "infill: mimic-cxr, iu-xray",
+    )
+    add(
+        "--calibrate",
+        action="store_true",
+        help="alternatives: write the curve from scores to probabilities into the checkpoint's inlay.json, which gives "
+        "it another digest",
     )
     add("--split", choices=["train", "validate", "test"], default="test", help="of a published set (default: test)")
     add(

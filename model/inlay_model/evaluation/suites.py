@@ -1,4 +1,4 @@
-"""The four suites of `inlay model eval`: from parsed arguments to what is printed and written. All else is pure."""
+"""The suites of `inlay model eval`: from parsed arguments to what is printed and written. All else is pure."""
 
 import argparse
 import importlib.metadata
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from inlay_model.datasets import iu_xray, mimic_cxr
 from inlay_model.datasets.items import DatasetProblem, Question
+from inlay_model.evaluation import alternatives as choices
 from inlay_model.evaluation import infill as gaps
 from inlay_model.evaluation import infill_figures, plots, vqa_figures
 from inlay_model.evaluation import phantom as phantoms
@@ -64,6 +65,35 @@ def phantom(arguments: argparse.Namespace) -> None:
     _draw(arguments, plots.phantom_bars(phantoms.rows(figures)), "Phantom suite", "share", share=True)
     about = {"suite": "phantom", "model": model, "precision": arguments.precision, "made": _made(arguments)}
     _show(arguments, {**figures, **about}, phantoms.table(figures))
+
+
+def alternatives(arguments: argparse.Namespace) -> None:
+    """How often each of several texts for a gap is right; with --calibrate the curve is written into the checkpoint."""
+    steps = arguments.steps or _STEPS
+    folder = Path(arguments.model)
+    if arguments.calibrate:
+        choices.check_kept(folder, arguments.limit)
+    cases = {str(seed): seed for seed in evaluation_seeds(arguments.seed, arguments.limit)}
+    model = identity(arguments.model)
+    # A curve changes the digest and no text: what was found before one was written still holds.
+    found = _gathered(
+        arguments,
+        {"suite": "alternatives", "steps": steps, "model": model},
+        partial(choices.judged, arguments.model, steps, _placing(arguments)),
+        cases,
+        lambda one: (str(one.seed), one.to_json()),
+        "phantom",
+    )
+    judged = [choices.Found.from_json(found[case]) for case in cases]
+    _keep(arguments, (one.to_json() for one in judged))
+    figures = choices.summary(judged, arguments.seed, steps)
+    about = {"suite": "alternatives", "model": model, "precision": arguments.precision, "made": _made(arguments)}
+    if arguments.calibrate:
+        choices.keep(folder, choices.scored(judged))
+        about["calibrated"] = identity(arguments.model)
+    if arguments.plot:
+        plots.draw_reliability(choices.bins_of(figures), arguments.plot, title="Probabilities of alternatives")
+    _show(arguments, {**figures, **about}, choices.table(figures))
 
 
 def infill(arguments: argparse.Namespace) -> None:

@@ -347,7 +347,21 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                     {
                         "section": _NAME,
                         "item": _COUNT,
-                        "texts": _list(_object({"text": {"type": "string"}, "score": {"type": "number"}})),
+                        "texts": _list(
+                            _object(
+                                {
+                                    "text": {"type": "string"},
+                                    "score": {"type": "number", "description": "A mean log-probability."},
+                                    "probability": {
+                                        "type": "number",
+                                        "minimum": 0,
+                                        "maximum": 1,
+                                        "description": "How often a text of this score was right, where that is known.",
+                                    },
+                                },
+                                optional=("probability",),
+                            )
+                        ),
                     }
                 )
             ),

@@ -14,7 +14,7 @@ import numpy as np
 from inlay_core.application.ports import Claimed, Generated
 from inlay_core.domain.errors import Forbidden, Invalid, Unavailable
 from inlay_core.domain.fragment import SECTION_NAMES
-from inlay_core.domain.infill import Choice, Dispute, Fill, KeptText, OpenGap, ResolvedSection
+from inlay_core.domain.infill import Candidate, Choice, Dispute, Fill, KeptText, OpenGap, ResolvedSection
 from inlay_core.domain.job import Job, JobKind
 from inlay_core.domain.switch import Writer
 from inlay_model import (
@@ -288,7 +288,11 @@ def disputes_of(resolved: Sequence[ResolvedSection], filled: Filled) -> tuple[Di
 def choices_of(filled: Filled) -> tuple[Choice, ...]:
     """The texts that each gap might hold, where more than one was asked for."""
     return tuple(
-        Choice(one.section, one.item, tuple((storable(text.text), text.score) for text in one.texts))
+        Choice(
+            one.section,
+            one.item,
+            tuple(Candidate(storable(text.text), text.score, text.probability) for text in one.texts),
+        )
         for one in filled.alternatives
     )
 

@@ -158,20 +158,33 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What might stand in the gap that is item number `item` of the section: (text, score) pairs, best first.
+class Candidate:
+    """A text for a gap, without the blanks around it, and its score, a mean log-probability.
 
-    The first text is the one that was filled in, without the blanks around it. Scores are mean log-probabilities.
+    `probability` is how often a text of such a score was right, where the model knows that of itself.
     """
+
+    text: str
+    score: float
+    probability: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The text at rest, and for the API; a probability only where there is one."""
+        known = {} if self.probability is None else {"probability": self.probability}
+        return {"text": self.text, "score": self.score, **known}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What might stand in the gap that is item number `item` of the section, best first; the first one does."""
 
     section: str
     item: int
-    texts: tuple[tuple[str, float], ...]
+    texts: tuple[Candidate, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The choice at rest, and for the API."""
-        texts = [{"text": text, "score": score} for text, score in self.texts]
-        return {"section": self.section, "item": self.item, "texts": texts}
+        return {"section": self.section, "item": self.item, "texts": [text.to_json() for text in self.texts]}
 
 
 @dataclass(frozen=True, slots=True)
