@@ -3,7 +3,7 @@
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 
 import torch
@@ -29,7 +29,7 @@ from inlay_model.request import (
 )
 from inlay_model.schedule import BEGIN_AGAIN, Sampler
 from inlay_model.second_look import regrets
-from inlay_model.step import Step
+from inlay_model.step import Earlier, Step
 from inlay_model.transcript import spans_of, until_end_of_turn
 
 
@@ -127,8 +127,13 @@ class Call(Begun):
 
     sampler: Sampler
 
-    def denoised(self, layout: Layout, banned_V: torch.Tensor | None = None) -> Passes[Denoised]:
-        """Denoise one canvas of this layout; `banned_V` is true for tokens that must not be written."""
+    def denoised(
+        self, layout: Layout, banned_V: torch.Tensor | None = None, before: Mapping[int, int] | None = None
+    ) -> Passes[Denoised]:
+        """Denoise one canvas of this layout; `banned_V` is true for tokens that must not be written.
+
+        `before` are tokens of the previous version by their places; without any, denoising begins from noise.
+        """
         model = self.checkpoint.model
         return denoising(
             as_fixed([layout], model.device),
@@ -139,7 +144,17 @@ class Call(Begun):
             dtype=model.dtype,
             on_step=self._teller(layout),
             cancelled=self.ears.cancelled,
+            earlier=self._earlier(layout, before or {}),
         )
+
+    def _earlier(self, layout: Layout, before: Mapping[int, int]) -> Earlier | None:
+        share = self.settings.warm_start
+        if share is None or not before:
+            return None
+        places = range(len(layout.ids))
+        device = self.checkpoint.model.device
+        ids_BL = torch.tensor([[before.get(at, layout.ids[at]) for at in places]], device=device)
+        return Earlier(ids_BL, torch.tensor([[at in before for at in places]], device=device), share)
 
     def looked_at(self, ids: Sequence[int], parts: Sequence[Sequence[int]]) -> Passes[list[float]]:
         """What a second look says of these parts of a canvas (`second_look.regrets`)."""

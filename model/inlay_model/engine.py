@@ -8,7 +8,6 @@ import torch
 
 from inlay_model.accelerator.memory import named
 from inlay_model.answer import draft_request, locked_texts, spliced
-from inlay_model.calibration import Curve, probability
 from inlay_model.call import Call, Ears, make_call
 from inlay_model.canvas import Layout, header, lay_out_draft
 from inlay_model.comparison import digest_of_comparison
@@ -25,7 +24,6 @@ from inlay_model.prefix import Prefix, Prefixes, encode
 from inlay_model.prompt import instruction
 from inlay_model.provenance import RunRecord, digest_of_request
 from inlay_model.request import (
-    Alternative,
     Choice,
     Comparison,
     Dispute,
@@ -291,8 +289,7 @@ class Engine:
             **self._page(tally),
         )
         notes = () if all(best.whole for best in found) else ("unfinished-sentence",)
-        curve = self._checkpoint.about.calibration
-        choices = tuple(one for page, best in zip(pages, found, strict=True) for one in _choices(page, best, curve))
+        choices = tuple(one for page, best in zip(pages, found, strict=True) for one in _choices(page, best))
         return Filled(
             tuple(filled), record, notes, self._disputes(call, readings), self._confidence(call, readings), choices
         )
@@ -351,14 +348,10 @@ class Engine:
         }
 
 
-def _choices(page: Page, best: Attempt, curve: Curve) -> list[Choice]:
+def _choices(page: Page, best: Attempt) -> list[Choice]:
     """What might stand in the gaps of a page; nothing where one text only was asked for."""
-
-    def told(one: Alternative) -> Alternative:
-        return replace(one, probability=probability(curve, one.score)) if curve else one
-
     places = [(hole.section, hole.item) for hole in page.frame.blocks.holes]
     return [
-        Choice(page.sections[section].name, item, tuple(map(told, texts)))
+        Choice(page.sections[section].name, item, texts)
         for (section, item), texts in zip(places, best.alternatives, strict=bool(best.alternatives))
     ]

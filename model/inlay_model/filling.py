@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from inlay_model.answer import open_ended
+from inlay_model.calibration import probability
 from inlay_model.call import Call
-from inlay_model.canvas import Frame, Hole, Layout, encode_fragment, header, sentences
+from inlay_model.canvas import Frame, Hole, Layout, encode_fragment, fill, header, sentences
 from inlay_model.errors import CanvasOverflow
 from inlay_model.gaps import Policy, Scored, Search, mean_log_probability, watched
 from inlay_model.loading import Checkpoint
@@ -116,7 +117,9 @@ class Filling:
         good: dict[str, Attempt] = {}
         for candidate, others in _tries(ranking, self.call.settings.fill_attempts, wanted):
             self.call.check_cancelled()
-            attempt = yield from self._attempt(frame, [candidate.length, *others], open_ended=open_ended)
+            lengths = [candidate.length, *others]
+            # What came out badly from the previous version is begun from noise.
+            attempt = yield from self._attempt(frame, lengths, open_ended=open_ended, warm=not attempts)
             if attempt.whole and not _repeats(attempt, said):
                 doubt = yield from self._doubt(attempt.ids, *attempt.layout.spans[0])
                 attempt = replace(attempt, doubt=doubt)
@@ -145,8 +148,16 @@ class Filling:
         places = [[*span, *watched(attempt.layout, 0, self.policy)] for span, attempt in zip(spans, found, strict=True)]
         scores = yield from mean_log_probability(canvas_BL, places)
         order = sorted(range(len(found)), key=lambda at: -scores[at])
-        alternatives = tuple(Alternative(found[at].texts[0], scores[at]) for at in order)
+        alternatives = tuple(self._told(found[at].texts[0], scores[at]) for at in order)
         return replace(found[order[0]], alternatives=(alternatives,))
+
+    def _told(self, text: str, score: float) -> Alternative:
+        """A text with its score, and its probability where the checkpoint has a curve for texts of one gap.
+
+        Texts that are written to the end of a report are scored by more than their gap: no curve is known for these.
+        """
+        curve = self._checkpoint.about.calibration
+        return Alternative(text, score, probability(curve, score) if curve else None)
 
     def _doubt(self, ids: Sequence[int], begin: int, end: int) -> Passes[float]:
         """What a second look says of the text between these positions, at its worst; zero where none is taken."""
@@ -157,15 +168,38 @@ class Filling:
         self.call.looks.doubted += doubt > DOUBTED_IN_A_GAP
         return doubt
 
-    def _attempt(self, frame: Frame, lengths: Sequence[int], *, open_ended: bool) -> Passes[Attempt]:
+    def _attempt(self, frame: Frame, lengths: Sequence[int], *, open_ended: bool, warm: bool) -> Passes[Attempt]:
         layout = frame.layout(lengths)
-        done = yield from self.call.denoised(layout, self.banned_V)
+        before = self._before(frame.blocks.holes, layout) if warm else None
+        done = yield from self.call.denoised(layout, self.banned_V, before)
         ids = tuple(done.ids_BL[0].tolist())
         (begin, end), *_ = layout.spans
         raw = fill_text(self._checkpoint.tokenizer, ids[begin:end])
         text = raw if open_ended else (whole_sentences(raw) or raw)
         whole = open_ended or ends_sentence(raw)
         return Attempt(layout, ids, (text,), whole, -float(done.doubt_B[0]), done.steps)
+
+    def _before(self, holes: Sequence[Hole], layout: Layout) -> dict[int, int]:
+        """Tokens of the previous version by their places, of gaps that are as long as what they replace."""
+        found: dict[int, int] = {}
+        for hole, (begin, end) in zip(holes, layout.spans, strict=True):
+            ids = encode_fragment(self._checkpoint.tokenizer, hole.gap.replaces or "")
+            if len(ids) == end - begin:
+                found |= dict(zip(range(begin, end), ids, strict=True))
+        return found
+
+    def _before_trailing(self, frame: Frame, begin: int) -> dict[int, int]:
+        """Tokens of the previous version's end, with its headers; none where a gap does not say what it replaces."""
+        blocks, control = frame.blocks, self._checkpoint.control
+        holes = blocks.holes[len(blocks.holes) - blocks.trailing :]
+        if any(hole.gap.replaces is None for hole in holes):
+            return {}
+        ids: list[int] = []
+        for part in blocks.parts[blocks.parts.index(holes[0]) :]:
+            text = part.gap.replaces or "" if isinstance(part, Hole) else ""
+            ids += encode_fragment(self._checkpoint.tokenizer, text) if isinstance(part, Hole) else part
+        places = range(begin, frame.canvas_length)
+        return dict(zip(places, fill(ids, len(places), control.eos), strict=False))
 
     def _fill_trailing(
         self, frame: Frame, attempts: Sequence[Attempt], written: Sequence[Sequence[int]]
@@ -186,7 +220,8 @@ class Filling:
         # The generator has gone on, so another attempt is another text.
         for _ in range(self.call.settings.fill_attempts if wanted == 1 else _ROUNDS * wanted):
             self.call.check_cancelled()
-            done = yield from self.call.denoised(layout)
+            before = None if tried else self._before_trailing(frame, len(head))
+            done = yield from self.call.denoised(layout, before=before)
             steps += done.steps
             written_ids = until_end_of_turn(done.ids_BL[0].tolist(), checkpoint.control)[len(head) :]
             texts, complete = parse_draft(header(0, names[0]) + decode(checkpoint.tokenizer, written_ids), names)

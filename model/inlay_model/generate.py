@@ -15,11 +15,13 @@ from inlay_model.passes import Passes, Reader, View, driven
 from inlay_model.schedule import Sampler, begins_again, is_done, temperature
 from inlay_model.step import (
     Draw,
+    Earlier,
     Fixed,
     Step,
     certain_logits,
     denoise,
     draw_by_inverse,
+    half_way,
     impose,
     mean_free_entropy,
     noise,
@@ -54,6 +56,7 @@ def run(
     on_step: Callable[[int, Step], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     draw: Draw = draw_by_inverse,
+    earlier: Earlier | None = None,
 ) -> Denoised:
     """`denoising`, every pass of it done by this reader."""
     work = denoising(
@@ -66,6 +69,7 @@ def run(
         on_step=on_step,
         cancelled=cancelled,
         draw=draw,
+        earlier=earlier,
     )
     return driven(work, read)
 
@@ -81,13 +85,19 @@ def denoising(
     on_step: Callable[[int, Step], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     draw: Draw = draw_by_inverse,
+    earlier: Earlier | None = None,
 ) -> Passes[Denoised]:
     """Denoise until done or out of steps. Rows that are done stand still while others go on.
 
-    `dtype` is the model's, for self-conditioning. Raises `Cancelled` between two steps, `NotANumber` on NaN logits.
+    `dtype` is the model's, for self-conditioning. With an `earlier` text it begins from that, late in the schedule.
+    Raises `Cancelled` between two steps, `NotANumber` on NaN logits.
     """
     free_BL = fixed.free_BL
     canvas_BL = noise(fixed, vocabulary, generator)
+    skipped = 0
+    if earlier is not None:
+        canvas_BL = half_way(canvas_BL, earlier, fixed, generator)
+        skipped = sampler.steps - max(1, round(earlier.share * sampler.steps))
     argmax_BL, accepted_BL = canvas_BL, torch.zeros_like(free_BL)
     doubt_B = torch.zeros(free_BL.shape[0], device=free_BL.device)
     free = int(free_BL.sum())
@@ -102,7 +112,7 @@ def denoising(
     stays_B1: torch.Tensor | None = None
     same_B = [0] * free_BL.shape[0]
     taken = 0
-    for left in range(sampler.steps, 0, -1):
+    for left in range(sampler.steps - skipped, 0, -1):
         if cancelled is not None and cancelled():
             raise Cancelled("The request was cancelled.")
         heat = temperature(left, sampler)
@@ -141,7 +151,7 @@ def denoising(
             break
         if any(done):
             stays_B1 = torch.tensor(done, device=free_BL.device).unsqueeze(-1)
-        if begins_again(taken, sampler):
+        if begins_again(skipped + taken, sampler):
             tail_BL = unsettled_tail(step.entropy_BL, free_BL, sampler.entropy_bound)
             if stays_B1 is not None:
                 tail_BL &= ~stays_B1

@@ -118,7 +118,7 @@ def make_image_processor(*, max_soft_tokens: int = 280, patch_size: int = 16, po
 def soft_tokens(image_processor: Any, width: int, height: int) -> int:
     """How many soft tokens an image of this size becomes, without touching its pixels."""
     rows, columns = patch_grid(image_processor, width, height)
-    return int(rows * columns // image_processor.pooling_kernel_size**2)
+    return rows * columns // int(image_processor.pooling_kernel_size) ** 2
 
 
 def patch_grid(image_processor: Any, width: int, height: int) -> tuple[int, int]:

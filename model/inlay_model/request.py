@@ -88,6 +88,8 @@ class GenerationSettings:
     `second_look` shows what was written to the model once more, half of it hidden: what it would not write again is
     mended in a draft, and gives way to another text in a gap.
     `alternatives` is how many different texts are looked for in every gap of an infill; fewer may be found.
+    `warm_start` begins the gaps that say what they replace (`Gap.replaces`) from that text instead of noise: this share
+    of its tokens is noise, and the last steps of the schedule are taken, as large a share of them. None: never.
     `disputes` reads a filled report twice more and says which locked words the model disputes, where the checkpoint was
     trained for that, and how probable each written word is; `confidence` asks for the latter of any checkpoint.
     """
@@ -108,12 +110,15 @@ class GenerationSettings:
     alternatives: int = 1
     disputes: bool = True
     confidence: bool = False
+    warm_start: float | None = None
 
     def __post_init__(self) -> None:
         if min(self.steps, self.canvases, self.fill_attempts, self.alternatives) < 1:
             raise BadRequest("steps, canvases, fill_attempts and alternatives must be at least 1.")
         if not 0 <= self.seed < 2**63:
             raise BadRequest("The seed must be a non-negative 63-bit number.")
+        if self.warm_start is not None and not 0 < self.warm_start <= 1:
+            raise BadRequest("warm_start is a share above 0, at most 1; leave it out to begin from noise.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +179,8 @@ class Dispute:
 class Alternative:
     """A text for a gap, without the blanks around it; the score is a mean log-probability (nats; larger is better).
 
-    `probability` is how often a text of such a score was right, where the checkpoint has a curve for that.
+    `probability` is how often a text of such a score was right, where the checkpoint has a curve for that: for gaps
+    that are filled by themselves, not for texts that are written to the end of a report.
     """
 
     text: str

@@ -53,6 +53,25 @@ def noise(fixed: Fixed, vocabulary: int, generator: torch.Generator) -> torch.Te
     return impose(drawn_BL, fixed)
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """An earlier text that denoising goes on from: its ids B x L, where it is known, and how much of it is noise.
+
+    `share` (above 0, at most 1) is also the share of the steps that are taken: those at the end of the schedule.
+    """
+
+    ids_BL: torch.Tensor
+    known_BL: torch.Tensor
+    share: float
+
+
+def half_way(noise_BL: torch.Tensor, earlier: Earlier, fixed: Fixed, generator: torch.Generator) -> torch.Tensor:
+    """The earlier text with a share of its tokens replaced by noise: what a canvas looks like after the first steps."""
+    drawn_BL = torch.rand(noise_BL.shape, generator=generator, device=noise_BL.device)
+    stays_BL = earlier.known_BL & (drawn_BL >= earlier.share)
+    return impose(torch.where(stays_BL, earlier.ids_BL, noise_BL), fixed)
+
+
 def accept(entropy_BL: torch.Tensor, free_BL: torch.Tensor, bound: float) -> torch.Tensor:
     """The free positions of lowest entropy whose sum, less the largest of them, stays within the bound.
 

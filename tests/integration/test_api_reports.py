@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from inlay_api.schemas import SCHEMAS
 from inlay_core.application.ports import Generated, StepProgress
-from inlay_core.domain.infill import Choice
+from inlay_core.domain.infill import Candidate, Choice
 from inlay_testkit.core import DRAFT
 from inlay_testkit.web import ROLES, Web
 
@@ -213,15 +213,16 @@ def test_a_second_infill_takes_the_place_of_the_first(web: Web) -> None:
 
 
 def test_texts_that_a_gap_might_hold_are_part_of_the_result(web: Web) -> None:
-    """Two texts asked for: the job has both, best first, and the report the first one; six are refused."""
+    """Two texts asked for: the job has both, best first, with what is known of each; six are refused."""
     report = web.drafted()
     path = f"/reports/{report['id']}/infill"
     body = {"sections": [{"name": "impression", "items": [{"gap": {}}]}], "alternatives": 2}
     job = web.call("POST", path, body=body, match='"3"').get_json()
     assert fits(web.get(f"/jobs/{job['id']}"), "JobDetail")["alternatives"] == []
-    web.fill("Normal.", choices=(Choice("impression", 0, (("Normal.", -0.1), ("No change.", -0.7))),))
+    found = (Candidate("Normal.", -0.1, 0.9), Candidate("No change.", -0.7))
+    web.fill("Normal.", choices=(Choice("impression", 0, found),))
     done = fits(web.get(f"/jobs/{job['id']}"), "JobDetail")
-    texts = [{"text": "Normal.", "score": -0.1}, {"text": "No change.", "score": -0.7}]
+    texts = [{"text": "Normal.", "score": -0.1, "probability": 0.9}, {"text": "No change.", "score": -0.7}]
     assert done["alternatives"] == [{"section": "impression", "item": 0, "texts": texts}]
     assert web.call("POST", path, body=body | {"alternatives": 6}, match='"4"').status_code == 400
 
@@ -404,7 +405,7 @@ def test_an_edit_names_words_instead_of_sending_them(web: Web) -> None:
     items = [{"gap": {}}, {"lock": findings[1]["id"]}]
     asked = {"sections": [{"name": "findings", "items": items}], "alternatives": 2}
     job = fits(web.call("POST", f"{path}/infill", body=asked, match='"3"'), "Job")
-    web.fill("One. ", choices=(Choice("findings", 0, (("One.", -0.1), ("Two.", -0.2))),))
+    web.fill("One. ", choices=(Choice("findings", 0, (Candidate("One.", -0.1), Candidate("Two.", -0.2))),))
     edit = {
         "name": "findings",
         "unlocked": [findings[1]["id"]],

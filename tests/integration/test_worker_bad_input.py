@@ -37,9 +37,10 @@ class Site(Installation):
 
     def __init__(self, home: Path, checkpoint: Path) -> None:
         super().__init__(home, model=str(checkpoint), device="cpu", steps=2)
-        self.engine = load_model(self.settings)
-        assert isinstance(self.engine, Engine)
-        self.worker = make_worker(self.settings, self.engine)
+        engine = load_model(self.settings)
+        assert isinstance(engine, Engine)
+        self.engine: Engine = engine
+        self.worker = make_worker(self.settings, engine)
 
     @contextmanager
     def failing(self, act: Callable[..., Any]) -> Iterator[None]:

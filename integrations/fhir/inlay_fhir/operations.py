@@ -73,10 +73,10 @@ def infill_body(parameters: Json) -> dict[str, Any]:
         match each.get("name"):
             case "section":
                 body["sections"].append(_section(each, place))
-            case "seed" | "steps":
+            case "seed" | "steps" | "alternatives":
                 body[str(each["name"])] = _value(each, ("valueInteger", "valuePositiveInt", "valueUnsignedInt"), place)
             case _:
-                raise bad(f"{place}.name", "one of section, seed, steps.")
+                raise bad(f"{place}.name", "one of section, seed, steps, alternatives.")
     return body
 
 
@@ -169,6 +169,15 @@ OPERATIONS: Final[Mapping[str, Json]] = MappingProxyType(
                 _SECTION,
                 _parameter("seed", "in", 0, "1", "Seed of the random numbers.", type="integer"),
                 _parameter("steps", "in", 0, "1", "Denoising steps.", type="integer"),
+                _parameter(
+                    "alternatives",
+                    "in",
+                    0,
+                    "1",
+                    "How many different texts are looked for in every gap, at most 5; fewer may be found. The "
+                    "completed Task has them in its output, best first.",
+                    type="integer",
+                ),
                 _parameter("return", "out", 1, "1", "The job.", type="Task"),
             ],
         },

@@ -127,9 +127,11 @@ def read_imaging_study(exchange: Exchange) -> Answer:
 
 
 def read_task(exchange: Exchange) -> Answer:
-    """A job."""
+    """A job; the words that it offers are a report's, and shown to those alone who may read reports."""
     job = exchange.store.job(exchange.actor, exchange.identity)
-    return Answer(task(job), (access_of(Tag.READER_JOB_READ, Kind.JOB, job.id, "Task", job.report_id),))
+    scopes = exchange.request.scopes
+    shown = task(job, offers=scopes is None or scopes.allow("DiagnosticReport", "r"))
+    return Answer(shown, (access_of(Tag.READER_JOB_READ, Kind.JOB, job.id, "Task", job.report_id),))
 
 
 def read_audit_event(exchange: Exchange) -> Answer:

@@ -3,14 +3,16 @@
 The check comes first: a model of 50 GB is not read for minutes to fail at the last layer.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from inlay_model.accelerator.memory import check_memory, named, need_of
+from inlay_model.accelerator.devices import planned, sizes_of
+from inlay_model.accelerator.memory import check_memory, free_bytes, named, need_of
 from inlay_model.accelerator.precision import apply_precision, check_precision
 from inlay_model.errors import BadRequest, CheckpointProblem
 
@@ -27,14 +29,20 @@ def place(
     check_precision(precision, config)
     if spread and precision != "bf16":
         raise BadRequest("A packed model fits one device: ask for one device, or for bf16 over several.")
-    if device.type == "cuda":
+    several = list(range(torch.cuda.device_count())) if spread else []
+    places: tuple[int, ...] = ()
+    if several:
+        free = [free_bytes(torch.device("cuda", at)) for at in several]
+        places = planned(sizes_of(config, width=dtype.itemsize), free)
+    else:
         need = need_of(config, precision, width=dtype.itemsize)
-        free = sum(torch.cuda.mem_get_info(at)[0] for at in range(torch.cuda.device_count())) if spread else None
-        check_memory(need, device, precision, free)
+        # In main memory there are no graphs, and fragments do not stay.
+        need = need if device.type == "cuda" else replace(need, overhead=0)
+        check_memory(need, device, precision, free_bytes(device))
 
     def put(model: Any) -> Any:
-        if spread:
-            return spread_over(model, list(range(torch.cuda.device_count())))
+        if several:
+            return spread_over(model, places, several)
         apply_precision(model, precision, device)
         model = model.to(device)
         if accelerate or (accelerate is None and device.type == "cuda"):
@@ -61,8 +69,8 @@ def read_config(folder: Path) -> Any:
         ) from problem
 
 
-def device_map(layers: int, devices: list[int | str]) -> dict[str, int | str]:
-    """Which module goes where: layers in equal runs, everything that both ends need on the first device.
+def device_map(places: Sequence[int], devices: Sequence[int | str]) -> dict[str, int | str]:
+    """Which module goes where, given the number of each layer's device: all that both ends need is on the first one.
 
     A layer of the encoder and its tied layer of the decoder share memory, so they share a device.
     """
@@ -78,16 +86,14 @@ def device_map(layers: int, devices: list[int | str]) -> dict[str, int | str]:
         },
         "model.decoder.self_conditioning": home,
     }
-    for layer in range(layers):
-        at = devices[layer * len(devices) // layers]
-        found[f"model.encoder.language_model.layers.{layer}"] = at
-        found[f"model.decoder.layers.{layer}"] = at
+    for layer, place in enumerate(places):
+        found[f"model.encoder.language_model.layers.{layer}"] = devices[place]
+        found[f"model.decoder.layers.{layer}"] = devices[place]
     return found
 
 
-def spread_over(model: Any, devices: list[int | str]) -> Any:
-    """The model with its layers over these devices, by accelerate's hooks. Not accelerated: its passes are eager."""
+def spread_over(model: Any, places: Sequence[int], devices: Sequence[int | str]) -> Any:
+    """The model with its layers on these of the devices, by accelerate's hooks. Its passes are eager."""
     from accelerate import dispatch_model
 
-    layers = model.config.get_text_config().num_hidden_layers
-    return dispatch_model(model, device_map=device_map(layers, devices), main_device=devices[0])
+    return dispatch_model(model, device_map=device_map(places, devices), main_device=devices[0])

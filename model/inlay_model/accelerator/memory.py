@@ -6,8 +6,10 @@ rooms for prefixes and canvases, and the largest intermediate of a step (logits 
 
 import gc
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -17,8 +19,10 @@ from inlay_model.accelerator.packing import GROUP
 from inlay_model.errors import NotEnoughMemory
 
 GIB = 2**30
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
 # Code of libraries, graphs' bookkeeping, fragmentation: measured sizes are rounded up to it.
-_OVERHEAD = 1.5 * GIB
+OVERHEAD = 3 * GIB // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +32,12 @@ class Need:
     weights: int
     rooms: int
     step: int
+    overhead: int = OVERHEAD
 
     @property
     def total(self) -> int:
         """All of it, with what libraries take for themselves."""
-        return round(self.weights + self.rooms + self.step + _OVERHEAD)
+        return self.weights + self.rooms + self.step + self.overhead
 
 
 def need_of(config: Any, precision: str = "bf16", *, rows: int = 1, slots: int = 1024, width: int = 2) -> Need:
@@ -65,6 +70,19 @@ def _packed_bytes(text: Any, packed: int, precision: str, width: int) -> int:
 
 def parameters_of(config: Any) -> tuple[int, int]:
     """Parameters of the packed experts, and all others (vision included), counted on a model without weights."""
+    text = config.get_text_config()
+    layers, outside = _counted(config)
+    packed = text.num_hidden_layers * text.num_experts * 3 * text.moe_intermediate_size * text.hidden_size
+    return packed, outside + sum(layers) - packed
+
+
+def bytes_of_layers(config: Any, width: int = 2) -> list[int]:
+    """Bytes of each layer of the decoder, which the encoder's layer of the same number shares."""
+    return [width * layer for layer in _counted(config)[0]]
+
+
+def _counted(config: Any) -> tuple[list[int], int]:
+    """Parameters of each layer, and of all that is no layer."""
     from transformers.models.diffusion_gemma.modeling_diffusion_gemma import DiffusionGemmaForBlockDiffusion
 
     text = config.get_text_config()
@@ -74,9 +92,7 @@ def parameters_of(config: Any) -> tuple[int, int]:
     each = [sum(weight.numel() for weight in layer.parameters()) for layer in model.model.decoder.layers]
     kinds = dict(zip(short.layer_types, each, strict=True))
     outside = sum(weight.numel() for weight in model.parameters()) - sum(each)
-    layers = sum(kinds[kind] for kind in text.layer_types)
-    packed = text.num_hidden_layers * text.num_experts * 3 * text.moe_intermediate_size * text.hidden_size
-    return packed, outside + layers - packed
+    return [kinds[kind] for kind in text.layer_types], outside
 
 
 def _shortened(config: Any) -> Any:
@@ -126,10 +142,19 @@ def is_out_of_memory(problem: BaseException) -> bool:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free on the device, in bytes; of other devices than GPUs, what the machine has free."""
+    """Memory that is free on the device, in bytes; of other devices than GPUs, what this process may still have."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    # What Linux could make free, and what a container is limited to; other systems have neither file.
+    for file, found in ((_MEMINFO, r"^MemAvailable:\s+(\d+) kB"), (_CGROUP, r"^(\d+)$")):
+        try:
+            said = re.search(found, file.read_text(encoding="ascii"), re.MULTILINE)
+        except OSError:
+            continue
+        if said:
+            limits.append(int(said[1]) * (1024 if file == _MEMINFO else 1))
+    return min(limits)
 
 
 class named:  # noqa: N801 - read as what it does: `with named(device):`

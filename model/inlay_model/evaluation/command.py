@@ -8,20 +8,22 @@ from pathlib import Path
 from inlay_model.evaluation.interrupted import finish, part_of
 from inlay_model.loading import DEMONSTRATION
 
-_SUITES = ("phantom", "disputes", "infill", "vqa", "speed")
+_SUITES = ("phantom", "disputes", "infill", "alternatives", "vqa", "speed")
 _ABOUT = """\
 Measures models, and prints a Markdown table (or --json).
 
-phantom  drafts, gaps, locks and disputes on phantoms whose findings are known
-disputes how much locks are doubted that contradict the image, or say the truth in other words, and the threshold
-infill   what the text right of a gap is worth: {both sides, left only} x {diffusion, sibling}, with tests (Table 3)
-vqa      questions about images, a column per candidate, with McNemar's test of every pair (Table 1)
-speed    latency of drafts, prefill and steps or tokens apart (Table 2)
+phantom       drafts, gaps, locks and disputes on phantoms whose findings are known
+disputes      how much false and true locks are doubted, and the threshold that tells them apart
+infill        what the text right of a gap is worth: {both sides, left only} x {diffusion, sibling} (Table 3)
+alternatives  how often each of several texts for a gap is right, and how reliable their probabilities are
+vqa           questions about images, a column per candidate, with McNemar's test of every pair (Table 1)
+speed         latency of drafts, prefill and steps or tokens apart (Table 2)
 """
 _EXAMPLES = """\
 examples:
   inlay model eval --suite phantom --seed 1 --limit 64 --json
   inlay model eval --suite infill --sibling SIBLING --limit 64 --plot infill.svg
+  inlay model eval --suite alternatives --model FOLDER --calibrate --plot reliability.svg
   inlay model eval --suite vqa --candidate base=FOLDER --candidate finetuned=FOLDER+ADAPTER
   inlay model eval --suite vqa --set vqa-rad=FOLDER --set slake=FOLDER --endpoints judges.toml --candidate ours=FOLDER
   inlay model eval --suite infill --set mimic-cxr=FOLDER --model FOLDER --sibling FOLDER --limit 249
@@ -30,11 +32,12 @@ examples:
 # What shells report of a program stopped by Ctrl-C.
 _STOPPED = 130
 # How many cases where --limit says nothing; None is all that there are.
-_LIMITS = {"phantom": 512, "disputes": 256, "infill": 256, "vqa": None, "speed": 8}
+_LIMITS = {"phantom": 512, "disputes": 256, "infill": 256, "alternatives": 512, "vqa": None, "speed": 8}
 _SETS = {
     "phantom": ("phantom",),
     "disputes": ("phantom",),
     "infill": ("phantom", "mimic-cxr", "iu-xray"),
+    "alternatives": ("phantom",),
     "vqa": ("phantom", "vqa-rad", "slake", "vqa-med-2019", "jsonl"),
     "speed": ("phantom",),
 }
@@ -52,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     sets = arguments.set = arguments.set or [("phantom", None)]
     if any(name not in _SETS[arguments.suite] for name, _ in sets) or (arguments.suite != "vqa" and len(sets) > 1):
         parser.error(f"--suite {arguments.suite} takes --set {' or '.join(_SETS[arguments.suite])}")
+    if arguments.calibrate and arguments.suite != "alternatives":
+        parser.error("--calibrate goes with --suite alternatives")
     if arguments.plot:
         from inlay_model.evaluation.plots import check
 
@@ -99,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--limit",
         type=int,
-        help="how many cases (default: phantom 512, disputes and infill 256, vqa all or 360, speed 8 rounds)",
+        help="how many cases (default: phantom, alternatives 512, disputes, infill 256, vqa all or 360, speed 8)",
     )
     add("--steps", type=int, help="denoising steps (default: 16; speed: 16, 32 and 48)")
     add(
@@ -131,6 +136,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SET[=FOLDER]",
         help="the data (default: phantom); vqa: vqa-rad, slake, vqa-med-2019, jsonl (a file), repeat for more; "
         "infill: mimic-cxr, iu-xray",
+    )
+    add(
+        "--calibrate",
+        action="store_true",
+        help="alternatives: write the curve from scores to probabilities into the checkpoint's inlay.json, which gives "
+        "it another digest",
     )
     add("--split", choices=["train", "validate", "test"], default="test", help="of a published set (default: test)")
     add(

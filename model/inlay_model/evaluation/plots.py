@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inlay_model.calibration import Bin
 from inlay_model.errors import ModelError
+from inlay_model.evaluation.statistics import wilson
 
 SUFFIXES = (".svg", ".png")
 # Distinguishable without colour vision (Okabe and Ito).
@@ -45,15 +47,9 @@ def check(file: Path) -> None:
 def draw(bars: Sequence[Bar], file: Path, *, title: str, unit: str, share: bool) -> None:
     """Draw grouped bars with their intervals. The same figures give the same SVG."""
     check(file)
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     groups = list(dict.fromkeys(bar.group for bar in bars))
     series = list(dict.fromkeys(bar.series for bar in bars))
-    figure = Figure(figsize=(max(5.0, 1.1 * len(groups) * max(1, len(series) / 2)), 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = _figure(max(5.0, 1.1 * len(groups) * max(1, len(series) / 2)), 4.2)
     width = 0.8 / len(series)
     for bar in bars:
         at = groups.index(bar.group) + (series.index(bar.series) - (len(series) - 1) / 2) * width
@@ -72,9 +68,24 @@ def draw(bars: Sequence[Bar], file: Path, *, title: str, unit: str, share: bool)
     axes.grid(axis="y", linewidth=0.5, alpha=0.5, zorder=0)
     if len(series) > 1:
         axes.legend(frameon=False)
-    # Text stays text, and nothing in the file says when it was drawn.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "inlay"}):
-        figure.savefig(file, metadata={"Date": None} if file.suffix.lower() == ".svg" else None)
+    _save(figure, file)
+
+
+def draw_reliability(bins: Sequence[Bin], file: Path, *, title: str) -> None:
+    """Draw what was said against what was right, with Wilson's 95 % intervals, beside the line of perfect agreement."""
+    figure, axes = _figure(4.6, 4.6)
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", zorder=1)
+    spans = [wilson(one.right, one.n) for one in bins]
+    low = [max(0.0, one.right - span[0]) for one, span in zip(bins, spans, strict=True)]
+    high = [max(0.0, span[1] - one.right) for one, span in zip(bins, spans, strict=True)]
+    said, right = [one.said for one in bins], [one.right for one in bins]
+    axes.errorbar(said, right, yerr=[low, high], color=_COLOURS[0], marker="o", capsize=3, zorder=2)
+    for one in bins:
+        axes.annotate(f"n = {one.n}", (one.said, one.right), xytext=(6, -12), textcoords="offset points", fontsize=8)
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability said", ylabel="share that was right")
+    axes.set_title(title, fontsize="medium")
+    axes.grid(linewidth=0.5, alpha=0.5, zorder=0)
+    _save(figure, file)
 
 
 def phantom_bars(rows: Sequence[tuple[str, float, tuple[float, float] | None]]) -> list[Bar]:
@@ -111,6 +122,24 @@ def speed_bars(figures: Mapping[str, Any]) -> list[Bar]:
 
 def _gain(group: str, series: str, found: Mapping[str, float]) -> Bar:
     return Bar(group, series, found["mean"], found["bootstrap_low"], found["bootstrap_high"])
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    """A figure of these inches, and its axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _save(figure: Any, file: Path) -> None:
+    import matplotlib as mpl
+
+    # Text stays text, and nothing in the file says when it was drawn.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "inlay"}):
+        figure.savefig(file, metadata={"Date": None} if file.suffix.lower() == ".svg" else None)
 
 
 def _wrapped(text: str) -> str:

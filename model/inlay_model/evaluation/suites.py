@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from inlay_model.datasets import iu_xray, mimic_cxr
 from inlay_model.datasets.items import DatasetProblem, Question
+from inlay_model.evaluation import alternatives as choices
 from inlay_model.evaluation import disputes as doubting
 from inlay_model.evaluation import infill as gaps
 from inlay_model.evaluation import infill_figures, plots, vqa_figures
@@ -89,6 +90,35 @@ def disputes(arguments: argparse.Namespace) -> None:
         doubting.keep(Path(parts_of(arguments.model)[0]), figures["chosen"])
     about = {"suite": "disputes", "model": model, "precision": arguments.precision, "made": _made(arguments)}
     _show(arguments, {**figures, **about}, doubting.table(figures))
+
+
+def alternatives(arguments: argparse.Namespace) -> None:
+    """How often each of several texts for a gap is right; with --calibrate the curve is written into the checkpoint."""
+    steps = arguments.steps or _STEPS
+    folder = Path(arguments.model)
+    if arguments.calibrate:
+        choices.check_kept(folder, arguments.limit)
+    cases = {str(seed): seed for seed in evaluation_seeds(arguments.seed, arguments.limit)}
+    model = identity(arguments.model)
+    # A curve changes the digest and no text: what was found before one was written still holds.
+    found = _gathered(
+        arguments,
+        {"suite": "alternatives", "steps": steps, "model": model},
+        partial(choices.judged, arguments.model, steps, _placing(arguments)),
+        cases,
+        lambda one: (str(one.seed), one.to_json()),
+        "phantom",
+    )
+    judged = [choices.Found.from_json(found[case]) for case in cases]
+    _keep(arguments, (one.to_json() for one in judged))
+    figures = choices.summary(judged, arguments.seed, steps)
+    about = {"suite": "alternatives", "model": model, "precision": arguments.precision, "made": _made(arguments)}
+    if arguments.calibrate:
+        choices.keep(folder, choices.scored(judged))
+        about["calibrated"] = identity(arguments.model)
+    if arguments.plot:
+        plots.draw_reliability(choices.bins_of(figures), arguments.plot, title="Probabilities of alternatives")
+    _show(arguments, {**figures, **about}, choices.table(figures))
 
 
 def infill(arguments: argparse.Namespace) -> None:

@@ -231,7 +231,7 @@ def request_infill(call: Call, report_id: str) -> Response:
     """A job; an older open one of this report is superseded."""
     version = expected_version(request)
     body = read_json(request)
-    only_keys(body, ("sections", "seed", "steps", "alternatives", "rewrite"))
+    only_keys(body, ("sections", "seed", "steps", "alternatives", "rewrite", "warm_start"))
     asked = InfillRequest.from_json(body)
     job = drafting.request_infill(
         *call.desk.act,

@@ -330,8 +330,16 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "steps": _maybe({"type": "integer", "minimum": 1, "maximum": 1024}),
             "alternatives": _maybe({"type": "integer", "minimum": 1, "maximum": MAX_ALTERNATIVES}),
             "rewrite": {"type": "boolean", "description": "Say the same in the site's style, around what is locked."},
+            "warm_start": _maybe(
+                {
+                    "type": "number",
+                    "exclusiveMinimum": 0,
+                    "maximum": 1,
+                    "description": "Begin from the text that is free to change, with this share of noise in it.",
+                }
+            ),
         },
-        optional=("seed", "steps", "alternatives", "rewrite"),
+        optional=("seed", "steps", "alternatives", "rewrite", "warm_start"),
     ),
     "InfillSection": _object({"name": _NAME, "items": _list(ref("InfillItem"), MAX_ITEMS)}),
     "InfillItem": _ITEM,
@@ -367,7 +375,21 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                     {
                         "section": _NAME,
                         "item": _COUNT,
-                        "texts": _list(_object({"text": {"type": "string"}, "score": {"type": "number"}})),
+                        "texts": _list(
+                            _object(
+                                {
+                                    "text": {"type": "string"},
+                                    "score": {"type": "number", "description": "A mean log-probability."},
+                                    "probability": {
+                                        "type": "number",
+                                        "minimum": 0,
+                                        "maximum": 1,
+                                        "description": "How often a text of this score was right, where that is known.",
+                                    },
+                                },
+                                optional=("probability",),
+                            )
+                        ),
                     }
                 )
             ),

@@ -15,7 +15,7 @@ import numpy as np
 from inlay_core.application.ports import Claimed, Generated
 from inlay_core.domain.errors import Forbidden, Invalid, Unavailable
 from inlay_core.domain.fragment import SECTION_NAMES
-from inlay_core.domain.infill import Choice, Dispute, Fill, KeptText, OpenGap, ResolvedSection
+from inlay_core.domain.infill import Candidate, Choice, Dispute, Fill, KeptText, OpenGap, ResolvedSection
 from inlay_core.domain.job import Job, JobKind
 from inlay_core.domain.switch import Writer
 from inlay_model import (
@@ -195,7 +195,8 @@ class Generation:
             pictures = None if study is None else study.pictures
             # An infill reads its style off the locked text, unless it is to be brought into the site's.
             rewrite = bool(job.request.get("rewrite"))
-            sections = sections_of(asked.claimed.sections, replaced=rewrite)
+            replaced = rewrite or settings.warm_start is not None
+            sections = sections_of(asked.claimed.sections, replaced=replaced)
             context = PromptContext(self._style, rewrite=True) if rewrite else None
             return InfillRequest(pictures, sections, settings, context, asked.on_step, asked.cancelled)
         assert study is not None
@@ -245,8 +246,12 @@ def settings_of(job: Job, steps: int) -> GenerationSettings:
     seed = job.request.get("seed")
     if seed is None:
         seed = int.from_bytes(hashlib.sha256(job.id.encode()).digest()[:8]) >> 1
-    alternatives = job.request.get("alternatives") or 1
-    return GenerationSettings(steps=job.request.get("steps") or steps, seed=seed, alternatives=alternatives)
+    return GenerationSettings(
+        steps=job.request.get("steps") or steps,
+        seed=seed,
+        alternatives=job.request.get("alternatives") or 1,
+        warm_start=job.request.get("warm_start"),
+    )
 
 
 def sections_of(resolved: Sequence[ResolvedSection], *, replaced: bool = False) -> tuple[Section, ...]:
@@ -298,7 +303,11 @@ def disputes_of(resolved: Sequence[ResolvedSection], filled: Filled) -> tuple[Di
 def choices_of(filled: Filled) -> tuple[Choice, ...]:
     """The texts that each gap might hold, where more than one was asked for."""
     return tuple(
-        Choice(one.section, one.item, tuple((storable(text.text), text.score) for text in one.texts))
+        Choice(
+            one.section,
+            one.item,
+            tuple(Candidate(storable(text.text), text.score, text.probability) for text in one.texts),
+        )
         for one in filled.alternatives
     )
 

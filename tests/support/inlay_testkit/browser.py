@@ -13,7 +13,7 @@ from inlay_core.application import drafting
 from inlay_core.application.ports import Claimed, Generated, StepProgress
 from inlay_core.domain.errors import Stale
 from inlay_core.domain.fragment import SECTION_NAMES
-from inlay_core.domain.infill import Choice, Dispute, Fill, OpenGap
+from inlay_core.domain.infill import Candidate, Choice, Dispute, Fill, OpenGap
 from inlay_core.domain.job import JobKind
 from inlay_core.domain.report import Report
 from inlay_testkit.core import DRAFT, WORKER
@@ -102,7 +102,7 @@ class Worker:
                     continue
                 texts = self.words((part.name, number, item), len(fills) + 1)
                 fills.append(Fill(part.name, number, texts[0]))
-                choices.append(Choice(part.name, number, tuple((one.strip(), -0.1) for one in texts)))
+                choices.append(Choice(part.name, number, tuple(Candidate(one.strip(), -0.1) for one in texts)))
                 canvas.append((texts[0], True))
             canvas.append(("\n", False))
         disputes = tuple(self.disputes(claimed))

@@ -12,6 +12,7 @@ from inlay_core.application.ports import Action, Generated, ReportRow
 from inlay_core.domain.audit import AuditEvent, Kind, Outcome, Tag
 from inlay_core.domain.edits import FragmentEdit, SectionEdit
 from inlay_core.domain.identity import Actor, ActorKind
+from inlay_core.domain.infill import Candidate, Choice
 from inlay_core.domain.job import Job, JobState, Reason
 from inlay_core.domain.lifecycle import Event, Status
 from inlay_core.domain.order import Order, OrderStatus, Priority
@@ -188,6 +189,8 @@ class _Hospital:
                 yield imaging_study(site, str(order.study_instance_uid), [row])
         yield from (service_request(self.site, each) for each in _orders(order))
         yield from (task(each) for each in _jobs(job))
+        offered = Choice("findings", 0, (Candidate("Clear.", -0.1, 0.9), Candidate("", -0.7)))
+        yield task(replace(job, alternatives=(offered.to_json(),)), offers=True)
         claimed = self._failed()
         yield self._ask(f"/Task/{claimed.id}", actor=RADIOLOGIST)
 

@@ -244,7 +244,9 @@ BODY: dict[str, Any] = {
 
 def test_the_request_survives_rest() -> None:
     """What the API sends is what the worker resolves."""
-    request = InfillRequest.from_json(BODY | {"seed": 7, "steps": 16, "alternatives": 5, "rewrite": True})
+    request = InfillRequest.from_json(
+        BODY | {"seed": 7, "steps": 16, "alternatives": 5, "rewrite": True, "warm_start": 0.5}
+    )
     assert request.sections[0].items == (LockRef("a"), LockText("t"), FreeText("u"), Gap())
     assert InfillRequest.from_json(json.loads(json.dumps(request.to_json()))) == request
 
@@ -277,6 +279,9 @@ def _with_item(item: Any) -> dict[str, Any]:
         (BODY | {"alternatives": 6}, "alternatives"),
         (BODY | {"alternatives": 0}, "alternatives"),
         (BODY | {"rewrite": 1}, "rewrite"),
+        (BODY | {"warm_start": 0}, "warm_start"),
+        (BODY | {"warm_start": True}, "warm_start"),
+        (BODY | {"warm_start": "0.5"}, "warm_start"),
         (BODY | {"seed": "7"}, "seed"),
     ],
 )

@@ -3,13 +3,17 @@ from typing import Any
 
 import pytest
 
+from inlay_core.application import drafting
+from inlay_core.application.ports import Generated
 from inlay_core.domain.identity import Actor
-from inlay_core.domain.infill import Gap, InfillRequest, InfillSection, LockRef, LockText
+from inlay_core.domain.infill import Candidate, Choice, Fill, Gap, InfillRequest, InfillSection, LockRef, LockText
 from inlay_core.domain.job import JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import OrderStatus, Priority
 from inlay_core.domain.report import Report
-from inlay_testkit.core import EHR, MONDAY, RADIOLOGIST, RIS, Ward
+from inlay_fhir.http import FhirRequest
+from inlay_fhir.scopes import Scopes
+from inlay_testkit.core import EHR, MONDAY, RADIOLOGIST, RIS, WORKER, Ward
 from inlay_testkit.fhir import BASE, FhirClient, Reply
 from inlay_testkit.memory import Memory
 
@@ -354,6 +358,50 @@ def test_an_infill_is_a_task(desk: Desk) -> None:
     tasks = desk.client.ask("/Task", ("focus", f"DiagnosticReport/{report.id}"), actor=RADIOLOGIST)
     assert reply.json["id"] in tasks.ids
     assert infill(desk, report, {"name": "section", "part": parts}, match="2").status == 412
+
+
+def test_the_texts_that_a_gap_might_hold_are_the_tasks_output(desk: Desk) -> None:
+    """With alternatives asked for, the completed Task has each text, its score, and its probability where known.
+
+    A search shows none of them, nor does a read by a system that may read jobs and no reports.
+    """
+    report = desk.ward.drafted()
+    gap = [{"name": "max-tokens", "valueInteger": 9}]
+    parts = [{"name": "name", "valueCode": "impression"}, {"name": "gap", "part": gap}]
+    reply = infill(
+        desk, report, {"name": "section", "part": parts}, {"name": "alternatives", "valueInteger": 3}, match="3"
+    )
+    found = (Candidate("Normal.", -0.1, 0.9), Candidate("", -0.7))
+    claimed = drafting.claim_next(*desk.ward.trio, WORKER)
+    assert claimed is not None
+    job = claimed.job
+    assert (job.id, job.request["alternatives"]) == (reply.json["id"], 3)
+    drafting.start_generation(*desk.ward.trio, WORKER, job.id, fence=job.fence)
+    fills, choices = (Fill("impression", 0, "Normal."),), (Choice("impression", 0, found),)
+    written = Generated({"seed": 7}, fills=fills, alternatives=choices)
+    drafting.apply_result(*desk.ward.trio, WORKER, job.id, fence=job.fence, generated=written)
+    shown = desk.client.ask(f"/Task/{job.id}", actor=RADIOLOGIST).json
+    (output,) = shown["output"]
+    (offered,) = shown["contained"]
+    assert output["valueReference"]["reference"] == f"#{offered['id']}"
+    known = [
+        {"name": "value", "valueString": "Normal."},
+        {"name": "score", "valueDecimal": -0.1},
+        {"name": "probability", "valueDecimal": 0.9},
+    ]
+    texts = [
+        {"name": "text", "part": known},
+        {"name": "text", "part": [{"name": "score", "valueDecimal": -0.7}]},
+    ]
+    place = [{"name": "section", "valueCode": "impression"}, {"name": "item", "valueInteger": 0}]
+    assert offered["parameter"] == [{"name": "gap", "part": [*place, *texts]}]
+    searched = desk.client.ask("/Task", ("focus", f"DiagnosticReport/{report.id}"), actor=RADIOLOGIST)
+    assert "Normal." not in json.dumps(searched.json)
+    jobs_only = FhirRequest(
+        "GET", f"/Task/{job.id}", (), {}, b"", RADIOLOGIST, BASE, scopes=Scopes.parsed("system/Task.rs")
+    )
+    unseen = Reply(desk.client.router.handle(jobs_only))
+    assert (unseen.status, "output" in unseen.json) == (200, False)
 
 
 @pytest.mark.parametrize(

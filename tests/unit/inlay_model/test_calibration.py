@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from inlay_model import CheckpointProblem, Engine, Filled, Gap, GenerationSettings, Lock, Section
 from inlay_model.calibration import Bin, expected_error, fitted, probability, reliability
-from inlay_model.evaluation.alternatives import judged, keep
+from inlay_model.evaluation.alternatives import Found, crossed, judge, keep, scored, summary, table
 from inlay_model.loading import read_about
 from inlay_model.request import Alternative, Choice
 from inlay_testkit.engine import run_record
@@ -78,13 +78,46 @@ class Says:
 
 def test_a_curve_is_kept_in_the_checkpoint(tmp_path: Path) -> None:
     """Cases are judged by the grammar, fitted, written into `inlay.json` and read from there."""
-    cases = [case for found in judged(Says(), range(1_000_000, 1_000_006)) for case in found]  # type: ignore[arg-type]
+    found = [judge(Says(), seed, 16) for seed in range(1_000_000, 1_000_006)]  # type: ignore[arg-type]
+    assert [Found.from_json(json.loads(json.dumps(one.to_json()))) for one in found] == found
+    cases = scored(found)
     assert [score for score, _ in cases] == [-0.1, -2.0] * 6
     assert not any(right for score, right in cases if score == -2.0)
     (tmp_path / "config.json").write_text('{"model_type": "diffusion_gemma"}')
     (tmp_path / "inlay.json").write_text('{"name": "x"}')
     curve = keep(tmp_path, cases)
     assert read_about(tmp_path, "x").calibration == curve
+
+
+def test_a_phantom_has_no_say_in_its_own_probability() -> None:
+    """Its texts are judged by a curve of others: whether right or wrong, what is said of them is the same."""
+    rng = np.random.default_rng(5)
+    found = [Found(n, ((float(rng.uniform(-3, 0)), bool(rng.integers(2))),)) for n in range(20)]
+    ((score, right),) = found[0].texts
+    turned = [replace(found[0], texts=((score, not right),)), *found[1:]]
+    said, again = ([p for p, _ in crossed(cases)] for cases in (found, turned))
+    # The first fold: phantoms 0, 5, 10 and 15.
+    assert said[:4] == again[:4]
+    assert said[4:] != again[4:]
+
+
+def test_the_figures_say_how_reliable_the_probabilities_are() -> None:
+    """Texts right in proportion to their scores: a small error, a table with every bin and its interval."""
+    rng = np.random.default_rng(4)
+
+    def texts(number: int) -> Found:
+        scores = sorted(rng.uniform(-4, 0, 2), reverse=True)
+        return Found(number, tuple((float(score), bool(rng.random() < 1 + score / 4)) for score in scores))
+
+    figures = summary([texts(number) for number in range(600)], 1, 16)
+    assert (figures["n"], figures["texts"]) == (600, 1200)
+    assert figures["calibration_error"] < 0.06
+    assert 0.1 < figures["brier"] < 0.2
+    assert figures["first_right"] > figures["texts_right"]
+    assert sum(one["n"] for one in figures["reliability"]) == 1200
+    shown = table(figures)
+    assert f"| expected calibration error | {figures['calibration_error']:.4f} |" in shown
+    assert shown.count("\n") == 8 + 2 + len(figures["reliability"]) - 1
 
 
 @pytest.mark.parametrize("said", [[[0, 2]], [[0, 0.5], [1, 0.4]], [[0, 0.5], [0, 0.6]], [1], "high"])

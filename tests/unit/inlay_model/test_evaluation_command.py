@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ import pytest
 
 from inlay_model.__main__ import main
 from inlay_model.accelerator.precision import packed_bytes
+from inlay_model.evaluation import alternatives
 from inlay_model.evaluation.answering import DiffusionCandidate
 from inlay_model.evaluation.infill import LeftOut, fill, from_part, load_backends, phantom_case, to_part
 from inlay_model.evaluation.interrupted import Arriving, finish, part_of
 from inlay_model.evaluation.loaded import Placing, diffusion
 from inlay_model.evaluation.speed import Timing, contestants, summary, table
 from inlay_model.evaluation.workers import ProcessDied, spread
+from inlay_model.loading import read_about
+from inlay_model.provenance import FETCHED, digest_of_folder
 from inlay_testkit.chat_server import chat_server
 from inlay_testkit.tiny_diffusion import save_tiny
 from inlay_testkit.tiny_sibling import save_tiny_sibling
@@ -187,8 +191,44 @@ def test_the_help_shows_a_command_per_table(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         main(["eval", "--help"])
     shown = capsys.readouterr().out
-    for suite in ("phantom", "infill", "vqa", "speed"):
+    for suite in ("phantom", "infill", "alternatives", "vqa", "speed"):
         assert f"--suite {suite}" in shown
+
+
+def test_the_alternatives_suite_writes_a_curve_where_it_is_asked_to(
+    wide_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Figures and a plot; with --calibrate the checkpoint says the curve, and has another digest than before."""
+    monkeypatch.setattr(alternatives, "FEWEST_TO_KEEP", 2)
+    folder, drawn = Path(shutil.copytree(wide_folder, tmp_path / "copy")), tmp_path / "plot.svg"
+    options = ("--suite", "alternatives", "--model", str(folder), "--limit", "2", "--json")
+    plain = json.loads(run(capsys, *options))
+    assert (plain["n"], "calibrated" in plain) == (2, False)
+    assert read_about(folder, "x").calibration == ()
+    figures = json.loads(run(capsys, *options, "--calibrate", "--plot", str(drawn)))
+    assert figures["model"] == plain["model"] != figures["calibrated"]
+    assert figures["calibrated"]["digest"] == digest_of_folder(folder)
+    curve = read_about(folder, "x").calibration
+    assert [[round(score, 4), round(p, 4)] for score, p in curve] == figures["curve"]
+    assert "probability said" in drawn.read_text()
+
+
+def test_a_curve_that_could_not_be_written_is_refused_before_the_work(
+    checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Too few phantoms, a folder that says nothing of itself, one that was fetched, and another suite."""
+    copy = Path(shutil.copytree(checkpoint_folder, tmp_path / "copy"))
+    options = ["eval", "--processes", "1", "--suite", "alternatives", "--calibrate", "--model", str(copy)]
+    assert main([*options, "--limit", "3"]) == 2
+    assert "at least 100 phantoms; --limit says 3" in capsys.readouterr().err
+    (copy / FETCHED).write_text("{}")
+    assert main(options) == 2
+    assert "Copy it first" in capsys.readouterr().err
+    (copy / "inlay.json").unlink()
+    assert main(options) == 2
+    assert "has none" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["eval", "--suite", "phantom", "--calibrate"])
 
 
 # ── a run that is cut short ─────────────────────────────────────────────────────────────────────────────────────────

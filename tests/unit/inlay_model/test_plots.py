@@ -7,7 +7,18 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from inlay_model.evaluation.plots import Bar, NoPlot, check, draw, infill_bars, phantom_bars, speed_bars, vqa_bars
+from inlay_model.calibration import Bin
+from inlay_model.evaluation.plots import (
+    Bar,
+    NoPlot,
+    check,
+    draw,
+    draw_reliability,
+    infill_bars,
+    phantom_bars,
+    speed_bars,
+    vqa_bars,
+)
 
 BARS = [
     Bar("vqa-rad", "base", 0.4, 0.3, 0.5),
@@ -27,6 +38,14 @@ def test_a_plot_is_written_as_its_name_says_and_the_same_each_time(tmp_path: Pat
         assert f">{text}<" in svg, text
     with Image.open(tmp_path / "plot.png") as image:
         assert min(image.size) > 200
+
+
+def test_reliability_is_drawn_with_the_number_of_cases(tmp_path: Path) -> None:
+    """A point per bin, with how many cases it stands for."""
+    draw_reliability([Bin(12, 0.2, 0.25), Bin(30, 0.9, 1.0)], tmp_path / "r.svg", title="Alternatives")
+    svg = (tmp_path / "r.svg").read_text()
+    for text in ("n = 12", "n = 30", "Alternatives", "share that was right"):
+        assert f">{text}<" in svg, text
 
 
 def test_losses_are_drawn_below_zero(tmp_path: Path) -> None:

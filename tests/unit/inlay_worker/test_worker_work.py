@@ -11,6 +11,7 @@ import pytest
 from inlay_core.application import drafting, switching
 from inlay_core.application.ports import GenerationPolicy, ImageRef, Site
 from inlay_core.domain.errors import Unavailable
+from inlay_core.domain.infill import FreeText, InfillRequest, InfillSection
 from inlay_core.domain.job import JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.matching import PatientCheck
@@ -317,6 +318,23 @@ def test_alternatives_of_each_gap_are_kept_with_the_job() -> None:
     assert job.alternatives == ({"section": "findings", "item": 1, "texts": texts},)
     assert hospital.ward.report(report.id).sections[0].text == "The findings are normal. No effusion. "
     assert "alternatives" not in (job.run_record or {})
+
+
+def test_a_warm_start_shows_the_model_what_stood_in_the_gaps() -> None:
+    """The share reaches the model's settings, and each gap of free text says what it replaces; else neither does."""
+    hospital = Hospital()
+    report = hospital.order()
+    hospital.worker.work_off()
+    for share in (0.5, None):
+        drafted = hospital.ward.report(report.id)
+        free = InfillRequest((InfillSection("impression", (FreeText("Old words."),)),), warm_start=share)
+        drafting.request_infill(
+            *hospital.ward.trio, RADIOLOGIST, report.id, expected_version=drafted.version, request=free
+        )
+        hospital.worker.work_off()
+        asked = hospital.model.asked[-1]
+        (gap,) = next(section.items for section in asked["sections"] if section.name == "impression")
+        assert (asked["settings"].warm_start, gap.replaces) == (share, "Old words." if share else None)
 
 
 def test_infill_without_images_uses_the_text_alone() -> None:

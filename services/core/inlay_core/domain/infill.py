@@ -77,7 +77,8 @@ class InfillSection:
 class InfillRequest:
     """What a clinician asks for. Sections that are not named stay as they are.
 
-    With `rewrite` what is free to change says the same as before, in the site's style.
+    With `rewrite` what is free to change says the same as before, in the site's style. With `warm_start` the model
+    begins from the text that is free to change, this share of it noise, and not from noise alone.
     """
 
     sections: tuple[InfillSection, ...]
@@ -85,6 +86,7 @@ class InfillRequest:
     steps: int | None = None
     alternatives: int = 1
     rewrite: bool = False
+    warm_start: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The request at rest."""
@@ -94,6 +96,7 @@ class InfillRequest:
             "steps": self.steps,
             "alternatives": self.alternatives,
             "rewrite": self.rewrite,
+            "warm_start": self.warm_start,
         }
 
     @classmethod
@@ -114,6 +117,7 @@ class InfillRequest:
             _optional_int(body, "steps", "steps", 1, 1024),
             _optional_int(body, "alternatives", "alternatives", 1, MAX_ALTERNATIVES) or 1,
             rewrite,
+            _optional_share(body, "warm_start"),
         )
 
 
@@ -154,20 +158,33 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What might stand in the gap that is item number `item` of the section: (text, score) pairs, best first.
+class Candidate:
+    """A text for a gap, without the blanks around it, and its score, a mean log-probability.
 
-    The first text is the one that was filled in, without the blanks around it. Scores are mean log-probabilities.
+    `probability` is how often a text of such a score was right, where the model knows that of itself.
     """
+
+    text: str
+    score: float
+    probability: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The text at rest, and for the API; a probability only where there is one."""
+        known = {} if self.probability is None else {"probability": self.probability}
+        return {"text": self.text, "score": self.score, **known}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What might stand in the gap that is item number `item` of the section, best first; the first one does."""
 
     section: str
     item: int
-    texts: tuple[tuple[str, float], ...]
+    texts: tuple[Candidate, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The choice at rest, and for the API."""
-        texts = [{"text": text, "score": score} for text, score in self.texts]
-        return {"section": self.section, "item": self.item, "texts": texts}
+        return {"section": self.section, "item": self.item, "texts": [text.to_json() for text in self.texts]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,6 +430,15 @@ def _gap_from_json(value: Any, _body: Mapping[str, Any], place: str) -> Item:
     if hint is not None and (not isinstance(hint, str) or len(hint) > MAX_HINT_LENGTH):
         raise Invalid("bad-gap", f"A hint is a string of at most {MAX_HINT_LENGTH} characters.", f"{place}.hint")
     return Gap(lower, upper, refuse_unstorable(hint, f"{place}.hint") if hint else None)
+
+
+def _optional_share(body: Mapping[str, Any], key: str) -> float | None:
+    value = body.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 1:
+        raise Invalid("bad-number", "Expected a number above 0, at most 1.", key)
+    return float(value)
 
 
 def _optional_int(body: Mapping[str, Any], key: str, place: str, low: int, high: int) -> int | None:

@@ -140,9 +140,9 @@ def test_too_little_memory_is_a_named_error_with_its_remedy() -> None:
 
 def test_tied_layers_share_a_device() -> None:
     """Every parameter has a place; encoder and decoder layer of the same number have the same."""
-    places = device_map(30, [0, 1, 2])
+    places = device_map([layer // 10 for layer in range(30)], [0, 1, 2])
     model = without_storage(small_config())
-    short = device_map(3, [0, 1])
+    short = device_map([0, 0, 1], [0, 1])
     for name, _ in model.named_parameters(remove_duplicate=False):
         assert any(name == prefix or name.startswith(prefix + ".") for prefix in short), name
     for layer in range(30):
@@ -154,7 +154,7 @@ def test_a_model_spread_by_accelerate_computes_the_same_and_is_not_accelerated()
     """On a machine without GPUs both devices are the CPU: the hooks are real, the result is the same."""
     model = small_model()
     expected = logits(model)
-    spread = spread_over(model, ["cpu", "cpu"])
+    spread = spread_over(model, [0, 0, 1], ["cpu", "cpu"])
     torch.testing.assert_close(logits(spread), expected)
-    spread.hf_device_map = device_map(3, [0, 1])
+    spread.hf_device_map = device_map([0, 0, 1], [0, 1])
     assert attach(spread) is None
