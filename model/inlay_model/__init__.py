@@ -23,6 +23,7 @@ from inlay_model.provenance import RunRecord
 from inlay_model.request import (
     Alternative,
     Choice,
+    DeviceMemory,
     Dispute,
     DraftRequest,
     Filled,
@@ -35,6 +36,7 @@ from inlay_model.request import (
     PromptContext,
     ReportText,
     Section,
+    Stage,
     StepEvent,
     Word,
 )
@@ -50,6 +52,7 @@ __all__ = [
     "CanvasOverflow",
     "CheckpointProblem",
     "Choice",
+    "DeviceMemory",
     "Dispute",
     "DraftRequest",
     "Engine",
@@ -69,6 +72,7 @@ __all__ = [
     "ReportText",
     "RunRecord",
     "Section",
+    "Stage",
     "StepEvent",
     "UnpinnedRevision",
     "Word",

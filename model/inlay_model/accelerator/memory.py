@@ -14,6 +14,7 @@ import torch
 
 from inlay_model.accelerator.packing import GROUP
 from inlay_model.errors import NotEnoughMemory
+from inlay_model.request import DeviceMemory
 
 GIB = 2**30
 # Code of libraries, graphs' bookkeeping, fragmentation: measured sizes are rounded up to it.
@@ -127,3 +128,17 @@ def named(device: torch.device) -> Iterator[None]:
         give_back(device)
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
         raise NotEnoughMemory(None, free, None) from None
+
+
+def held_memory() -> list[DeviceMemory]:
+    """Memory of the GPUs that this process holds some of; asking the others would make a context on them."""
+    if not torch.cuda.is_initialized():
+        return []
+    held = [(at, torch.cuda.memory_reserved(at)) for at in range(torch.cuda.device_count())]
+    return [
+        DeviceMemory(
+            f"cuda:{at}", torch.cuda.memory_allocated(at), reserved, torch.cuda.get_device_properties(at).total_memory
+        )
+        for at, reserved in held
+        if reserved
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import metadata
@@ -58,6 +58,8 @@ class Store:
     """The FHIR store over the core's queries: a transaction per question, but for what threads ask together."""
 
     services: Services
+    # Hears of each order that was created.
+    ordered: Callable[[], None] = lambda: None
     # What is written into the trail at the same time is one statement and one commit.
     readings: Together[Sequence[AuditEvent], None] = field(init=False)
     repeated: Together[tuple[AuditEvent, Standing], bool] = field(init=False)
@@ -121,7 +123,14 @@ class Store:
 
     def place(self, actor: Actor, command: OrderCommand, condition: OrderCondition | None, *, joins: bool) -> Placed:
         """Place one order."""
-        return intake.place_order(*self._act, actor, command, condition=condition, joins=joins, site=self.services.site)
+        with self.services.tracer.span("order store") as span:
+            placed = intake.place_order(
+                *self._act, actor, command, condition=condition, joins=joins, site=self.services.site
+            )
+            span.set(known=not placed.created)
+        if placed.created:
+            self.ordered()
+        return placed
 
     def sign(self, actor: Actor, report_id: str, expected_version: int) -> Report:
         """Make the version final."""
@@ -184,8 +193,8 @@ def event_of_access(event_id: str, at: datetime, actor: Actor, access: Access) -
     )
 
 
-def router_of(services: Services) -> FhirRouter:
-    """The FHIR endpoint over these services."""
+def router_of(services: Services, ordered: Callable[[], None]) -> FhirRouter:
+    """The FHIR endpoint over these services; `ordered` hears of each order that is created."""
     settings = services.settings
     printer = Printer(settings.pdf_font)
 
@@ -199,7 +208,7 @@ def router_of(services: Services) -> FhirRouter:
         pdf=pdf,
         origins=settings.origins,
     )
-    return FhirRouter(Store(services), site)
+    return FhirRouter(Store(services, ordered), site)
 
 
 def _base_url() -> str:
