@@ -24,6 +24,7 @@ from inlay_model.request import (
     PromptContext,
     Section,
     Shown,
+    Stage,
     StepEvent,
     check_sections,
 )
@@ -35,10 +36,16 @@ from inlay_model.transcript import spans_of, until_end_of_turn
 
 @dataclass(frozen=True, slots=True)
 class Ears:
-    """Whom to tell of each step, and whom to ask whether to go on."""
+    """Whom to tell of each step and each stage, and whom to ask whether to go on."""
 
     on_step: Callable[[StepEvent], None] | None = None
     cancelled: Callable[[], bool] | None = None
+    on_stage: Callable[[Stage], None] | None = None
+
+    def tell(self, name: str, began: float, *, steps: int = 0, known: bool = False) -> None:
+        """A stage that began at that reading of `time.perf_counter` has ended."""
+        if self.on_stage is not None:
+            self.on_stage(Stage(name, time.perf_counter() - began, steps, known))
 
 
 @dataclass(slots=True)

@@ -1,12 +1,13 @@
 """The engine: a loaded checkpoint that drafts reports and fills the gaps between locked text."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from inlay_model.accelerator.memory import named
+from inlay_model.accelerator.memory import held_memory, named
 from inlay_model.answer import draft_request, locked_texts, spliced
 from inlay_model.call import Call, Ears, make_call
 from inlay_model.canvas import Layout, header, lay_out_draft
@@ -26,6 +27,7 @@ from inlay_model.provenance import RunRecord, digest_of_request
 from inlay_model.request import (
     Choice,
     Comparison,
+    DeviceMemory,
     Dispute,
     DraftRequest,
     Filled,
@@ -114,6 +116,10 @@ class Engine:
     def prefixes(self) -> Prefixes:
         """The encoded studies that are kept."""
         return self._encoder.kept
+
+    def memory(self) -> list[DeviceMemory]:
+        """What the GPUs hold that this process works on; empty on the CPU. May be asked from any thread."""
+        return held_memory()
 
     def draft(
         self,
@@ -233,17 +239,21 @@ class Engine:
         if not request.images:
             raise BadRequest("A draft needs an image.")
         asked, tokenizer = draft_request(request.sections, request.begin), self._checkpoint.tokenizer
-        ears = Ears(request.on_step, request.cancelled)
+        ears = Ears(request.on_step, request.cancelled, request.on_stage)
         call = make_call(self._checkpoint, "draft", asked, request.settings, request.context, ears)
         study = self._study(request.images, call)
         head = request.sections[0] if request.begin or call.settings.lock_first_header else None
         layout = lay_out_draft(tokenizer, head, self._checkpoint.canvas_length, request.begin)
+        began = time.perf_counter()
         written, steps, canvases = yield from self._canvases(study.prefix, call, layout)
+        ears.tell("denoising", began, steps=steps)
         # Locked text is not read back from tokens: only what follows it is decoded, and the rest spliced.
         text = (header(0, head) if head else "") + decode(tokenizer, written)
         texts, complete = parse_draft(text, request.sections)
         if complete and canvases == 1 and call.settings.second_look:
+            began = time.perf_counter()
             look = yield from on([study.prefix], mended(call, self._policy, self._banned_V, texts))
+            ears.tell("second-look", began, steps=look.steps)
             texts, steps = list(look.texts), steps + look.steps
         filled = spliced(asked, texts)
         record = call.record(study, filled, steps=steps, gap_lengths=(), **self._page(tally))
@@ -267,7 +277,7 @@ class Engine:
         return written, steps, canvas
 
     def _infilling(self, request: InfillRequest, tally: Tally) -> Passes[Filled]:
-        ears = Ears(request.on_step, request.cancelled)
+        ears = Ears(request.on_step, request.cancelled, request.on_stage)
         call = make_call(self._checkpoint, "infill", tuple(request.sections), request.settings, request.context, ears)
         tokenizer, control = self._checkpoint.tokenizer, self._checkpoint.control
         pages = paged(tokenizer, call.sections, self._checkpoint.canvas_length, control)
@@ -278,9 +288,14 @@ class Engine:
             studies.append(self._study(request.images or (), call, page))
             prefix = self._behind(studies[-1].prefix, filled)
             filling = Filling(replace(call, sections=page.sections), self._policy, self._banned_V)
+            began = time.perf_counter()
             found.append((yield from on([prefix], filling.fill(page.frame))))
+            ears.tell("denoising", began, steps=found[-1].steps)
             filled += spliced(page.sections, found[-1].texts)
+        began = time.perf_counter()
         readings = yield from on([studies[0].prefix], self._reread(call, filled))
+        if readings:
+            ears.tell("rereading", began)
         record = call.record(
             studies[0],
             filled,
@@ -323,11 +338,15 @@ class Engine:
 
     def _study(self, images: Sequence[RadiographLike], call: Call, page: Page | None = None) -> Study:
         text = instruction([section.name for section in call.sections], call.context.style)
+        began, missed = time.perf_counter(), self._encoder.kept.misses
         if page is None:
-            return self._encoder.study(images, text, wish=self._wish(call), comparison=call.comparison)
-        later = locked_texts(call.sections[page.first + len(page.sections) :])
-        locked = locked_texts(call.sections)
-        return self._encoder.study(images, text, locked, self._wish(call), later, call.comparison)
+            study = self._encoder.study(images, text, wish=self._wish(call), comparison=call.comparison)
+        else:
+            later = locked_texts(call.sections[page.first + len(page.sections) :])
+            locked = locked_texts(call.sections)
+            study = self._encoder.study(images, text, locked, self._wish(call), later, call.comparison)
+        call.ears.tell("prefix", began, known=self._encoder.kept.misses == missed)
+        return study
 
     def _wish(self, call: Call) -> str:
         """What the prompt says at its end; raises `BadRequest` for a rewriting that the checkpoint does not know."""

@@ -231,6 +231,32 @@ class Shown:
     free_left: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """Bytes of a GPU: `allocated` to tensors, `reserved` by this process altogether, and all that it has."""
+
+    device: str
+    allocated: int
+    reserved: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of a request that has just ended, with the seconds from its begin to its end, shared passes included.
+
+    `prefix`: images and instruction are read, or were kept (`known`). `denoising`: `steps` steps wrote the text; of an
+    infill, lengths are searched and gaps looked at in it. `second-look`: a draft is looked at once more, with what that
+    wrote again. `rereading`: disputes and probabilities are asked for. On a GPU a stage ends when its work is queued:
+    what the next one waits for counts there.
+    """
+
+    name: str
+    seconds: float
+    steps: int = 0
+    known: bool = False
+
+
 class StepEvent:
     """One denoising step has been taken: `step` counts from 1, `steps` is the most there can be in this round.
 
@@ -290,6 +316,7 @@ class DraftRequest:
     context: PromptContext | None = None
     on_step: Callable[[StepEvent], None] | None = None
     cancelled: Callable[[], bool] | None = None
+    on_stage: Callable[[Stage], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +329,7 @@ class InfillRequest:
     context: PromptContext | None = None
     on_step: Callable[[StepEvent], None] | None = None
     cancelled: Callable[[], bool] | None = None
+    on_stage: Callable[[Stage], None] | None = None
 
 
 def check_sections(sections: Sequence[Section]) -> None:

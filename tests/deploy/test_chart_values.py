@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft7Validator
-from prometheus_client import CollectorRegistry
+from prometheus_client import Metric
 
 from inlay_api.metrics import Metrics
 from inlay_core.settings import Settings, schema
-from inlay_gateway.metrics import ListenerMetrics, Rounds
+from inlay_gateway.metrics import Deliveries, ListenerMetrics, Rounds
 from inlay_gateway.metrics import registry_of as relay_registry
 from inlay_testkit.chart import CHART, CI_VALUES, ROOT
 from inlay_testkit.core import StillClock
@@ -104,17 +104,30 @@ def test_wrong_values_are_refused_with_their_place(values: dict[str, Any], place
     assert words in complaint
 
 
-def metric_names() -> set[str]:
-    """The samples that Inlay's processes expose, as Prometheus stores them."""
-    api = CollectorRegistry()
+def families() -> list[Metric]:
+    """What Inlay's processes expose."""
     metrics = Metrics(Memory(), StillClock())
     metrics.answered("GET", "/livez", 200, 0.1)
     listener = ListenerMetrics()
     listener.connections(lambda: 0)
-    registries = [api, metrics._registry, listener.registry, relay_registry(Rounds()), worker_registry(FakeModel())]
-    families = [family for registry in registries for family in registry.collect()]
+    relay = relay_registry(Rounds())
+    Deliveries(relay)
+    registries = [metrics.registry, listener.registry, relay, worker_registry(FakeModel())]
+    return [family for registry in registries for family in registry.collect()]
+
+
+def metric_names() -> set[str]:
+    """The samples that Inlay's processes expose, as Prometheus stores them."""
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
-    return {family.name + suffix for family in families for suffix in suffixes[family.type]}
+    return {family.name + suffix for family in families() for suffix in suffixes[family.type]}
+
+
+def test_the_page_of_metrics_has_those_that_exist() -> None:
+    """docs/reference/metrics.md has a row for every metric, with its kind, and none that nobody exposes."""
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(inlay_\w+)` \| (\w+) \|", page, flags=re.MULTILINE)
+    ends = {"counter": "_total"}
+    assert sorted(rows) == sorted({(family.name + ends.get(family.type, ""), family.type) for family in families()})
 
 
 def named_in(expression: str) -> set[str]:

@@ -48,10 +48,11 @@ def test_an_image_can_be_built_again(path: Path) -> None:
 
 
 def test_only_the_worker_has_the_model() -> None:
-    """API and gateway install the distribution without its extra, and leave the checkpoints out."""
+    """API and gateway install the distribution without that extra, and leave the checkpoints out; all can trace."""
     for path in DOCKERFILES:
         text = path.read_text(encoding="utf-8")
-        assert ("[model]" in text) == (path.parent.name == "worker")
+        assert "traces]" in text
+        assert ("[model,traces]" in text) == (path.parent.name == "worker")
         assert ("inlay_model/checkpoints" in text) == (path.parent.name != "worker")
 
 

@@ -309,3 +309,25 @@ def test_fhir_is_mounted_with_the_same_tokens(web: Web) -> None:
     assert (one.headers["ETag"], one.get_json()["status"]) == ('W/"3"', "partial")
     tags = web.site.tags(web.site.ward.report(report["id"]))
     assert "reader:report:read" in tags
+
+
+def test_with_a_providers_keys_the_page_tells_no_figures(tmp_path: Path) -> None:
+    """Whoever reaches the page from elsewhere finds no metrics there, also where they have no port of their own."""
+    web = Web(tmp_path)
+    assert web.client.get("/metrics").status_code == 200
+    keys = tmp_path / "keys" / "token-key.json"
+    settings = Settings(home=tmp_path, auth="jwt", jwks_file=str(keys), http_host="0.0.0.0")  # noqa: S104
+    answer = create_app(settings, web.site.services_with(settings)).test_client().get("/metrics")
+    assert (answer.status_code, answer.get_json()["code"]) == (404, "not-here")
+
+
+def test_jobs_and_deliveries_that_have_ended_are_not_counted_in_the_database(web: Web) -> None:
+    """A scrape counts what is open, with zeros, so that it takes no longer after a million reports."""
+    web.drafted("1")
+    web.site.order("2", wake=False)
+    page = web.client.get("/metrics").text
+    assert 'inlay_jobs{priority="routine",state="queued"} 1.0' in page
+    assert 'inlay_jobs{priority="stat",state="running"} 0.0' in page
+    assert "succeeded" not in page
+    assert 'inlay_outbox{state="pending",to="celery"} 2.0' in page
+    assert "delivered" not in page

@@ -10,6 +10,7 @@ import pytest
 
 from inlay_core.application import drafting
 from inlay_testkit.core import DRAFT, WORKER
+from inlay_testkit.peers import free_port
 from inlay_testkit.server import Server
 
 
@@ -108,3 +109,21 @@ def test_logs_have_routes_and_no_queries(server: Server) -> None:
     assert ("/reports/<report_id>", 404) in told
     assert "MRN1" not in logged
     assert "Testperson" not in logged
+
+
+def test_figures_are_on_a_port_of_their_own(tmp_path: Path) -> None:
+    """With INLAY_METRICS_PORT the page's port has none: what is before it can lead to no figures."""
+    port = free_port()
+    server = Server(tmp_path, metrics_port=port)
+    try:
+        assert server.open("/metrics").status == 404
+        assert server.open("/readyz").status == 200
+        apart = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        apart.request("GET", "/metrics")
+        figures = apart.getresponse().read().decode()
+        assert 'inlay_http_requests_total{method="GET",route="/metrics",status="404"} 1.0' in figures
+        apart.request("GET", "/readyz")
+        assert apart.getresponse().read() == b"ok\n"
+        apart.close()
+    finally:
+        server.close()

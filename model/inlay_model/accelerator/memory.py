@@ -17,6 +17,7 @@ import torch
 
 from inlay_model.accelerator.packing import GROUP
 from inlay_model.errors import NotEnoughMemory
+from inlay_model.request import DeviceMemory
 
 GIB = 2**30
 _MEMINFO = Path("/proc/meminfo")
@@ -180,3 +181,17 @@ class named:  # noqa: N801 - read as what it does: `with named(device):`
         self._let_go()
         give_back(self._device)
         raise NotEnoughMemory(None, free_bytes(self._device), None) from None
+
+
+def held_memory() -> list[DeviceMemory]:
+    """Memory of the GPUs that this process holds some of; asking the others would make a context on them."""
+    if not torch.cuda.is_initialized():
+        return []
+    held = [(at, torch.cuda.memory_reserved(at)) for at in range(torch.cuda.device_count())]
+    return [
+        DeviceMemory(
+            f"cuda:{at}", torch.cuda.memory_allocated(at), reserved, torch.cuda.get_device_properties(at).total_memory
+        )
+        for at, reserved in held
+        if reserved
+    ]

@@ -35,11 +35,13 @@ from inlay_api.oidc import Provider
 from inlay_api.problems import Refused, Unauthenticated
 from inlay_api.readings import Readings
 from inlay_api.routes import PREFIX
+from inlay_api.tracing import trace
 from inlay_core.application.ports import ImageSource
-from inlay_core.bootstrap import Services, bootstrap
+from inlay_core.bootstrap import Services, bootstrap, tracer_of
 from inlay_core.domain.errors import Category, DomainError
 from inlay_core.logs import configure_logs, get_logger
 from inlay_core.settings import Settings
+from inlay_otel import open_spans
 
 _LOG: Final = get_logger(__name__)
 # Only what has the form of a random id is taken over: a request id stands in logs, and a caller may put anything there.
@@ -68,16 +70,16 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     check_exposure(settings)
     if services is None:
         configure_logs("serve", level=settings.log_level, log_format=settings.log_format)
-        services = bootstrap(settings)
+        services = bootstrap(settings, tracer=tracer_of(settings, "serve", open_spans))
     app = Flask(NAME, root_path=__file__.rpartition("/")[0])
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    readings = Readings(services)
+    readings, metrics = Readings(services), Metrics(services.reader, services.clock)
     app.extensions[NAME] = Desk(
         services,
         Verifier(settings),
-        Metrics(services.reader, services.clock),
+        metrics,
         readings,
-        fhir_mount.router_of(services, readings),
+        fhir_mount.router_of(services, readings, metrics.ordered),
         _folder,
         Provider(settings) if settings.oidc_issuer else None,
     )
@@ -85,6 +87,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
         app.register_blueprint(routes.blueprint, url_prefix=PREFIX)
     for part in (fhir_mount, health, login, pages, oversight, reader_studies, administration):
         app.register_blueprint(part.blueprint)
+    trace(app, services.tracer)
     _guard(app, settings)
     limits.limit(app, settings, fhir_mount.MOUNT)
     _answer_errors(app)

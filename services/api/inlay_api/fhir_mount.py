@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import metadata
@@ -60,6 +60,8 @@ class Store:
 
     services: Services
     readings: Readings
+    # Hears of each order that was created.
+    ordered: Callable[[], None] = lambda: None
     repeated: Together[tuple[AuditEvent, Standing], bool] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -120,7 +122,14 @@ class Store:
 
     def place(self, actor: Actor, command: OrderCommand, condition: OrderCondition | None, *, joins: bool) -> Placed:
         """Place one order."""
-        return intake.place_order(*self._act, actor, command, condition=condition, joins=joins, site=self.services.site)
+        with self.services.tracer.span("order store") as span:
+            placed = intake.place_order(
+                *self._act, actor, command, condition=condition, joins=joins, site=self.services.site
+            )
+            span.set(known=not placed.created)
+        if placed.created:
+            self.ordered()
+        return placed
 
     def sign(self, actor: Actor, report_id: str, expected_version: int) -> Report:
         """Make the version final."""
@@ -160,8 +169,11 @@ class Store:
         return [event.id in recorded for event, _ in readings]
 
 
-def router_of(services: Services, readings: Readings) -> FhirRouter:
-    """The FHIR endpoint over these services, which records what it shows like the rest of the process."""
+def router_of(services: Services, readings: Readings, ordered: Callable[[], None]) -> FhirRouter:
+    """The FHIR endpoint over these services, which records what it shows like the rest of the process.
+
+    `ordered` hears of each order that is created.
+    """
     settings = services.settings
     printer = Printer(settings.pdf_font)
 
@@ -175,7 +187,7 @@ def router_of(services: Services, readings: Readings) -> FhirRouter:
         pdf=pdf,
         origins=settings.origins,
     )
-    return FhirRouter(Store(services, readings), site)
+    return FhirRouter(Store(services, readings, ordered), site)
 
 
 def _base_url() -> str:

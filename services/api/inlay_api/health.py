@@ -34,5 +34,8 @@ def ready() -> Response:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """For Prometheus."""
+    """For Prometheus, where nobody else is let in: a page that others reach has its metrics on a port of their own."""
+    settings = desk().settings
+    if settings.metrics_port or settings.auth != "embedded":
+        return problem(404, "not-here", "Metrics are told on INLAY_METRICS_PORT.")
     return Response(desk().metrics.page(), content_type=CONTENT_TYPE_LATEST)

@@ -6,19 +6,24 @@ Each process counts for itself; with several processes behind one port a scrape 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from inlay_core.application.ports import NewUnitOfWork
+from inlay_core.application.ports import Delivery, NewUnitOfWork
 from inlay_core.domain.errors import DomainError
 from inlay_core.domain.ids import Clock
-from inlay_core.domain.job import JobState
+from inlay_core.domain.job import OPEN_STATES
 from inlay_core.domain.order import Priority
 
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+"""Those that are counted under their names: a client may send any word."""
+_BY: Final = "fhir"
+# What has ended is counted where it ended: to count it here would take the longer the more there was.
+_UNDELIVERED: Final = (Delivery.PENDING, Delivery.DEAD)
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -26,28 +31,37 @@ class Metrics:
     """The metrics of one application, in a registry of its own."""
 
     def __init__(self, reader: NewUnitOfWork, clock: Clock) -> None:
-        self._registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
         self._requests = Counter(
-            "inlay_http_requests", "Answered requests.", ["method", "route", "status"], registry=self._registry
+            "inlay_http_requests", "Answered requests.", ["method", "route", "status"], registry=self.registry
         )
         self._seconds = Histogram(
             "inlay_http_request_seconds",
             "Time until the answer began.",
             ["route"],
             buckets=_BUCKETS,
-            registry=self._registry,
+            registry=self.registry,
         )
-        self.streams = Gauge("inlay_http_streams", "Live progress streams that are open.", registry=self._registry)
-        self._registry.register(_Queues(reader, clock))
+        self._orders = Counter(
+            "inlay_orders", "Orders that were placed or changed, by the way they came.", ["by"], registry=self.registry
+        )
+        # From the start, as zero: a rise from nothing is no rise.
+        self._orders.labels(_BY)
+        self.streams = Gauge("inlay_http_streams", "Live progress streams that are open.", registry=self.registry)
+        self.registry.register(_Queues(reader, clock))
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request. `route` is the pattern of the path, never the path."""
-        self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
+        self._requests.labels(method if method in METHODS else "other", route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
+
+    def ordered(self) -> None:
+        """Count an order."""
+        self._orders.labels(_BY).inc()
 
     def page(self) -> bytes:
         """The text that Prometheus reads."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)
 
 
 class _Queues(Collector):
@@ -63,21 +77,26 @@ class _Queues(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The gauges; none while the database is away, which /readyz tells."""
-        jobs = GaugeMetricFamily("inlay_jobs", "Jobs by state and priority.", labels=["state", "priority"])
+        jobs = GaugeMetricFamily("inlay_jobs", "Open jobs by state and priority.", labels=["state", "priority"])
         waits = GaugeMetricFamily("inlay_jobs_oldest_seconds", "Age of the oldest queued job.", labels=["priority"])
-        outbox = GaugeMetricFamily("inlay_outbox", "Outbox items by destination and state.", labels=["to", "state"])
+        outbox = GaugeMetricFamily(
+            "inlay_outbox",
+            "Items that wait, or were given up (dead).",
+            labels=["to", "state"],
+        )
         lags = GaugeMetricFamily("inlay_outbox_oldest_seconds", "Age of the oldest pending item.", labels=["to"])
         now = self._clock()
         try:
             with self._reader() as uow:
-                for (state, priority), count in uow.jobs.count(JobState).items():
-                    jobs.add_metric([str(state), str(priority)], count)
-                for (destination, delivery), count in uow.outbox.count().items():
+                counted = uow.jobs.count(OPEN_STATES)
+                for (destination, delivery), count in uow.outbox.count(_UNDELIVERED).items():
                     outbox.add_metric([destination, str(delivery)], count)
                 queued, pending = uow.jobs.queued_since(), uow.outbox.pending_since()
         except DomainError:
             return
         # Zero where nothing waits: a line that ends looks like a database that is away.
+        for state, rank in product(sorted(OPEN_STATES), Priority):
+            jobs.add_metric([str(state), str(rank)], counted.get((state, rank), 0))
         for rank in Priority:
             waits.add_metric([str(rank)], (now - queued[rank]).total_seconds() if rank in queued else 0.0)
         for destination, since in pending.items():

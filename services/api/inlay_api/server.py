@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
 
 from inlay_api.auth import Verifier, check_exposure
+from inlay_api.desk import NAME, Desk
+from inlay_core.health import database_answers, told
 from inlay_core.settings import Settings
 
 # Finishing a request takes less; an event stream is cut and taken up again by its client.
@@ -21,6 +24,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def __init__(self, settings: Settings, workers: int) -> None:
         self._settings = settings
         self._workers = workers
+        self._telling = ExitStack()
         super().__init__()
 
     def load_config(self) -> None:
@@ -42,10 +46,18 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
                 self.cfg.set(name, value)
 
     def load(self) -> Any:
-        """The application, made in the worker: connections and locks are never shared between processes."""
+        """The application, made in the worker: connections and locks are never shared between processes.
+
+        Its metrics and health are told on a port of their own until the process ends.
+        """
         from inlay_api.app import create_app
 
-        return create_app(self._settings)
+        app = create_app(self._settings)
+        desk: Desk = app.extensions[NAME]
+        ready = database_answers(desk.services.reader)
+        # Several workers share the port, and a scrape sees one of them.
+        self._telling.enter_context(told(self._settings, desk.metrics.registry, ready=ready, shared=self._workers > 1))
+        return app
 
 
 def run(settings: Settings, workers: int = 1) -> None:

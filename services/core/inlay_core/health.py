@@ -1,6 +1,6 @@
-"""What a process without HTTP of its own tells those who watch it: /livez, /readyz and /metrics on INLAY_METRICS_PORT.
+"""What a process tells those who watch it: /livez, /readyz and /metrics on INLAY_METRICS_PORT.
 
-The API answers the same three itself. None of them needs a token or tells of people.
+The API answers the first two on its own port, too. None of them needs a token or tells of people.
 """
 
 from __future__ import annotations
@@ -50,16 +50,22 @@ def database_answers(reader: NewUnitOfWork) -> Check:
 
 
 def told(
-    settings: Settings, registry: CollectorRegistry, *, live: Check = all_well, ready: Check = all_well
+    settings: Settings,
+    registry: CollectorRegistry,
+    *,
+    live: Check = all_well,
+    ready: Check = all_well,
+    shared: bool = False,
 ) -> AbstractContextManager[object]:
     """Answer while the context lasts, from threads that end with the process; port 0 is no answers at all.
 
+    `shared`: several processes answer on this port, each some of the time.
     Raises Unavailable where the port cannot be had.
     """
     if not settings.metrics_port:
         return nullcontext()
     try:
-        server = HealthServer((settings.http_host, settings.metrics_port), registry, live, ready)
+        server = HealthServer((settings.http_host, settings.metrics_port), registry, live, ready, shared=shared)
     except OSError:
         raise Unavailable("port-taken", "The port for metrics cannot be had.", "INLAY_METRICS_PORT") from None
     return _answering(server)
@@ -82,8 +88,11 @@ class HealthServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], registry: CollectorRegistry, live: Check, ready: Check) -> None:
+    def __init__(
+        self, address: tuple[str, int], registry: CollectorRegistry, live: Check, ready: Check, *, shared: bool = False
+    ) -> None:
         self._registry = registry
+        self.allow_reuse_port = shared
         self._checks = {"/livez": live, "/readyz": ready}
         super().__init__(address, _Handler)
 

@@ -107,13 +107,15 @@ class Settings:
     )
     metrics_port: int = _setting(
         0,
-        "Port of /metrics, /livez and /readyz of a listener, relay or worker, on INLAY_HTTP_HOST. 0: none. "
-        "`inlay up` gives it to the worker.",
+        "Port of /metrics, /livez and /readyz, on INLAY_HTTP_HOST. 0: none; with INLAY_AUTH=embedded, the page's port "
+        "has /metrics then. `inlay up` gives it to the worker.",
     )
     traces: bool = _setting(
         False, "Send OpenTelemetry traces (OTLP over HTTP) to where OTEL_* variables say. Needs the extra `traces`."
     )
-    warm_up: bool = _setting(False, "Draft once from an empty picture before the first job is taken.")
+    warm_up: bool = _setting(
+        False, "Draft once from an empty picture before the first job is taken, unless drafts are stopped."
+    )
     report_style: str = _setting("", "Style of drafts, one that the model was trained in. Empty: its first.")
     draft: bool = _setting(True, "Intended use: drafts from images.")
     infill: bool = _setting(True, "Intended use: infill between locked fragments.")

@@ -13,7 +13,7 @@ from inlay_core.application.publishing import claim_deliveries
 from inlay_core.domain.errors import Invalid
 from inlay_core.settings import Settings
 from inlay_core.targets import SETTING, ResultTarget, result_targets
-from inlay_gateway.delivery import Books, Sent, send_item
+from inlay_gateway.delivery import Books, Sent, send_item, sent_each
 from inlay_hl7.client import MllpClient
 from inlay_hl7.senders import Sender, Senders, codec_of, read_senders
 
@@ -48,7 +48,7 @@ def deliver_answer(books: Books, target: ResultTarget, client: MllpClient) -> Se
     lease = 3 * target.timeout_seconds + 30
     destination = ACK_PREFIX + target.filter.name
     items = claim_deliveries(books.new_uow(), books.clock, destination, limit=1, lease_seconds=lease)
-    return [_send(books, client, item) for item in items]
+    return sent_each(books, items, lambda item: _send(books, client, item))
 
 
 def _send(books: Books, client: MllpClient, item: OutboxItem) -> Sent:

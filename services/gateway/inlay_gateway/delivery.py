@@ -6,11 +6,13 @@ their order. Each function takes one round of due items and says how many there 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from inlay_core.application.ports import DEFAULT_SITE, Destination, NewUnitOfWork, OutboxItem, Site, Wakeup
 from inlay_core.application.publishing import claim_deliveries, delivered, remember_message, undelivered
+from inlay_core.application.tracing import NO_TRACER, Tracer
 from inlay_core.domain.errors import DomainError
 from inlay_core.domain.identity import Actor, system
 from inlay_core.domain.ids import Clock, NewId
@@ -24,8 +26,18 @@ from inlay_hl7.client import MllpClient, NoAnswer
 from inlay_hl7.mapping.reports import result_of
 from inlay_hl7.results import ResultStatus, build_result
 
+DELIVERED: Final = "delivered"
+"""The code of an attempt that went well."""
+
 # Wake-ups are told together; a few dozen are more than any number of workers takes at a time.
 _WAKEUPS = 50
+
+
+Attempted = Callable[[str, str, float], None]
+
+
+def unheard(_destination: str, _code: str, _seconds: float) -> None:
+    """Nobody counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,9 @@ class Books:
     new_id: NewId
     site: Site = DEFAULT_SITE
     actor: Actor = system("relay")  # noqa: RUF009 (immutable)
+    tracer: Tracer = NO_TRACER
+    # Hears of every attempt: destination, code, and seconds since the item was written.
+    attempted: Attempted = unheard
 
     def done(self, item: OutboxItem) -> None:
         """The destination has it."""
@@ -66,7 +81,27 @@ class Sent:
     @property
     def ok(self) -> bool:
         """Whether the destination has it."""
-        return self.code == "delivered"
+        return self.code == DELIVERED
+
+
+def sent_each(books: Books, items: Iterable[OutboxItem], send: Callable[[OutboxItem], Sent]) -> Sequence[Sent]:
+    """Send items one after the other; each attempt is a span of the trace that its item belongs to."""
+    return [_traced(books, item, send) for item in items]
+
+
+def _traced(books: Books, item: OutboxItem, send: Callable[[OutboxItem], Sent]) -> Sent:
+    tracer, parent = books.tracer, item.traceparent
+    if item.attempts == 1:
+        tracer.past("outbox wait", item.created_at, books.clock(), parent=parent, destination=item.destination)
+    with tracer.span(
+        "outbox send", kind="producer", parent=parent, destination=item.destination, attempts=item.attempts
+    ) as span:
+        sent = send(item)
+        span.set(item_id=item.id, code=sent.code)
+        if not sent.ok:
+            span.fail(sent.code)
+    books.attempted(item.destination, sent.code, (books.clock() - item.created_at).total_seconds())
+    return sent
 
 
 def deliver_wakeups(books: Books, wakeup: Wakeup) -> Sequence[Sent]:
@@ -74,15 +109,20 @@ def deliver_wakeups(books: Books, wakeup: Wakeup) -> Sequence[Sent]:
     items = claim_deliveries(books.new_uow(), books.clock, Destination.CELERY, limit=_WAKEUPS)
     if not items:
         return ()
+    code: str = DELIVERED
     try:
         wakeup.wake([str(item.payload["job_id"]) for item in items])
     except DomainError as error:
-        for item in items:
-            books.failed(item, error.code)
-        return [Sent(item, error.code) for item in items]
-    for item in items:
-        books.done(item)
-    return [Sent(item, "delivered") for item in items]
+        code = error.code
+
+    def told(item: OutboxItem) -> Sent:
+        if code == DELIVERED:
+            books.done(item)
+        else:
+            books.failed(item, code)
+        return Sent(item, code)
+
+    return sent_each(books, items, told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +141,14 @@ def deliver_result(books: Books, oru: Oru) -> Sequence[Sent]:
     # The lease outlives connecting and waiting, so that nobody else sends the same item meanwhile.
     lease = 3 * oru.target.timeout_seconds + 30
     items = claim_deliveries(books.new_uow(), books.clock, oru.target.destination, limit=1, lease_seconds=lease)
-    return [_send(books, oru, item) for item in items]
+    return sent_each(books, items, lambda item: _send(books, oru, item))
 
 
 def _send(books: Books, oru: Oru, item: OutboxItem) -> Sent:
-    payload = item.message or _built(books, oru, item)
+    payload = item.message
+    if payload is None:
+        with books.tracer.span("hl7 build"):
+            payload = _built(books, oru, item)
     if payload is None:
         books.failed(item, "report-missing", permanent=True)
         return Sent(item, "report-missing")
@@ -115,13 +158,16 @@ def _send(books: Books, oru: Oru, item: OutboxItem) -> Sent:
 def send_item(books: Books, client: MllpClient, item: OutboxItem, payload: bytes) -> Sent:
     """Send a message of the outbox and note what its receiver answered, or that it did not."""
     try:
-        answer = client.send(payload)
+        with books.tracer.span("hl7 exchange", kind="client", bytes=len(payload)) as span:
+            answer = client.send(payload)
+            # A code that is none of the standard's could be anything.
+            span.set(ack=answer.code if answer.positive else refusal_of(answer))
     except NoAnswer as error:
         books.failed(item, error.code)
         return Sent(item, error.code)
     if answer.positive:
         books.done(item)
-        return Sent(item, "delivered")
+        return Sent(item, DELIVERED)
     code = refusal_of(answer)
     books.failed(item, code, permanent=answer.lasting)
     return Sent(item, code)

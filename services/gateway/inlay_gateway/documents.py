@@ -28,7 +28,7 @@ from inlay_dicom.archive import ArchiveProblem
 from inlay_dicom.mapping import signed_report
 from inlay_dicom.rejection import Withdrawal, rejection_note
 from inlay_dicom.signed_report import SignedReport
-from inlay_gateway.delivery import Books, Sent
+from inlay_gateway.delivery import Books, Sent, sent_each
 from inlay_gateway.printing import printed_result
 
 # Longer than any archive's deadline for one object.
@@ -77,7 +77,7 @@ class Documents:
 def deliver_document(books: Books, documents: Documents) -> Sequence[Sent]:
     """Send the next due version, or the note that withdraws a report."""
     items = claim_deliveries(books.new_uow(), books.clock, Destination.DICOM, limit=1, lease_seconds=_LEASE_SECONDS)
-    return [_send(books, documents, item) for item in items]
+    return sent_each(books, items, lambda item: _send(books, documents, item))
 
 
 def _send(books: Books, documents: Documents, item: OutboxItem) -> Sent:

@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
-from inlay_core.bootstrap import Services, bootstrap
+from inlay_core.application.tracing import NO_TRACER, Span, Tracer
+from inlay_core.bootstrap import Services, bootstrap, tracer_of
 from inlay_core.health import database_answers, told
 from inlay_core.logs import configure_logs, get_logger
 from inlay_core.settings import Settings
@@ -24,12 +25,13 @@ from inlay_dicom.scp import StorageScp
 from inlay_gateway.answers import answer_targets, senders_of
 from inlay_gateway.dicom import Recorder, site_of, storage_scp
 from inlay_gateway.metrics import ListenerMetrics
-from inlay_gateway.reception import Answered, Reception
+from inlay_gateway.reception import Answered, Reception, Taken
 from inlay_gateway.tls import listener_context
 from inlay_hl7.ack import Outcome
 from inlay_hl7.message import Notice
 from inlay_hl7.senders import Senders
 from inlay_hl7.server import Limits, MllpServer
+from inlay_otel import open_spans
 
 LOG: Final = get_logger(__name__)
 
@@ -55,7 +57,7 @@ def run(settings: Settings) -> None:
     senders, tls = senders_of(settings), listener_context(settings)
     answer_targets(settings, senders)  # What would be promised and could not be sent stops the listener.
     site = site_of(settings)
-    services = bootstrap(settings)
+    services = bootstrap(settings, tracer=tracer_of(settings, "listen", open_spans))
     try:
         scp = storage_scp(settings, site, Recorder(services))
         asyncio.run(_serve(services, senders, tls, scp))
@@ -65,13 +67,14 @@ def run(settings: Settings) -> None:
 
 async def _serve(services: Services, senders: Senders, tls: ssl.SSLContext | None, scp: StorageScp) -> None:
     settings = services.settings
-    reception = Reception(services.uow, services.clock, services.new_id, senders, services.site)
+    tracer = services.tracer
+    reception = Reception(services.uow, services.clock, services.new_id, senders, services.site, tracer=tracer)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="intake") as pool:
         metrics = ListenerMetrics()
-        server = listener(reception, pool, limits_of(settings), metrics)
+        server = listener(reception, pool, limits_of(settings), metrics, tracer)
         metrics.connections(lambda: server.connections)
         await server.start(settings.mllp_host, settings.mllp_port, tls)
         LOG.info("listener.ready", listener="mllp", host=settings.mllp_host, port=server.port)
@@ -96,27 +99,34 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def listener(
-    reception: Reception, pool: ThreadPoolExecutor, limits: Limits, metrics: ListenerMetrics | None = None
+    reception: Reception,
+    pool: ThreadPoolExecutor,
+    limits: Limits,
+    metrics: ListenerMetrics | None = None,
+    tracer: Tracer = NO_TRACER,
 ) -> MllpServer:
     """A server that hands messages to the reception, in a thread of `pool`, and sends what it answers."""
     desk = Desk(reception, pool)
 
     async def handle(payload: bytes, peer: str) -> bytes:
         begun = time.monotonic()
-        answered = await desk.take(payload, peer)
+        # The trace of a job begins here.
+        with tracer.span("hl7 receive", kind="server", bytes=len(payload)) as span:
+            answered = await desk.take(payload, peer, span.traceparent)
+            _tell_answer(span, answered)
         seconds = time.monotonic() - begun
         _log_answer(answered, len(payload), peer, seconds)
         if metrics is not None:
-            metrics.answered(answered.outcome, seconds)
+            metrics.answered(answered.outcome, seconds, 0 if answered.repeated else answered.orders)
         return answered.payload
 
     return MllpServer(handle, limits=limits, observe=_log_connection)
 
 
 class Takes(Protocol):
-    """Answers messages (payload, address of the peer) that came together, in their order."""
+    """Answers messages that came together, in their order."""
 
-    def take_all(self, messages: Sequence[tuple[bytes, str]]) -> list[Answered]:
+    def take_all(self, messages: Sequence[Taken]) -> list[Answered]:
         """The answers."""
         ...
 
@@ -131,16 +141,16 @@ class Desk:
     def __init__(self, reception: Takes, pool: ThreadPoolExecutor) -> None:
         self._reception = reception
         self._pool = pool
-        self._waiting: deque[tuple[tuple[bytes, str], asyncio.Future[Answered]]] = deque()
+        self._waiting: deque[tuple[Taken, asyncio.Future[Answered]]] = deque()
         self._expected = 0
         self._are_back = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
 
-    async def take(self, payload: bytes, peer: str) -> Answered:
+    async def take(self, payload: bytes, peer: str, traceparent: str | None = None) -> Answered:
         """The answer to a message."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answered] = loop.create_future()
-        self._waiting.append(((payload, peer), answer))
+        self._waiting.append((Taken(payload, peer, traceparent), answer))
         if len(self._waiting) >= self._expected:
             self._are_back.set()
         if self._worker is None or self._worker.done():
@@ -175,6 +185,14 @@ class Desk:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_MOMENT):
                     await self._are_back.wait()
+
+
+def _tell_answer(span: Span, answered: Answered) -> None:
+    span.set(ack=answered.outcome.original, code=answered.code, orders=answered.orders)
+    if answered.message_id is not None:
+        span.set(message_id=answered.message_id)
+    if answered.outcome is not Outcome.ACCEPTED:
+        span.fail(answered.code)
 
 
 def _log_answer(answered: Answered, size: int, peer: str, seconds: float) -> None:

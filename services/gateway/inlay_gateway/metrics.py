@@ -11,10 +11,16 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from inlay_gateway.delivery import DELIVERED
 from inlay_hl7.ack import Outcome
 
 # From one commit to a database that makes everybody wait.
+_BY: Final = "hl7"
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+# From a wake-up to a receiver that was away for days.
+_DELIVERY_BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3600.0, 86_400.0)
 
 
 class ListenerMetrics:
@@ -34,13 +40,18 @@ class ListenerMetrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
+        self._orders = Counter(
+            "inlay_orders", "Orders that were placed or changed, by the way they came.", ["by"], registry=self.registry
+        )
+        self._orders.labels(_BY)
         # Those that alerts look at are there from the start, as zeros: a rise from nothing is no rise.
         for outcome in Outcome:
             self._messages.labels(*_labels(outcome))
 
-    def answered(self, outcome: Outcome, seconds: float) -> None:
-        """Count a message."""
+    def answered(self, outcome: Outcome, seconds: float, orders: int = 0) -> None:
+        """Count a message, and the orders that it placed or changed."""
         self._messages.labels(*_labels(outcome)).inc()
+        self._orders.labels(_BY).inc(orders)
         self._seconds.observe(seconds)
 
     def connections(self, number: Callable[[], int]) -> None:
@@ -94,6 +105,31 @@ class Rounds(Collector):
         for duty, began in sorted(self._began.items()):
             family.add_metric([duty], 0.0 if began is None else now - began)
         yield family
+
+
+class Deliveries:
+    """Attempts to tell other systems, and what became of them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._attempts = Counter(
+            "inlay_deliveries",
+            "Attempts to deliver, by destination and what became of each: delivered, or why it was not.",
+            ["to", "code"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "inlay_delivery_seconds",
+            "From a decision to its delivery, by destination.",
+            ["to"],
+            buckets=_DELIVERY_BUCKETS,
+            registry=registry,
+        )
+
+    def attempted(self, destination: str, code: str, seconds: float) -> None:
+        """Count an attempt that ended so long after the item was written."""
+        self._attempts.labels(destination, code).inc()
+        if code == DELIVERED:
+            self._seconds.labels(destination).observe(seconds)
 
 
 def registry_of(rounds: Rounds) -> CollectorRegistry:

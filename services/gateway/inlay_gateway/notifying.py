@@ -21,7 +21,7 @@ from inlay_core.application.subscribing import number_event, settle
 from inlay_core.domain.origins import is_allowed
 from inlay_core.domain.subscription import Subscription, SubscriptionState
 from inlay_fhir.mapping.subscription import notification
-from inlay_gateway.delivery import Books, Sent
+from inlay_gateway.delivery import Books, Sent, sent_each
 
 TIMESTAMP: Final = "X-Inlay-Timestamp"
 SIGNATURE: Final = "X-Inlay-Signature"
@@ -53,7 +53,7 @@ def deliver_notification(books: Books, notifier: Notifier) -> Sequence[Sent]:
     """Send the next due notification; one at a time, because an endpoint may take its time."""
     lease = 3 * _TIMEOUT_SECONDS + 30
     items = claim_deliveries(books.new_uow(), books.clock, Destination.SUBSCRIPTION, limit=1, lease_seconds=lease)
-    return [_send(books, notifier, item) for item in items]
+    return sent_each(books, items, lambda item: _send(books, notifier, item))
 
 
 def _send(books: Books, notifier: Notifier, item: OutboxItem) -> Sent:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 from inlay_core.application.intake import receive_messages
 from inlay_core.application.ports import (
@@ -17,12 +18,14 @@ from inlay_core.application.ports import (
     Arrival,
     Command,
     Envelope,
+    Interpret,
     Later,
     NewUnitOfWork,
     Received,
     Site,
     Verdict,
 )
+from inlay_core.application.tracing import NO_TRACER, Tracer
 from inlay_core.domain.errors import DomainError, Fault
 from inlay_core.domain.ids import Clock, NewId
 from inlay_hl7.ack import Mode, Outcome, acknowledge, answer_codes, later_code
@@ -37,6 +40,14 @@ from inlay_hl7.senders import Sender, Senders
 # MSH-3, MSH-4 and MSH-10 of any length may come in; what is stored of them is a key, and the raw bytes are kept anyway.
 # Three of them and a digest fit into one key of PostgreSQL (2,700 bytes), also in four bytes per character.
 _LONGEST_NAME = 199
+
+
+class Taken(NamedTuple):
+    """A message that came in, the address of its peer, and the trace that it began."""
+
+    payload: bytes
+    peer: str
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +86,21 @@ class Reception:
     site: Site = DEFAULT_SITE
     # Runs between the commit and the answer: the place where a test kills the process.
     committed: Callable[[], None] = lambda: None
+    tracer: Tracer = NO_TRACER
 
     def take(self, payload: bytes, peer: str) -> Answered:
         """The answer to a message. Never raises: what goes wrong here is answered as unavailable."""
-        return self.take_all([(payload, peer)])[0]
+        return self.take_all([Taken(payload, peer)])[0]
 
-    def take_all(self, messages: Sequence[tuple[bytes, str]]) -> list[Answered]:
-        """The answers to messages (payload, address of the peer) that are stored together, in their order."""
-        incoming = [self._opened(payload, peer) for payload, peer in messages]
+    def take_all(self, messages: Sequence[Taken]) -> list[Answered]:
+        """The answers to messages that are stored together, in their order."""
+        incoming = [self._parsed(message) for message in messages]
         arrivals = [each.arrival for each in incoming if isinstance(each, _Incoming)]
+        # One transaction for all of them is told in the trace of each.
+        stores = [self.tracer.begin("hl7 store", parent=each.traceparent, messages=len(arrivals)) for each in arrivals]
         received = iter(self._received(arrivals))
+        for store in stores:
+            store.end()
         return [each if isinstance(each, Answered) else self._answered(each, next(received)) for each in incoming]
 
     def interpret(self, envelope: Envelope) -> Sequence[Command]:
@@ -98,21 +114,31 @@ class Reception:
         header = read_header(envelope.raw)
         return self._answer(header, verdict.error, verdict.message_id, self.senders.of(header).mode)
 
-    def _opened(self, payload: bytes, peer: str) -> _Incoming | Answered:
+    def _parsed(self, taken: Taken) -> _Incoming | Answered:
+        with self.tracer.span("hl7 parse", parent=taken.traceparent, bytes=len(taken.payload)):
+            return self._opened(taken)
+
+    def _opened(self, taken: Taken) -> _Incoming | Answered:
+        payload = taken.payload
         header = read_header(payload)
         try:
             sender = self.senders.of(header)
             message, refusal = opened(payload, header, sender)
             arrival = Arrival(
-                _envelope(payload, header, message, sender, peer),
-                partial(interpreted, message, refusal, sender),
+                _envelope(payload, header, message, sender, taken.peer),
+                partial(self._interpreted, taken.traceparent, partial(interpreted, message, refusal, sender)),
                 lambda verdict: self._verdict(incoming, sender, verdict),
                 Later(ACK_PREFIX + sender.answer_to, partial(self._later, header)) if sender.answer_to else None,
+                taken.traceparent,
             )
             incoming = _Incoming(arrival, header, message)
         except Exception as error:  # noqa: BLE001 (a defect of ours must not look like a fault of the sender)
             return self._unstored(header, Fault("defect", type(error).__name__))
         return incoming
+
+    def _interpreted(self, traceparent: str | None, interpret: Interpret) -> Sequence[Command]:
+        with self.tracer.span("hl7 map", parent=traceparent):
+            return interpret()
 
     def _received(self, arrivals: Sequence[Arrival]) -> Sequence[Received | DomainError]:
         try:
@@ -126,7 +152,8 @@ class Reception:
 
     def _verdict(self, incoming: _Incoming, sender: Sender, verdict: Verdict) -> bytes:
         incoming.error = verdict.error
-        return self._answer(incoming.header, verdict.error, verdict.message_id, sender.mode)
+        with self.tracer.span("hl7 acknowledge", parent=incoming.arrival.traceparent):
+            return self._answer(incoming.header, verdict.error, verdict.message_id, sender.mode)
 
     def _answered(self, incoming: _Incoming, received: Received | DomainError) -> Answered:
         if isinstance(received, DomainError):

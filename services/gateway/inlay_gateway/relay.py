@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Final
 
 from inlay_core.application.ports import ImageSource, Wakeup
-from inlay_core.bootstrap import Services, bootstrap
+from inlay_core.bootstrap import Services, bootstrap, tracer_of
 from inlay_core.domain.errors import Unavailable
 from inlay_core.health import database_answers, told
 from inlay_core.logs import configure_logs, get_logger
@@ -27,10 +27,10 @@ from inlay_core.targets import ResultTarget, result_targets
 from inlay_dicom.archive import Archive
 from inlay_dicom.mapping import ArchiveImages, FolderImages
 from inlay_gateway.answers import answer_targets, deliver_answer, senders_of
-from inlay_gateway.delivery import Books, Oru, Sent, deliver_result, deliver_wakeups
+from inlay_gateway.delivery import Attempted, Books, Oru, Sent, deliver_result, deliver_wakeups, unheard
 from inlay_gateway.dicom import archives, needed_studies, sender_of, site_of, store_of
 from inlay_gateway.documents import Documents, Form, deliver_document
-from inlay_gateway.metrics import Rounds, registry_of
+from inlay_gateway.metrics import Deliveries, Rounds, registry_of
 from inlay_gateway.notifying import Notifier, deliver_notification, http_client
 from inlay_gateway.printing import printed_result
 from inlay_gateway.sweepers import checkpoint, compare, queue_arrived, reclaim, seal, wake
@@ -38,6 +38,7 @@ from inlay_gateway.syslog import export, receiver_of
 from inlay_gateway.tls import client_context
 from inlay_gateway.writeback import deliver_report, target_of
 from inlay_hl7.client import MllpClient
+from inlay_otel import open_spans
 
 LOG: Final = get_logger(__name__)
 
@@ -67,7 +68,11 @@ Watched = Callable[[str], AbstractContextManager[None]]
 def run(settings: Settings) -> None:
     """Relay until SIGTERM or SIGINT."""
     configure_logs("relay", level=settings.log_level, log_format=settings.log_format)
-    services = bootstrap(settings, images=lambda chosen: FolderImages.below(chosen.images))
+    services = bootstrap(
+        settings,
+        images=lambda chosen: FolderImages.below(chosen.images),
+        tracer=tracer_of(settings, "relay", open_spans),
+    )
     stopped = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -77,8 +82,9 @@ def run(settings: Settings) -> None:
         signal.signal(number, stop)
     try:
         rounds = Rounds()
-        all_of_them = duties(services, CeleryWakeup(celery_app(settings)))
-        with told(settings, registry_of(rounds), ready=database_answers(services.reader)):
+        registry = registry_of(rounds)
+        all_of_them = duties(services, CeleryWakeup(celery_app(settings)), Deliveries(registry).attempted)
+        with told(settings, registry, ready=database_answers(services.reader)):
             LOG.info("relay.ready", destination=[target.destination for target in result_targets(settings)])
             work(all_of_them, stopped, rounds=rounds)
         LOG.info("relay.stopped")
@@ -86,10 +92,12 @@ def run(settings: Settings) -> None:
         services.close()
 
 
-def duties(services: Services, wakeup: Wakeup) -> list[Duty]:
+def duties(services: Services, wakeup: Wakeup, attempted: Attempted = unheard) -> list[Duty]:
     """All that a relay does with these settings."""
     settings = services.settings
-    books = Books(services.uow, services.clock, services.new_id, services.site)
+    books = Books(
+        services.uow, services.clock, services.new_id, services.site, tracer=services.tracer, attempted=attempted
+    )
     all_of_them = [
         Duty("wakeups", _OUTBOX_SECONDS, lambda: _told(deliver_wakeups(books, wakeup))),
         Duty("leases", settings.sweep_seconds, lambda: _swept("leases", reclaim(books))),

@@ -19,7 +19,7 @@ from inlay_fhir.client import Credentials, Failed, FhirServer, signing_key
 from inlay_fhir.elements import Json
 from inlay_fhir.mapping.writeback import Remote, remote_of, search_of, transaction
 from inlay_fhir.site import FhirSite
-from inlay_gateway.delivery import Books, Sent
+from inlay_gateway.delivery import Books, Sent, sent_each
 from inlay_gateway.notifying import http_client
 
 # A lookup, a token and a transaction, each with the client's time limit.
@@ -52,7 +52,7 @@ def target_of(settings: Settings) -> Target:
 def deliver_report(books: Books, target: Target) -> Sequence[Sent]:
     """Write the next due report version; one at a time, because each waits for its answer."""
     items = claim_deliveries(books.new_uow(), books.clock, Destination.FHIR, limit=1, lease_seconds=_LEASE_SECONDS)
-    return [_write(books, target, item) for item in items]
+    return sent_each(books, items, lambda item: _write(books, target, item))
 
 
 def _write(books: Books, target: Target, item: OutboxItem) -> Sent:
@@ -62,10 +62,12 @@ def _write(books: Books, target: Target, item: OutboxItem) -> Sent:
         return Sent(item, "report-missing")
     row, jobs = found
     try:
-        remote = _remote(target.server, row.report.id)
+        with books.tracer.span("fhir search", kind="client"):
+            remote = _remote(target.server, row.report.id)
         if remote is None or remote.version < row.report.version:
-            answer = target.server.transact(transaction(target.site, row, jobs, remote))
-            _check_created(answer, remote)
+            with books.tracer.span("fhir transaction", kind="client"):
+                answer = target.server.transact(transaction(target.site, row, jobs, remote))
+                _check_created(answer, remote)
     except Failed as failure:
         books.failed(item, failure.code)
         return Sent(item, failure.code)

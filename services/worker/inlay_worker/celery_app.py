@@ -50,17 +50,20 @@ def run(settings: Settings, load: "Callable[[Settings], Model] | None" = None) -
     from celery import signals
     from celery.exceptions import WorkerShutdown
 
+    from inlay_core.bootstrap import tracer_of
     from inlay_core.health import told
+    from inlay_otel import open_spans
     from inlay_worker.metrics import Jobs, registry_of
-    from inlay_worker.readiness import consumes, look_unasked
+    from inlay_worker.readiness import consumes, look_unasked, may_generate
     from inlay_worker.tasks import register
     from inlay_worker.wiring import load_model, make_presence, make_worker
 
     configure_logs("work", level=settings.log_level, log_format=settings.log_format)
+    tracer = tracer_of(settings, "work", open_spans)
     model = (load or load_model)(settings)
-    worker, jobs = make_worker(settings, model), Jobs()
+    worker, jobs = make_worker(settings, model, tracer), Jobs()
     worker.ended = jobs.ended
-    if settings.warm_up:
+    if settings.warm_up and may_generate(worker):
         worker.generation.warm_up()
     app = make_app(settings)
     wake = register(app, worker)
@@ -90,6 +93,7 @@ def run(settings: Settings, load: "Callable[[Settings], Model] | None" = None) -
     finally:
         signals.worker_shutting_down.disconnect(stop)
         signals.worker_ready.disconnect(look_once)
+        tracer.close()
     _log.info("work.ended", exit_status=celery_worker.exitcode or 0)
     return celery_worker.exitcode or 0
 

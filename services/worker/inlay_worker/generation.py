@@ -20,6 +20,7 @@ from inlay_core.domain.job import Job, JobKind
 from inlay_core.domain.switch import Writer
 from inlay_model import (
     Comparison,
+    DeviceMemory,
     DraftRequest,
     Filled,
     Gap,
@@ -28,6 +29,7 @@ from inlay_model import (
     Lock,
     PromptContext,
     Section,
+    Stage,
     StepEvent,
 )
 from inlay_worker.images import Study
@@ -38,6 +40,7 @@ DISPUTED: Final = "disputed"
 # A picture of the size of most, in which there is nothing.
 _EMPTY: Final = np.zeros((512, 512), dtype=np.uint8)
 OnStep = Callable[[StepEvent], None]
+OnStage = Callable[[Stage], None]
 Cancelled = Callable[[], bool]
 
 
@@ -86,6 +89,10 @@ class Model(Protocol):
         """The encoded studies that are kept."""
         ...
 
+    def memory(self) -> Sequence[DeviceMemory]:
+        """What its GPUs hold; empty on the CPU."""
+        ...
+
     def batch(
         self,
         requests: Sequence[DraftRequest | InfillRequest],
@@ -101,12 +108,13 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A job as the model is asked: what was claimed, its images, whom to tell of steps, and whether to go on."""
+    """A job as the model is asked: what was claimed, its images, whom to tell of steps and stages, whether to go on."""
 
     claimed: Claimed
     study: Study | None
     on_step: OnStep
     cancelled: Cancelled
+    on_stage: OnStage | None = None
 
 
 class Generation:
@@ -198,7 +206,7 @@ class Generation:
             replaced = rewrite or settings.warm_start is not None
             sections = sections_of(asked.claimed.sections, replaced=replaced)
             context = PromptContext(self._style, rewrite=True) if rewrite else None
-            return InfillRequest(pictures, sections, settings, context, asked.on_step, asked.cancelled)
+            return InfillRequest(pictures, sections, settings, context, asked.on_step, asked.cancelled, asked.on_stage)
         assert study is not None
         # A draft is in one style from the start.
         context = PromptContext(style=self._style, comparison=compared_with(asked.claimed, study))
@@ -209,6 +217,7 @@ class Generation:
             context=context,
             on_step=asked.on_step,
             cancelled=asked.cancelled,
+            on_stage=asked.on_stage,
         )
 
 

@@ -3,18 +3,21 @@
 Labels are kinds, states and stages; nothing else comes from a job.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from inlay_core.domain.job import Job
+from inlay_core.domain.job import JobState
 from inlay_worker.generation import KeptPrefixes, Model
+from inlay_worker.work import Ended
 
 # From an infill on a GPU to an order that waits for a night's images.
 _BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
+# A gap takes a handful; the most that a request may ask for is far beyond.
+_STEPS: Final = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256)
 
 
 class PrefixCache(Collector):
@@ -35,8 +38,35 @@ class PrefixCache(Collector):
         yield GaugeMetricFamily("inlay_prefix_cache_bytes", "Memory that encoded studies hold.", kept.nbytes)
 
 
+class Memory(Collector):
+    """What the worker's devices hold, asked when somebody asks; nothing where it works on the CPU."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Nothing is counted at registration."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The figures as they are now."""
+        family = GaugeMetricFamily(
+            "inlay_gpu_memory_bytes",
+            "Memory of a GPU: allocated is what the model and its work hold, reserved what the process has taken.",
+            labels=["device", "kind"],
+        )
+        for one in self._model.memory():
+            for kind in ("allocated", "reserved", "total"):
+                family.add_metric([one.device, kind], getattr(one, kind))
+        yield family
+
+
 class Jobs:
-    """Ends of jobs, and the seconds of their stages: queue (from the order to the first claim), images, model, all."""
+    """Ends of jobs, their denoising steps, locks and disputes, and the seconds of their stages.
+
+    Stages: queue (from the order to its first claim), images, prefix, denoising, second-look, rereading (those four
+    make `model`), store, all.
+    """
 
     def __init__(self) -> None:
         self._ended = Counter(
@@ -46,21 +76,36 @@ class Jobs:
             "inlay_job_seconds", "Seconds of a stage.", ["kind", "stage"], buckets=_BUCKETS, registry=None
         )
 
-    def ended(self, job: Job, stages: Mapping[str, float]) -> None:
+        self._steps = Histogram(
+            "inlay_job_steps", "Denoising steps of a draft or an infill.", ["kind"], buckets=_STEPS, registry=None
+        )
+        self._locks = Counter("inlay_locks_sent", "Locked spans that infills were sent with.", registry=None)
+        self._kept = Counter("inlay_locks_kept", "Locked spans that came back byte for byte.", registry=None)
+        self._disputes = Counter("inlay_disputes", "Locked spans that the model held to be wrong.", registry=None)
+
+    def ended(self, ended: Ended) -> None:
         """Count a job. One that goes back to the queue ends here as `queued`."""
+        job = ended.job
         self._ended.labels(str(job.kind), str(job.state)).inc()
-        for stage, seconds in stages.items():
+        for stage, seconds in ended.stages.items():
             self._seconds.labels(str(job.kind), stage).observe(seconds)
+        steps = (job.run_record or {}).get("steps_taken")
+        if job.state is JobState.SUCCEEDED and isinstance(steps, int):
+            self._steps.labels(str(job.kind)).observe(steps)
+        self._locks.inc(ended.locks)
+        self._kept.inc(ended.kept)
+        self._disputes.inc(ended.disputes)
 
     def register(self, registry: CollectorRegistry) -> None:
         """Show them there."""
-        registry.register(self._ended)
-        registry.register(self._seconds)
+        for metric in (self._ended, self._seconds, self._steps, self._locks, self._kept, self._disputes):
+            registry.register(metric)
 
 
 def registry_of(model: Model, jobs: Jobs | None = None) -> CollectorRegistry:
     """The metrics of a worker with this model."""
     registry = CollectorRegistry()
     registry.register(PrefixCache(model.prefixes))
+    registry.register(Memory(model))
     (jobs or Jobs()).register(registry)
     return registry

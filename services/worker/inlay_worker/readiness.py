@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from inlay_core.application.switching import allowance
 from inlay_core.domain.errors import DomainError
+from inlay_core.domain.job import JobKind
 from inlay_core.health import Check
 from inlay_core.logs import get_logger
 from inlay_worker.work import Worker
@@ -25,6 +26,22 @@ def is_deaf(worker: Worker, forgotten_seconds: float) -> bool:
         allowed = allowance(uow, worker.site).for_writer(worker.generation.writer)
         waiting = uow.jobs.unwoken(now, now, allowed, 1)
     return bool(waiting) and silent and not worker.busy
+
+
+def may_generate(worker: Worker) -> bool:
+    """Whether this worker may draft at all now: where all of it is stopped, not even an empty picture is drafted from.
+
+    A database that cannot be asked allows nothing.
+    """
+    try:
+        with worker.reader() as uow:
+            kinds = allowance(uow, worker.site).for_writer(worker.generation.writer).kinds
+    except DomainError as error:
+        _log.warning("work.not_warmed", exc_info=error)
+        return False
+    if JobKind.DRAFT not in kinds:
+        _log.info("work.not_warmed", reason="generation-off")
+    return JobKind.DRAFT in kinds
 
 
 def consumes(worker: Worker, forgotten_seconds: float) -> Check:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from inlay_core import bootstrap
+from inlay_core.application.tracing import NO_TRACER, Tracer
 from inlay_core.domain.errors import Unavailable
 from inlay_core.logs import get_logger
 from inlay_core.settings import Settings
@@ -20,7 +21,7 @@ from inlay_worker.work import Worker
 _log = get_logger(__name__)
 
 
-def make_worker(settings: Settings, model: Model) -> Worker:
+def make_worker(settings: Settings, model: Model, tracer: Tracer = NO_TRACER) -> Worker:
     """A worker with this model, on the database and the image folder that the settings name."""
     services = bootstrap.bootstrap(settings, images=lambda chosen: FolderImages.below(chosen.images))
     assert services.images is not None
@@ -42,6 +43,7 @@ def make_worker(settings: Settings, model: Model) -> Worker:
         ),
         together=settings.jobs_together,
         stream=partial(Stream, seconds=settings.progress_seconds),
+        tracer=tracer,
     )
 
 

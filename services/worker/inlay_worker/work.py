@@ -3,12 +3,15 @@
 A job that fails never ends the worker; a worker that loses its lease, or is told to end, leaves the job to others.
 """
 
+import hashlib
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from inlay_core.application.drafting import (
@@ -19,13 +22,15 @@ from inlay_core.application.drafting import (
     start_generation,
     stop_job,
 )
-from inlay_core.application.ports import Claimed, Generated, NewUnitOfWork, Progress, Site, StepProgress
+from inlay_core.application.ports import Applied, Claimed, Generated, NewUnitOfWork, Progress, Site, StepProgress
+from inlay_core.application.tracing import NO_TRACER, Span, Tracer, failure_of, under
 from inlay_core.domain.errors import DomainError, Stale, Unavailable
 from inlay_core.domain.identity import system
 from inlay_core.domain.ids import Clock, NewId
+from inlay_core.domain.infill import KeptText
 from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.logs import get_logger
-from inlay_model import Cancelled, StepEvent
+from inlay_model import Cancelled, Stage, StepEvent
 from inlay_model.streaming import Stream
 from inlay_worker.failures import is_unexpected, reason_of
 from inlay_worker.generation import Asked, Generation, OnStep
@@ -47,11 +52,21 @@ REPORTS_REMEMBERED: Final = 64
 MOST_CANVASES: Final = 1_000
 
 
-Ended = Callable[[Job, Mapping[str, float]], None]
-"""Is told of a job that has ended here (perhaps to be done again), with the seconds of its stages."""
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job that has ended here, perhaps to be done again: seconds by stage, and what became of an infill's locks.
+
+    `locks` were sent with it, `kept` of them stand in the report byte for byte, and the model made `disputes`.
+    """
+
+    job: Job
+    stages: Mapping[str, float]
+    locks: int = 0
+    kept: int = 0
+    disputes: int = 0
 
 
-def _unheard(_job: Job, _stages: Mapping[str, float]) -> None:
+def _unheard(_ended: Ended) -> None:
     """Nobody wants to know."""
 
 
@@ -75,6 +90,10 @@ class _Run:
     moment: float = 0.0
     # What was told of it, to be played again.
     canvases: list[StepProgress] = field(default_factory=list)
+    locks: int = 0
+    kept: int = 0
+    disputes: int = 0
+    span: Span = field(default_factory=Span)
 
     @property
     def job(self) -> Job:
@@ -102,7 +121,8 @@ class Worker:
     generation: Generation
     together: int = 1
     stream: Callable[[OnStep], AbstractContextManager[OnStep]] = Stream
-    ended: Ended = _unheard
+    ended: Callable[[Ended], None] = _unheard
+    tracer: Tracer = NO_TRACER
     stopping: threading.Event = field(default_factory=threading.Event)
     timer: Callable[[], float] = time.monotonic
     busy: bool = False
@@ -200,15 +220,38 @@ class Worker:
             timer=self.timer,
         )
         run = _Run(claimed, held.enter_context(lease), held, held.enter_context(ExitStack()), self.timer())
-        if job.attempts == 1:
-            run.stages["queue"] = (self.clock() - job.created_at).total_seconds()
+        now = self.clock()
+        # A job that comes again (its images were missing, its worker died) waited for this since then only.
+        if job.fence == 1:
+            run.stages["queue"] = (now - job.created_at).total_seconds()
+        run.span = self._span_of(job, now)
         return run
+
+    def _span_of(self, job: Job, now: datetime) -> Span:
+        """The span of a job's stay here, in the trace that the job belongs to, with its wait before it."""
+        span = self.tracer.begin(
+            f"job {job.kind}",
+            kind="consumer",
+            parent=job.traceparent,
+            began=now,
+            job_id=job.id,
+            report_id=job.report_id,
+            job_kind=str(job.kind),
+            priority=str(job.priority),
+            attempts=job.attempts,
+        )
+        # One that comes again waited since it was announced again.
+        since = (job.woken_at or job.created_at) if job.fence > 1 else job.created_at
+        self.tracer.past("job queue", since, now, parent=job.traceparent, job_id=job.id, priority=str(job.priority))
+        return span
 
     def _prepared(self, run: _Run, asked: list[tuple[_Run, Asked]]) -> Job | None:
         """Add what the model is to be asked to the list; the job where it ended before that."""
         job = run.job
         began = self.timer()
-        study = self._study(run.claimed)
+        with self.tracer.span("images fetch") as span:
+            study = self._study(run.claimed)
+            span.set(images=len(study.pictures) if study else 0)
         run.stages["images"] = self.timer() - began
         if study is None and job.kind is JobKind.DRAFT:
             return images_missing(self.uow(), self.clock, self.new_id, WORKER, job.id, fence=job.fence)
@@ -229,8 +272,22 @@ class Worker:
             return started
         run.study = study
         on_step = run.telling.enter_context(self.stream(self._publisher(run)))
-        asked.append((run, Asked(run.claimed, study, on_step, run.lease.should_stop)))
+        on_stage = partial(self._stage, run)
+        asked.append((run, Asked(run.claimed, study, on_step, run.lease.should_stop, on_stage)))
         return None
+
+    def _stage(self, run: _Run, stage: Stage) -> None:
+        """A stage of the model's work on a job has just ended."""
+        run.stages[stage.name] = run.stages.get(stage.name, 0.0) + stage.seconds
+        now = self.clock()
+        self.tracer.past(
+            f"model {stage.name}",
+            now - timedelta(seconds=stage.seconds),
+            now,
+            parent=run.span.traceparent,
+            steps=stage.steps,
+            known=stage.known,
+        )
 
     def _answered(self, run: _Run, answer: Generated | Exception) -> None:
         run.stages["model"] = self.timer() - run.moment
@@ -243,24 +300,32 @@ class Worker:
             raise answer
         job = run.job
         self._remember(job, run.study)
-        applied = apply_result(
-            self.uow(),
-            self.clock,
-            self.new_id,
-            WORKER,
-            job.id,
-            fence=job.fence,
-            generated=replace(answer, canvases=tuple(run.canvases)),
-            site=self.site,
-        )
+        began = self.timer()
+        with self.tracer.span("report store"):
+            applied = apply_result(
+                self.uow(),
+                self.clock,
+                self.new_id,
+                WORKER,
+                job.id,
+                fence=job.fence,
+                generated=replace(answer, canvases=tuple(run.canvases)),
+                site=self.site,
+            )
+        run.stages["store"] = self.timer() - began
+        if applied.report is not None:
+            run.locks, run.kept = locks_of(run.claimed, applied)
+            run.disputes = len(answer.disputes)
         return applied.job
 
     def _settle(self, run: _Run, act: Callable[[], Job | None]) -> None:
         """Do the next thing for a job; where that ends it, let go of what it holds."""
         job = run.job
         try:
-            ended = self._ended(run, act)
-        except Stale:
+            with under(run.span.traceparent):
+                ended = self._ended(run, act)
+        except Stale as error:
+            run.span.fail(failure_of(error))
             _log.warning("job.lost", job_id=job.id, fence=job.fence)
         except DomainError as error:
             # The end could not be written; the lease runs out, and the job is done again.
@@ -275,7 +340,10 @@ class Worker:
                 reason=ended.reason.code if ended.reason else None,
                 seconds=round(self.timer() - run.began, 3),
             )
-            self.ended(ended, {**run.stages, "all": self.timer() - run.began})
+            stages = {**run.stages, "all": self.timer() - run.began}
+            self.ended(Ended(ended, stages, run.locks, run.kept, run.disputes))
+            _tell_end(run.span, ended)
+        run.span.end()
         run.ended = True
         run.held.close()
 
@@ -346,3 +414,26 @@ class Worker:
             retry=retry,
             site=self.site,
         )
+
+
+def locks_of(claimed: Claimed, applied: Applied) -> tuple[int, int]:
+    """How many locks were sent with an infill, and how many of them the report now says byte for byte."""
+    sent = {
+        (part.name, number): hashlib.sha256(item.text.encode()).hexdigest()
+        for part in claimed.sections
+        if not part.context
+        for number, item in enumerate(part.items)
+        if isinstance(item, KeptText)
+    }
+    kept = sum(sent.get((digest.section, digest.item)) == digest.sha256 for digest in applied.digests)
+    return len(sent), kept
+
+
+def _tell_end(span: Span, ended: Job) -> None:
+    """How a job's stay here ended; one that goes back to the queue has failed with its reason, or was handed back."""
+    span.set(state=str(ended.state))
+    record = ended.run_record or {}
+    if isinstance(steps := record.get("steps_taken"), int):
+        span.set(steps=steps)
+    if ended.reason is not None and ended.state in (JobState.FAILED, JobState.QUEUED):
+        span.fail(ended.reason.code)

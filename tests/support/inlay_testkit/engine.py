@@ -8,6 +8,7 @@ from inlay_model import (
     Alternative,
     Cancelled,
     Choice,
+    DeviceMemory,
     Dispute,
     DraftRequest,
     Filled,
@@ -19,6 +20,7 @@ from inlay_model import (
     Piece,
     RunRecord,
     Section,
+    Stage,
 )
 from inlay_model.request import StepEvent
 
@@ -82,6 +84,7 @@ class FakeModel:
         self.batches: list[int] = []
         self.adapted: list[str | None] = []
         self.prefixes = NoPrefixes()
+        self.devices: tuple[DeviceMemory, ...] = ()
 
     def batch(
         self,
@@ -103,9 +106,18 @@ class FakeModel:
     def _answer(self, request: DraftRequest | InfillRequest) -> Filled:
         options = {"settings": request.settings, "on_step": request.on_step, "cancelled": request.cancelled}
         if isinstance(request, DraftRequest):
-            return self.draft(request.images, sections=request.sections, context=request.context, **options)
-        told = {"context": request.context} if request.context else {}
-        return self.infill(request.images, request.sections, **told, **options)
+            answer = self.draft(request.images, sections=request.sections, context=request.context, **options)
+        else:
+            told = {"context": request.context} if request.context else {}
+            answer = self.infill(request.images, request.sections, **told, **options)
+        if request.on_stage is not None:
+            for stage in self.stages():
+                request.on_stage(stage)
+        return answer
+
+    def stages(self) -> list[Stage]:
+        """What it says that it has done."""
+        return [Stage("prefix", 0.0), Stage("denoising", 0.0, self.steps)]
 
     def draft(self, images: Sequence[Any], *, sections: Sequence[str] = (), **options: Any) -> Filled:
         """A report with one sentence per section."""
@@ -123,6 +135,10 @@ class FakeModel:
         choices = _choices(sections, wanted) if wanted > 1 else ()
         filled = tuple(_filled(section) for section in sections)
         return Filled(filled, record, disputes=self.disputes, alternatives=choices)
+
+    def memory(self) -> Sequence[DeviceMemory]:
+        """It works nowhere in particular, but for what a test says."""
+        return self.devices
 
     @property
     def styles(self) -> tuple[str, ...]:

@@ -664,9 +664,9 @@ class MemoryOutbox(_Part):
         """See the port."""
         return self._world.outbox.get(item_id)
 
-    def count(self) -> Mapping[tuple[str, Delivery], int]:
+    def count(self, states: Collection[Delivery] = tuple(Delivery)) -> Mapping[tuple[str, Delivery], int]:
         """See the port."""
-        return Counter((item.destination, item.state) for item in self._world.outbox.values())
+        return Counter((item.destination, item.state) for item in self._world.outbox.values() if item.state in states)
 
     def pending_since(self) -> Mapping[str, datetime]:
         """See the port."""

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +37,17 @@ class WorkerProcess:
 
 @contextmanager
 def worker_process(
-    settings: Settings, *, steps: int = 2, step_seconds: float = 0.0, patience: float = 60.0
+    settings: Settings,
+    *,
+    steps: int = 2,
+    step_seconds: float = 0.0,
+    patience: float = 60.0,
+    more: Mapping[str, str] | None = None,
 ) -> Iterator[WorkerProcess]:
-    """A worker on the same home, database and broker as `settings`; it is killed at the end if it still runs."""
+    """A worker on the same home, database and broker as `settings`; it is killed at the end if it still runs.
+
+    `more` is further environment.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("INLAY_")} | {
         "INLAY_HOME": str(settings.home.absolute()),
         "INLAY_DATABASE_URL": settings.database,
@@ -50,6 +58,7 @@ def worker_process(
         "FAKE_STEPS": str(steps),
         "FAKE_STEP_SECONDS": str(step_seconds),
         "PYTHONPATH": os.pathsep.join(sys.path),
+        **(more or {}),
     }
     settings.home.mkdir(parents=True, exist_ok=True)
     log_file = settings.home / f"worker-{time.monotonic_ns()}.log"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from inlay_gateway.listen import Desk
-from inlay_gateway.reception import Answered
+from inlay_gateway.reception import Answered, Taken
 from inlay_hl7.ack import Outcome
 
 
@@ -21,14 +21,14 @@ class Slow:
         self.go = threading.Event()
         self._failing = failing
 
-    def take_all(self, messages: Sequence[tuple[bytes, str]]) -> list[Answered]:
+    def take_all(self, messages: Sequence[Taken]) -> list[Answered]:
         """One group."""
-        self.groups.append([payload for payload, _ in messages])
+        self.groups.append([message.payload for message in messages])
         self.begun.set()
         assert self.go.wait(10)
         if len(self.groups) == self._failing:
             raise RuntimeError
-        return [Answered(payload, Outcome.ACCEPTED, "accepted") for payload, _ in messages]
+        return [Answered(message.payload, Outcome.ACCEPTED, "accepted") for message in messages]
 
 
 def test_what_waits_is_the_next_group_in_its_order() -> None:

@@ -1,18 +1,23 @@
+import hashlib
 from typing import Any
 
 import pytest
 
-from inlay_core.application import switching
-from inlay_core.application.ports import UnitOfWork
+from inlay_core.application import drafting, switching
+from inlay_core.application.ports import Applied, GenerationPolicy, Site, UnitOfWork
 from inlay_core.domain.errors import Unavailable
+from inlay_core.domain.infill import KeptText, LockDigest
+from inlay_core.domain.job import JobKind
 from inlay_core.domain.order import Priority
 from inlay_core.domain.switch import Scope
-from inlay_testkit.core import ADMIN
+from inlay_model import DeviceMemory, Dispute
+from inlay_testkit.core import ADMIN, WORKER
 from inlay_testkit.engine import FakeModel
 from inlay_testkit.hospital import Hospital
 from inlay_worker.generation import Generation
 from inlay_worker.metrics import Jobs, registry_of
-from inlay_worker.readiness import consumes, look_unasked
+from inlay_worker.readiness import consumes, look_unasked, may_generate
+from inlay_worker.work import locks_of
 
 
 def test_a_worker_that_hears_no_wake_up_is_not_ready() -> None:
@@ -107,3 +112,78 @@ def test_ends_of_jobs_and_their_stages_are_metrics() -> None:
     assert sample("inlay_job_seconds_bucket", stage="queue", le="30.0") == 0
     assert sample("inlay_job_seconds_bucket", stage="queue", le="60.0") == 1
     assert [sample("inlay_job_seconds_count", stage=stage) for stage in ("images", "model", "all")] == [1, 1, 1]
+
+
+def test_nothing_is_drafted_to_warm_up_while_drafts_are_stopped() -> None:
+    """A switch over everything, or over this model's drafts, keeps the model still; one of a site does not."""
+    hospital = Hospital()
+    trio = hospital.ward.trio
+    for scope, allowed in (
+        (Scope(), False),
+        (Scope(use=JobKind.DRAFT), False),
+        (Scope(model="fake"), False),
+        (Scope(model="another"), True),
+        (Scope(use=JobKind.INFILL), True),
+        (Scope(site="NORTH"), True),
+    ):
+        switching.stop_generation(*trio, ADMIN, scope)
+        assert may_generate(hospital.worker) is allowed, scope
+        switching.resume_generation(*trio, ADMIN, scope)
+    hospital.worker.site = Site(generation=GenerationPolicy(stopped=True))
+    assert not may_generate(hospital.worker)
+
+
+def test_a_database_that_cannot_be_asked_allows_no_warming_up() -> None:
+    """Whether drafts are stopped is not known then."""
+    hospital = Hospital()
+
+    def no_reader() -> UnitOfWork:
+        raise Unavailable("database-away", "The database does not answer.")
+
+    hospital.worker.reader = no_reader
+    assert not may_generate(hospital.worker)
+
+
+def test_steps_locks_and_disputes_are_counted() -> None:
+    """An infill's locks are counted as sent, and as kept by the digests of what stands in the report."""
+    hospital, jobs = Hospital(), Jobs()
+    hospital.worker.ended = jobs.ended
+    registry = registry_of(hospital.model, jobs)
+    report = hospital.order("1")
+    hospital.worker.work_off()
+    assert registry.get_sample_value("inlay_locks_sent_total") == 0
+    hospital.infill(hospital.ward.report(report.id))
+    hospital.model.disputes = (Dispute("findings", 0, 0, 3, 0.02, "small"),)
+    hospital.worker.work_off()
+    for name in ("inlay_locks_sent_total", "inlay_locks_kept_total", "inlay_disputes_total"):
+        assert registry.get_sample_value(name) == 1, name
+    assert [registry.get_sample_value("inlay_job_steps_sum", {"kind": kind}) for kind in ("draft", "infill")] == [2, 2]
+
+
+def test_a_lock_that_came_back_changed_is_not_counted_as_kept() -> None:
+    """What is counted are digests of the report against what was sent."""
+    hospital = Hospital()
+    report = hospital.order("1")
+    hospital.worker.work_off()
+    hospital.infill(hospital.ward.report(report.id))
+    claimed = drafting.claim_next(*hospital.ward.trio, WORKER)
+    assert claimed is not None
+    named = (part for part in claimed.sections if not part.context)
+    (text,) = (item.text for part in named for item in part.items if isinstance(item, KeptText))
+    same, other = (hashlib.sha256(words.encode()).hexdigest() for words in (text, text + " "))
+    for digest, kept in ((same, 1), (other, 0)):
+        applied = Applied(claimed.job, None, (LockDigest("findings", 0, "f", digest),))
+        assert locks_of(claimed, applied) == (1, kept)
+
+
+def test_memory_of_gpus_is_told_by_device() -> None:
+    """Allocated, reserved and total of each; nothing on the CPU."""
+    model = FakeModel()
+    registry = registry_of(model)
+    assert registry.get_sample_value("inlay_gpu_memory_bytes", {"device": "cuda:0", "kind": "total"}) is None
+    model.devices = (DeviceMemory("cuda:0", 1, 2, 3),)
+    told = [
+        registry.get_sample_value("inlay_gpu_memory_bytes", {"device": "cuda:0", "kind": kind})
+        for kind in ("allocated", "reserved", "total")
+    ]
+    assert told == [1, 2, 3]

@@ -49,6 +49,9 @@
 {{- if gt (int $v.api.autoscaling.minReplicas) (int $v.api.autoscaling.maxReplicas) -}}
 {{- fail "api.autoscaling.minReplicas is above maxReplicas" -}}
 {{- end -}}
+{{- if and $v.traces.enabled (not $v.traces.endpoint) -}}
+{{- fail "traces.endpoint: where is the collector? (http://collector.monitoring:4318)" -}}
+{{- end -}}
 {{- if and $v.api.ingress.enabled (not $v.api.ingress.host) -}}
 {{- fail "api.ingress.host: under which name is Inlay reached?" -}}
 {{- end -}}

@@ -3,9 +3,7 @@
 {{- define "inlay.podMeta" -}}
 labels:
   {{- include "inlay.labels" . | nindent 2 }}
-  {{- if ne .component "api" }}
   inlay/metrics: "true"
-  {{- end }}
 annotations:
   {{- /* A pod is replaced when what it was configured with has changed. */}}
   checksum/settings: {{ include (print .root.Template.BasePath "/settings.yaml") .root | sha256sum }}
@@ -80,6 +78,24 @@ capabilities:
 {{- if $root.Values.fhirClientKey.existingSecret }}
 - name: INLAY_FHIR_CLIENT_KEY
   value: /run/secrets/inlay/fhir-client/{{ $root.Values.fhirClientKey.key }}
+{{- end }}
+{{- with $root.Values.traces }}
+{{- if .enabled }}
+- name: INLAY_TRACES
+  value: "true"
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .endpoint | quote }}
+- name: OTEL_TRACES_SAMPLER
+  value: parentbased_traceidratio
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ .ratio | quote }}
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: k8s.namespace.name={{ $root.Release.Namespace }},k8s.pod.name=$(POD_NAME)
+{{- end }}
 {{- end }}
 {{- range $name, $file := include "inlay.files" $root | fromYaml }}
 {{- if index $root.Values.files $name }}

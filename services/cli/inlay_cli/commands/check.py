@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -186,10 +187,38 @@ def _archive(settings: "Settings") -> str:
     return f"{len(asked)} asked for images{reports}" if asked or sender else "none is asked (INLAY_DICOM_CONFIG)"
 
 
+def _worker(settings: "Settings") -> str:
+    from inlay_core import bootstrap
+    from inlay_core.application.administration import Consumption, consumption
+    from inlay_core.domain.errors import DomainError
+
+    def look() -> Consumption:
+        uow = bootstrap.unit_of_work(settings, read_only=True)
+        # As a worker's own readiness: three rounds of wake-ups that nobody heard.
+        return consumption(uow, bootstrap.clock, bootstrap.site_of(settings), 3 * settings.forgotten_seconds)
+
+    try:
+        found = look()
+        if found.untaken:
+            # What was queued a moment ago is claimed by the second look.
+            time.sleep(REACH_SECONDS)
+            again = look()
+            found = dataclasses.replace(again, untaken=found.untaken & again.untaken)
+    except DomainError as error:
+        raise Unreachable(f"the database cannot tell ({error.code})") from error
+    there = f"{found.workers} there, {found.silent} silent"
+    if found.untaken:
+        raise Unreachable(f"{len(found.untaken)} jobs wait, and no worker takes them ({there})")
+    if found.silent and not found.workers:
+        raise Unreachable(f"no worker tells of itself ({there})")
+    return there if found.workers else "none is there, and no job waits for one"
+
+
 PROBES: dict[str, Probe] = {
     "database": _database,
     "broker": _broker,
     "progress": _progress,
+    "worker": _worker,
     "images": _images,
     "results": _results,
     "http": _http,

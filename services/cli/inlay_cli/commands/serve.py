@@ -1,5 +1,6 @@
 """`inlay serve`: FHIR, the workstation API and the page, over HTTP."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from inlay_cli.environment import read_settings
@@ -18,8 +19,11 @@ def main(arguments: Sequence[str]) -> int:
         "serve", "Serves FHIR at /fhir, the workstation API at /api/v1 and the page at /.", EXAMPLES
     )
     parser.add_argument("--workers", type=at_least_one, default=1, help="processes (default: 1)")
+    parser.add_argument("--unwatched", action="store_true", help="leave INLAY_METRICS_PORT to another process")
     options = parser.parse_args(arguments)
     settings = read_settings()
+    if options.unwatched:
+        settings = dataclasses.replace(settings, metrics_port=0)
 
     from inlay_api.server import run
 

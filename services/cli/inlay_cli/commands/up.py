@@ -44,8 +44,8 @@ def main(arguments: Sequence[str]) -> int:
 def program(name: str) -> Program:
     """An `inlay` command as a child that ends with this process."""
     ours = (sys.executable, "-m", "inlay_cli", "--parent", str(os.getpid()), name)
-    # One port for health and metrics, three that would take it: here `inlay up` watches, and the worker has figures.
-    return Program(name, (*ours, "--unwatched") if name in {"listen", "relay"} else ours)
+    # One port for health and metrics, four that would take it: here `inlay up` watches, and the worker has figures.
+    return Program(name, ours if name == "work" else (*ours, "--unwatched"))
 
 
 def say(message: str) -> None:

@@ -18,15 +18,18 @@ from inlay_core.application.ports import (
     UnitOfWork,
     WorkerSeen,
 )
+from inlay_core.application.switching import allowance
 from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.ids import Clock
-from inlay_core.domain.job import JobKind
+from inlay_core.domain.job import JobKind, JobState
+from inlay_core.domain.switch import UNKNOWN, Writer
 
 # Failures and senders that are older are history: the trail and `inlay hl7` have them.
 LOOKS_BACK: Final = timedelta(days=30)
 # A worker tells of itself every 15 seconds.
 SILENT_AFTER: Final = timedelta(seconds=60)
 _MOST_PARKED: Final = 200
+_MOST_LOOKED_AT: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,35 @@ def overview(uow: UnitOfWork, clock: Clock, actor: Actor, site: Site) -> Overvie
             uow.outbox.census(),
             uow.outbox.in_state(Delivery.DEAD, _MOST_PARKED),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Consumption:
+    """Whether jobs are taken: workers that are there, those that fell silent, and jobs that none takes, by id."""
+
+    workers: int
+    silent: int
+    untaken: frozenset[str]
+
+
+def consumption(uow: UnitOfWork, clock: Clock, site: Site, patience_seconds: float) -> Consumption:
+    """Jobs that may run, were asked for longer ago than that, and wait while no worker holds any job.
+
+    A job whose images have just come is among them for the moment until it is claimed: look twice.
+    """
+    now = clock()
+    with uow:
+        workers = uow.workers.all()
+        silent = sum(now - worker.seen_at > SILENT_AFTER for worker in workers)
+        running = uow.jobs.in_state(JobState.RUNNING, _MOST_LOOKED_AT)
+        if any(job.lease_until is not None and job.lease_until > now for job in running):
+            return Consumption(len(workers) - silent, silent, frozenset())
+        asked_before = now - timedelta(seconds=patience_seconds)
+        writers = {Writer(worker.model, worker.model_digest) for worker in workers} or {UNKNOWN}
+        allowances = [allowance(uow, site).for_writer(writer) for writer in writers]
+        waiting = [job for each in allowances for job in uow.jobs.unwoken(now, now, each, _MOST_LOOKED_AT)]
+        untaken = frozenset(job.id for job in waiting if job.created_at < asked_before)
+        return Consumption(len(workers) - silent, silent, untaken)
 
 
 def tell_of_worker(uow: UnitOfWork, worker: WorkerSeen) -> None:

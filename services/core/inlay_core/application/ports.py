@@ -966,8 +966,8 @@ class Outbox(Protocol):
         """The item with that id."""
         ...
 
-    def count(self) -> Mapping[tuple[str, Delivery], int]:
-        """How many items there are, by destination and state."""
+    def count(self, states: Collection[Delivery] = tuple(Delivery)) -> Mapping[tuple[str, Delivery], int]:
+        """How many items there are in these states, by destination and state."""
         ...
 
     def census(self) -> Sequence[DestinationCount]:

@@ -15,8 +15,6 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Final, Literal, Protocol, TypedDict, Unpack
 
-from inlay_core.domain.errors import DomainError
-
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
 """How the work of a span stands to that of others, as OpenTelemetry names it."""
 
@@ -218,8 +216,10 @@ NO_TRACER: Final = Tracer()
 
 
 def failure_of(error: BaseException) -> str:
-    """Our code for the error, else its type: never its text, which may quote what it met."""
-    return error.code if isinstance(error, DomainError) else type(error).__name__
+    """The code of an error of ours, else its type: never its text, which may quote what it met."""
+    code = getattr(error, "code", None)
+    is_ours = type(error).__module__.startswith("inlay_")
+    return code if is_ours and isinstance(code, str) else type(error).__name__
 
 
 def _nanoseconds(moment: datetime | None) -> int:

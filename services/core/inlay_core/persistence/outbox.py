@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import case, exists, func, or_, select, update
@@ -66,9 +66,11 @@ class SqlOutbox:
         row = self._statements.one(select(OUTBOX).where(OUTBOX.c.id == item_id))
         return mapping.item_of(row) if row else None
 
-    def count(self) -> Mapping[tuple[str, Delivery], int]:
-        query = select(OUTBOX.c.destination, OUTBOX.c.state, func.count().label("number")).group_by(
-            OUTBOX.c.destination, OUTBOX.c.state
+    def count(self, states: Collection[Delivery] = tuple(Delivery)) -> Mapping[tuple[str, Delivery], int]:
+        query = (
+            select(OUTBOX.c.destination, OUTBOX.c.state, func.count().label("number"))
+            .where(OUTBOX.c.state.in_([state.value for state in states]))
+            .group_by(OUTBOX.c.destination, OUTBOX.c.state)
         )
         return {(row.destination, Delivery(row.state)): row.number for row in self._statements.all(query)}
 
