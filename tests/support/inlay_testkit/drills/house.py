@@ -65,7 +65,7 @@ class House:
             for victim in self.victims.values():
                 victim.tend()
             if time.monotonic() > began + patience:
-                raise TimeoutError(f"not within {patience:g} s; logs in {self.folder}")
+                raise TimeoutError(f"not within {patience:g} s")
             time.sleep(0.02)
         return time.monotonic() - began
 

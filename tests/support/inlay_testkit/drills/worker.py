@@ -28,8 +28,7 @@ class FaultyModel(FakeModel):
 
     def __init__(self) -> None:
         seconds = float(os.environ.get("DRILL_STEP_SECONDS", "0.02"))
-        # Not time.sleep: it sleeps until a moment, which libfaketime takes for one of another clock and refuses.
-        super().__init__(before_step=lambda _: select.select((), (), (), seconds))
+        super().__init__(before_step=lambda _: _rest(seconds))
         self._failures = int(os.environ.get("DRILL_OUT_OF_MEMORY", "0"))
 
     def draft(self, images: Any, **options: Any) -> Filled:
@@ -40,6 +39,11 @@ class FaultyModel(FakeModel):
             self._failures -= 1
             raise OutOfMemoryError
         return super().draft(images, **options)
+
+
+def _rest(seconds: float) -> None:
+    """Not time.sleep: that sleeps until a moment, which libfaketime takes for one of another clock and refuses."""
+    select.select((), (), (), seconds)
 
 
 def _size(image: Any) -> tuple[int, ...]:
