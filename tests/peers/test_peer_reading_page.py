@@ -378,6 +378,8 @@ def test_disputed_words_are_underlined_with_the_reason(room: Room) -> None:
     expect(words).to_have_attribute("title", reason)
     expect(words).to_contain_text("pleural")
     expect(page.locator("#side-panel")).to_contain_text(reason)
+    page.keyboard.press("F9")
+    expect(page.get_by_role("dialog")).to_contain_text(reason)
 
 
 def test_what_to_look_at_is_listed_and_shown_before_signing(room: Room) -> None:
@@ -453,7 +455,7 @@ def test_typing_stays_smooth_while_canvases_come(room: Room) -> None:
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_axe_finds_no_serious_violation(theme: str, room: Room) -> None:
-    """Worklist, reading view and the sign dialog, in both themes, with locks, gaps and new text."""
+    """All views and the sign dialog, in both themes, with locks, gaps and new text."""
     report_id = room.drafted()
     page = room.read(report_id, bypass_csp=True)
     if theme == "light":
@@ -471,6 +473,13 @@ def test_axe_finds_no_serious_violation(theme: str, room: Room) -> None:
     page.goto("/")
     expect(listed(page, report_id)).to_be_visible()
     axe(page)
+    page = room.person("adm", "admin", "auditor", "radiologist", bypass_csp=True)
+    for path in ("/oversight", "/oversight/studies", "/administration", "/login"):
+        page.goto(path)
+        if theme == "light" and path == "/oversight":
+            page.get_by_role("button", name="Dark or light").click()
+        expect(page.locator("html")).to_have_attribute("data-theme", theme)
+        axe(page)
 
 
 def axe(page: Page) -> None:

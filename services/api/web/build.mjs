@@ -8,7 +8,7 @@ import { build } from "esbuild";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const out = process.argv[2] ?? join(here, "../inlay_api/static");
-const entries = ["reading", "viewer", "worklist"];
+const entries = ["reading", "theme", "viewer", "worklist"];
 
 const result = await build({
   absWorkingDir: here,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
 from inlay_core.application import drafting
 from inlay_core.application.ports import Claimed, Generated, StepProgress
@@ -22,6 +22,9 @@ from inlay_testkit.server import Server
 
 STEPS = 6
 """Canvases per job."""
+
+# How long a test waits for what must come: machines that many share are slow, and speed is not what tests assert.
+expect.set_options(timeout=30_000)
 
 Gap = tuple[str, int, OpenGap]
 """Section, item and what is asked."""

@@ -70,10 +70,11 @@ export function conflictDialog(mine, theirs) {
   );
 }
 
-export function signDialog({ report, draft, checks, unread, gaps, user }) {
+export function signDialog({ report, draft, checks, disputes, unread, gaps, user }) {
   const warns = [
     gaps ? t("sign.gaps", { count: gaps }) : null,
     unread.length ? t("sign.unread", { count: unread.length }) : null,
+    ...disputes,
     ...checks.map((check) => `${t(`section.${check.section}`)}: ${check.message}`),
   ].filter(Boolean);
   return dialog(

@@ -10,7 +10,6 @@ import { runsOf } from "./review.js";
 import { gapOf, lockOf, textOf } from "./schema.js";
 import { Side } from "./side.js";
 import { t } from "./texts.js";
-import { startTheme } from "./theme.js";
 import { Unread } from "./unread.js";
 
 // Long enough to finish a word, short enough that little is lost with a browser that dies.
@@ -104,7 +103,8 @@ class Reading {
       : "";
     const may = this.may;
     const shown = {
-      fill: this.mayEdit && REVIEWED.includes(report.status),
+      // One takes the other's place, so that the text does not move when a fill begins.
+      fill: this.mayEdit && REVIEWED.includes(report.status) && !this.fill,
       cancel: Boolean(this.fill),
       ...Object.fromEntries(["lock", "gap", "remove", "undo", "redo"].map((name) => [name, may.edit])),
       retry: may.retry,
@@ -496,7 +496,8 @@ class Reading {
     const [{ body: checks }, draft] = await Promise.all([api.checks(this.id), this.#draft()]);
     const gaps = this.editor.sections.flatMap((section) => section.pieces).filter((piece) => piece.kind === "gap").length;
     const unread = this.unread.of(this.editor.sections, this.pieces);
-    const signs = await signDialog({ report: this.report, draft, checks: checks.checks, unread, gaps, user: this.user });
+    const disputes = this.report.sections.flatMap((section) => section.fragments).flatMap((one) => one.warnings.map((two) => two.message));
+    const signs = await signDialog({ report: this.report, draft, checks: checks.checks, disputes, unread, gaps, user: this.user });
     if (!signs) return this.editor.focus();
     try {
       const { body } = await api.sign(this.id, version);
@@ -584,7 +585,6 @@ async function startViewer(root) {
   await start(place, root.dataset.reportId);
 }
 
-startTheme();
 const root = document.querySelector("[data-report-id]");
 const reading = new Reading(root);
 reading

@@ -119,7 +119,7 @@ export class Side {
     });
     left.addEventListener("change", compare);
     right.addEventListener("change", compare);
-    this.panel.replaceChildren(h("p", { class: "pair" }, left, " → ", right), result);
+    this.panel.replaceChildren(h("p", { class: "two-versions" }, left, " → ", right), result);
     await compare();
   }
 

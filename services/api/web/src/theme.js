@@ -18,7 +18,7 @@ function apply() {
   root.style.fontSize = `${kept("inlay-size", SIZES, 100)}%`;
 }
 
-export function startTheme() {
+function start() {
   apply();
   document.querySelector("#theme")?.addEventListener("click", () => {
     const now = document.documentElement.dataset.theme === "light" ? "dark" : "light";
@@ -34,3 +34,5 @@ export function startTheme() {
   }
   for (const hidden of document.querySelectorAll(".scripted[hidden]")) hidden.hidden = false;
 }
+
+start();

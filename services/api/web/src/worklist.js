@@ -2,7 +2,6 @@
 import { api, Problem } from "./api.js";
 import { bdi, h, time } from "./dom.js";
 import { t } from "./texts.js";
-import { startTheme } from "./theme.js";
 
 const LOOK_MS = 3000;
 const PAGE = 100;
@@ -186,5 +185,4 @@ function age(day) {
   return t("age", { years: now.getFullYear() - born.getFullYear() - (had ? 0 : 1) });
 }
 
-startTheme();
 new Worklist(document.querySelector("#worklist"));
