@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inlay_testkit.capacity import DAY_SECONDS, Study, gpus_needed, hospital_day, percentile, simulate
+from inlay_testkit.capacity import DAY_SECONDS, STAT, Study, gpus_needed, hospital_day, percentile, simulate
 
 SEED = 20261128
 # Seconds of a draft and of an infill: a fast and a slow GPU, or precision, or number of steps.
@@ -29,7 +29,7 @@ def row(day: list[Study], named: tuple[float, float, int]) -> str:
     load = sum(work.service for work in day) / (gpus * DAY_SECONDS)
     draft, infill, studies = named
     all_of_them = [f"{percentile(waits.all(), share):.2f}" for share in (0.5, 0.95, 0.99)]
-    stat = f"{percentile(waits.by_priority.get(1, []), 0.99):.2f}"
+    stat = f"{percentile(waits.by_priority.get(STAT, []), 0.99):.2f}"
     return f"| {draft:g} | {infill:g} | {studies:,} | {gpus} | {load:.1%} | {' | '.join(all_of_them)} | {stat} |"
 
 

@@ -13,16 +13,16 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from inlay_core.bootstrap import Services, bootstrap, upgrade_database
+from inlay_core.bootstrap import Services
 from inlay_core.domain.errors import DomainError
 from inlay_core.domain.job import JobState
-from inlay_core.settings import Settings
 from inlay_testkit.drills.gate import Gate
 from inlay_testkit.drills.outcome import Outcome, examine, unfinished, untold
 from inlay_testkit.drills.processes import Victim
 from inlay_testkit.drills.reader import Radiologist
 from inlay_testkit.drills.ris import Ris, place_study
-from inlay_testkit.peers import Server, free_port, postgres_cluster, redis_that_restarts
+from inlay_testkit.peers import Server
+from inlay_testkit.premises import premises
 from inlay_testkit.receiver import Receiver, receiving
 
 # A busy machine takes a minute to start everything.
@@ -37,7 +37,6 @@ FAST: Mapping[str, str] = {
     "INLAY_ORU_TIMEOUT_SECONDS": "1",
     # Here a job that is lost is no job's fault.
     "INLAY_MAX_ATTEMPTS": "20",
-    "OMP_NUM_THREADS": "1",
 }
 
 
@@ -121,36 +120,21 @@ def house(
     `images` says how the image of an order arrives; `below` is the folder in which PostgreSQL keeps its data.
     """
     with (
-        # What dies here is a process, not the machine: nothing has to wait for the disk.
-        postgres_cluster(below=below) as cluster,
-        cluster.server() as postgres,
-        redis_that_restarts() as redis,
         receiving() as results,
         Gate(results.port) as gate,
+        # What dies here is a process, not the machine: nothing has to wait for the disk.
+        premises(
+            folder, {"INLAY_ORU_TARGET": f"127.0.0.1:{gate.port}", **FAST, **(settings or {})}, below=below
+        ) as site,
     ):
-        ours = {
-            "INLAY_HOME": str(folder / "home"),
-            "INLAY_DATABASE_URL": postgres.url,
-            "INLAY_BROKER_URL": redis.url,
-            "INLAY_REDIS_URL": redis.url,
-            "INLAY_MLLP_PORT": str(free_port()),
-            "INLAY_DICOM_PORT": str(free_port()),
-            "INLAY_ORU_TARGET": f"127.0.0.1:{gate.port}",
-            **FAST,
-            **(settings or {}),
-        }
-        read = Settings.from_env(ours)
-        upgrade_database(read)
-        services = bootstrap(read)
-        read.images.mkdir(parents=True)
-        env = _inherited() | ours
+        services, env, read = site.services, site.env, site.settings
         victims = {
             name: Victim(name, env | dict((processes or {}).get(name, {})), folder / f"{name}.log", _command(name))
             for name in PROCESSES
         }
         ris = Ris(read.mllp_port, orders, partial(images, read.images))
         radiologist = Radiologist(services)
-        running = House(services, postgres, redis, victims, ris, radiologist, results, gate, env, folder)
+        running = House(services, site.postgres, site.redis, victims, ris, radiologist, results, gate, env, folder)
         try:
             running.until(lambda: all(victim.look() for victim in victims.values()))
             ris.thread.start()
@@ -161,7 +145,6 @@ def house(
             radiologist.end()
             for victim in running.victims.values():
                 victim.end()
-            services.close()
 
 
 def add_worker(running: House, name: str) -> None:
@@ -174,11 +157,6 @@ def _command(name: str) -> tuple[str, ...]:
     if name == "work":
         return (sys.executable, "-m", "inlay_testkit.drills.worker", str(os.getpid()))
     return ()
-
-
-def _inherited() -> dict[str, str]:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("INLAY_")}
-    return ours | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def _so_far(happened: Callable[[], bool]) -> bool:
