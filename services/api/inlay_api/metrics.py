@@ -12,14 +12,17 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from inlay_core.application.ports import NewUnitOfWork
+from inlay_core.application.ports import Delivery, NewUnitOfWork
 from inlay_core.domain.errors import DomainError
 from inlay_core.domain.ids import Clock
-from inlay_core.domain.job import JobState
+from inlay_core.domain.job import OPEN_STATES, JobState
 from inlay_core.domain.order import Priority
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# A scrape does not go through all that ended over the years; workers count the ends of jobs (`inlay_jobs_ended`).
+SHOWN_JOBS: Final = (*OPEN_STATES, JobState.FAILED)
+SHOWN_ITEMS: Final = (Delivery.PENDING, Delivery.DEAD)
 
 
 class Metrics:
@@ -63,16 +66,16 @@ class _Queues(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The gauges; none while the database is away, which /readyz tells."""
-        jobs = GaugeMetricFamily("inlay_jobs", "Jobs by state and priority.", labels=["state", "priority"])
+        jobs = GaugeMetricFamily("inlay_jobs", "Open and failed jobs.", labels=["state", "priority"])
         waits = GaugeMetricFamily("inlay_jobs_oldest_seconds", "Age of the oldest queued job.", labels=["priority"])
-        outbox = GaugeMetricFamily("inlay_outbox", "Outbox items by destination and state.", labels=["to", "state"])
+        outbox = GaugeMetricFamily("inlay_outbox", "Outbox items that are pending or dead.", labels=["to", "state"])
         lags = GaugeMetricFamily("inlay_outbox_oldest_seconds", "Age of the oldest pending item.", labels=["to"])
         now = self._clock()
         try:
             with self._reader() as uow:
-                for (state, priority), count in uow.jobs.count(JobState).items():
+                for (state, priority), count in uow.jobs.count(SHOWN_JOBS).items():
                     jobs.add_metric([str(state), str(priority)], count)
-                for (destination, delivery), count in uow.outbox.count().items():
+                for (destination, delivery), count in uow.outbox.count(SHOWN_ITEMS).items():
                     outbox.add_metric([destination, str(delivery)], count)
                 queued, pending = uow.jobs.queued_since(), uow.outbox.pending_since()
         except DomainError:

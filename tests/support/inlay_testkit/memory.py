@@ -327,9 +327,10 @@ class MemoryReports(_Part):
         rows = tuple(self._row(version) for version in versions[offset : offset + limit])
         return Page(rows, len(versions), offset, limit)
 
-    def counts(self) -> Mapping[Status, int]:
+    def counts(self, at_most: int) -> Mapping[Status, int]:
         """See the port."""
-        return Counter(versions[-1].status for versions in self._world.reports.values())
+        found = Counter(versions[-1].status for versions in self._world.reports.values())
+        return {status: min(number, at_most) for status, number in found.items()}
 
     def openers(self, report_ids: Sequence[str]) -> Mapping[str, Author]:
         """See the port."""
@@ -654,9 +655,10 @@ class MemoryOutbox(_Part):
         """See the port."""
         return self._world.outbox.get(item_id)
 
-    def count(self) -> Mapping[tuple[str, Delivery], int]:
+    def count(self, states: Iterable[Delivery] = Delivery) -> Mapping[tuple[str, Delivery], int]:
         """See the port."""
-        return Counter((item.destination, item.state) for item in self._world.outbox.values())
+        wanted = set(states)
+        return Counter((item.destination, item.state) for item in self._world.outbox.values() if item.state in wanted)
 
     def pending_since(self) -> Mapping[str, datetime]:
         """See the port."""

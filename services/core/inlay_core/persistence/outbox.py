@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import case, exists, func, or_, select, update
@@ -66,10 +66,10 @@ class SqlOutbox:
         row = self._statements.one(select(OUTBOX).where(OUTBOX.c.id == item_id))
         return mapping.item_of(row) if row else None
 
-    def count(self) -> Mapping[tuple[str, Delivery], int]:
-        query = select(OUTBOX.c.destination, OUTBOX.c.state, func.count().label("number")).group_by(
-            OUTBOX.c.destination, OUTBOX.c.state
-        )
+    def count(self, states: Iterable[Delivery] = Delivery) -> Mapping[tuple[str, Delivery], int]:
+        columns = (OUTBOX.c.destination, OUTBOX.c.state)
+        counted = OUTBOX.c.state.in_([state.value for state in states])
+        query = select(*columns, func.count().label("number")).where(counted).group_by(*columns)
         return {(row.destination, Delivery(row.state)): row.number for row in self._statements.all(query)}
 
     def census(self) -> Sequence[DestinationCount]:
