@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from inlay_core.bootstrap import Services, bootstrap, upgrade_database
+from inlay_core.bootstrap import Services, bootstrap
+from inlay_core.persistence import schema
+from inlay_core.persistence.engine import open_database
 from inlay_core.settings import Settings
 from inlay_testkit.peers import Server, free_port, postgres_cluster, redis_that_restarts
 
@@ -32,11 +34,17 @@ class Premises:
 
 @contextmanager
 def premises(
-    folder: Path, settings: Mapping[str, str], *, below: Path | None = None, durable: bool = False
+    folder: Path,
+    settings: Mapping[str, str],
+    *,
+    below: Path | None = None,
+    durable: bool = False,
+    revision: str = "head",
 ) -> Iterator[Premises]:
     """Start the servers; end them. `settings` are environment variables over those of the house.
 
-    `below` is the folder in which PostgreSQL keeps its data; `durable` has it wait for the disk.
+    `below` is the folder in which PostgreSQL keeps its data; `durable` has it wait for the disk; `revision` is that of
+    the schema.
     """
     with (
         postgres_cluster(below=below, durable=durable) as cluster,
@@ -55,7 +63,9 @@ def premises(
             **settings,
         }
         read = Settings.from_env(ours)
-        upgrade_database(read)
+        engine = open_database(read.database)
+        schema.upgrade(engine, revision)
+        engine.dispose()
         services = bootstrap(read)
         read.images.mkdir(parents=True)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -114,22 +114,30 @@ def house(
     processes: Mapping[str, Mapping[str, str]] | None = None,
     images: Callable[[Path, int], None] = place_study,
     below: Path | None = None,
+    revision: str = "head",
+    worker: Sequence[str] = (),
 ) -> Iterator[House]:
     """Start everything; end everything. `settings` are for all, `processes` for one kind each (extra environment).
 
-    `images` says how the image of an order arrives; `below` is the folder in which PostgreSQL keeps its data.
+    `images` says how the image of an order arrives; `below` is the folder in which PostgreSQL keeps its data. With an
+    earlier `revision` of the schema the radiologist does not begin by himself. `worker` is another worker's command.
     """
     with (
         receiving() as results,
         Gate(results.port) as gate,
         # What dies here is a process, not the machine: nothing has to wait for the disk.
         premises(
-            folder, {"INLAY_ORU_TARGET": f"127.0.0.1:{gate.port}", **FAST, **(settings or {})}, below=below
+            folder,
+            {"INLAY_ORU_TARGET": f"127.0.0.1:{gate.port}", **FAST, **(settings or {})},
+            below=below,
+            revision=revision,
         ) as site,
     ):
         services, env, read = site.services, site.env, site.settings
         victims = {
-            name: Victim(name, env | dict((processes or {}).get(name, {})), folder / f"{name}.log", _command(name))
+            name: Victim(
+                name, env | dict((processes or {}).get(name, {})), folder / f"{name}.log", _command(name, worker)
+            )
             for name in PROCESSES
         }
         ris = Ris(read.mllp_port, orders, partial(images, read.images))
@@ -138,7 +146,8 @@ def house(
         try:
             running.until(lambda: all(victim.look() for victim in victims.values()))
             ris.thread.start()
-            radiologist.thread.start()
+            if revision == "head":
+                radiologist.thread.start()
             yield running
         finally:
             ris.stop()
@@ -153,7 +162,17 @@ def add_worker(running: House, name: str) -> None:
     running.victims[name] = Victim("work", running.env, log, _command("work"))
 
 
-def _command(name: str) -> tuple[str, ...]:
+def replace(running: House, name: str) -> None:
+    """End a process in order, and start today's in its place, as a rolling update does."""
+    running.victims[name].end()
+    log = running.folder / f"{name}-new.log"
+    running.victims[name] = Victim(name, running.env, log, _command(name))
+    running.until(running.victims[name].look)
+
+
+def _command(name: str, worker: Sequence[str] = ()) -> tuple[str, ...]:
+    if name == "work" and worker:
+        return tuple(worker)
     if name == "work":
         return (sys.executable, "-m", "inlay_testkit.drills.worker", str(os.getpid()))
     return ()
