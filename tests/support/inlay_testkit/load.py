@@ -28,7 +28,16 @@ from inlay_testkit.day.plan import PlannedStudy, day_of, plan, priorities_of
 from inlay_testkit.day.readers import Readers
 from inlay_testkit.day.ris import Ris
 from inlay_testkit.day.shown import draw, table
-from inlay_testkit.day.stages import Clocks, ends_of, passed_over, records_of, results_of, simulated, stages_of
+from inlay_testkit.day.stages import (
+    MARGIN_SECONDS,
+    Clocks,
+    ends_of,
+    passed_over,
+    records_of,
+    results_of,
+    simulated,
+    stages_of,
+)
 from inlay_testkit.day.worker import Pace
 from inlay_testkit.drills.outcome import examine, unfinished, untold
 
@@ -168,12 +177,15 @@ def _found(options: Options, running: House, ris: Ris, readers: Readers, clocks:
         signing=readers.signing,
         received=running.results.payloads,
     )
-    passed = passed_over(done)
+    # A moment in the trail is the begin of a transaction: what it wrote is seen by others as much later as it took.
+    margin = max(MARGIN_SECONDS, *(sent.seconds for sent in ris.sent))
+    passed = passed_over(done, margin)
     return {
         "stages": stages_of(done, ordered, imaged, results, clocks.by_stage),
         "simulation": simulated(turns, options.workers),
         "outcome": asdict(outcome),
         "passed_over": passed,
+        "passed_over_margin_seconds": round(margin, 2),
         "unanswered_frames": ris.unanswered,
         "holds": outcome.holds and not outcome.parked and not passed,
     }
