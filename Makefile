@@ -48,6 +48,11 @@ drill: .venv/ready-dev ## do harm to a whole Inlay under load and count what is 
 	@tests/support/install-peers
 	@$(BIN)/python -m inlay_testkit.drill $(ARGS)
 
+.PHONY: load
+load: .venv/ready-dev ## run a compressed hospital day against a whole Inlay and time each stage (ARGS="--help" tells more)
+	@tests/support/install-peers
+	@$(BIN)/python -m inlay_testkit.load $(ARGS)
+
 .PHONY: bench-integrations
 bench-integrations: .venv/ready-dev ## measure HL7 and FHIR against other libraries, side by side
 	@tests/support/install-peers

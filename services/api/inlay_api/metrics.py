@@ -22,9 +22,10 @@ from inlay_core.domain.order import Priority
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 """Those that are counted under their names: a client may send any word."""
 _BY: Final = "fhir"
-# What has ended is counted where it ended: to count it here would take the longer the more there was.
-_UNDELIVERED: Final = (Delivery.PENDING, Delivery.DEAD)
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# What has ended is counted where it ended: a scrape does not go through all that ended over the years.
+SHOWN_JOBS: Final = OPEN_STATES
+SHOWN_ITEMS: Final = (Delivery.PENDING, Delivery.DEAD)
 
 
 class Metrics:
@@ -88,8 +89,8 @@ class _Queues(Collector):
         now = self._clock()
         try:
             with self._reader() as uow:
-                counted = uow.jobs.count(OPEN_STATES)
-                for (destination, delivery), count in uow.outbox.count(_UNDELIVERED).items():
+                counted = uow.jobs.count(SHOWN_JOBS)
+                for (destination, delivery), count in uow.outbox.count(SHOWN_ITEMS).items():
                     outbox.add_metric([destination, str(delivery)], count)
                 queued, pending = uow.jobs.queued_since(), uow.outbox.pending_since()
         except DomainError:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from inlay_api.bodies import MAX_FRAGMENTS, MAX_REASON, MAX_TEXT
 from inlay_core.application.ports import Delivery, Sort
+from inlay_core.application.queries import COUNTED
 from inlay_core.domain.audit import Kind, Outcome, Tag
 from inlay_core.domain.checks import Severity
 from inlay_core.domain.fragment import SECTION_NAMES, Origin
@@ -241,7 +242,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "reports": _list(ref("ReportRow")),
             "counts": {
                 "type": "object",
-                "description": "How many reports stand where, over all pages.",
+                "description": f"How many reports stand where, over all pages; {COUNTED} for that many or more.",
                 "propertyNames": _words(Status),
                 "additionalProperties": _COUNT,
             },

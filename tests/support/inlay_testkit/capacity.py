@@ -16,6 +16,9 @@ DAY_SECONDS = 86_400.0
 # Share of a day's studies by hour, as an emergency and ward service has them: a flat night, a peak late in the morning.
 # An assumption, not a measurement; it only has to be stated, and a site may put its own in.
 DAY_PROFILE = (1, 1, 1, 1, 1, 2, 4, 6, 8, 9, 9, 8, 7, 7, 7, 6, 5, 4, 3, 3, 2, 2, 2, 1)
+# Shares of STAT, urgent and routine orders: an assumption as well.
+PRIORITIES = (0.1, 0.2, 0.7)
+STAT, URGENT = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +101,21 @@ def hospital_day(
     draft_seconds: float,
     infills_per_study: float,
     infill_seconds: float,
-    priorities: Sequence[float] = (0.1, 0.2, 0.7),
+    priorities: Sequence[float] = PRIORITIES,
 ) -> list[Study]:
-    """A day of work for the GPUs: drafts by the profile of hours, and infills as most urgent work soon afterwards.
+    """A day of work for the GPUs: drafts by the profile of hours, and infills soon afterwards.
 
-    `priorities` are the shares of STAT, urgent and routine drafts. Service times are constant: a draft is so many
-    denoising steps, whatever it says. An infill comes between one and thirty minutes after its draft.
+    `priorities` are the shares of STAT, urgent and routine drafts. An infill is urgent, that of a STAT study STAT, as
+    in `inlay_core`. Service times are constant: a draft is so many denoising steps, whatever it says. An infill comes
+    between one and thirty minutes after its draft.
     """
     chance = random.Random(seed)
     work = []
-    for moment in _moments(chance, studies):
-        (priority,) = chance.choices(range(1, len(priorities) + 1), priorities)
+    for moment in moments(chance, studies):
+        (priority,) = chance.choices(range(len(priorities)), priorities)
         work.append(Study(moment, priority, draft_seconds))
-        soon = (moment + chance.uniform(60.0, 1800.0) for _ in range(_poisson(chance, infills_per_study)))
-        work.extend(Study(later, 0, infill_seconds) for later in soon)
+        soon = (moment + chance.uniform(60.0, 1800.0) for _ in range(poisson(chance, infills_per_study)))
+        work.extend(Study(later, min(priority, URGENT), infill_seconds) for later in soon)
     return sorted(work, key=lambda study: study.arrival)
 
 
@@ -144,13 +148,14 @@ def _suffices(work: Sequence[Study], servers: int, share: float, within: float) 
     return percentile(simulate(work, servers).all(), share) <= within
 
 
-def _moments(chance: random.Random, count: int) -> Iterator[float]:
+def moments(chance: random.Random, count: int) -> Iterator[float]:
+    """So many moments of a day, in seconds, by the profile of its hours."""
     hours = chance.choices(range(len(DAY_PROFILE)), DAY_PROFILE, k=count)
     for hour in hours:
         yield (hour + chance.random()) * DAY_SECONDS / len(DAY_PROFILE)
 
 
-def _poisson(chance: random.Random, mean: float) -> int:
+def poisson(chance: random.Random, mean: float) -> int:
     """A Poisson number (Knuth): how many exponential gaps fit into one."""
     number, passed = 0, chance.expovariate(1.0)
     while passed < mean:

@@ -328,9 +328,10 @@ class MemoryReports(_Part):
         rows = tuple(self._row(version) for version in versions[offset : offset + limit])
         return Page(rows, len(versions), offset, limit)
 
-    def counts(self) -> Mapping[Status, int]:
+    def counts(self, at_most: int) -> Mapping[Status, int]:
         """See the port."""
-        return Counter(versions[-1].status for versions in self._world.reports.values())
+        found = Counter(versions[-1].status for versions in self._world.reports.values())
+        return {status: min(number, at_most) for status, number in found.items()}
 
     def openers(self, report_ids: Sequence[str]) -> Mapping[str, Author]:
         """See the port."""

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,6 +196,8 @@ class Server:
         user: str | None = None,
         url: str = "",
         ending: signal.Signals = signal.SIGTERM,
+        env: Mapping[str, str] | None = None,
+        patience: float = START_SECONDS,
     ) -> None:
         self.url = url
         self.process: subprocess.Popen[bytes] | None = None
@@ -204,6 +206,8 @@ class Server:
         self._answers = answers
         self._user = user
         self._ending = ending
+        self._env = env
+        self._patience = patience
 
     def __enter__(self) -> Self:
         self.start()
@@ -223,10 +227,10 @@ class Server:
                 stderr=subprocess.STDOUT,
                 user=self._user,
                 cwd=self._log.parent,
-                env=_plain_env(),
+                env=_plain_env() if self._env is None else dict(self._env),
             )
         try:
-            _wait(self.process, self._answers, self._log)
+            _wait(self.process, self._answers, self._log, self._patience)
         except RuntimeError:
             self.stop()
             raise
@@ -251,8 +255,8 @@ def running(command: list[str], log: Path, answers: Callable[[], bool], user: st
         yield
 
 
-def _wait(process: subprocess.Popen[bytes], answers: Callable[[], bool], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
+def _wait(process: subprocess.Popen[bytes], answers: Callable[[], bool], log: Path, patience: float) -> None:
+    deadline = time.monotonic() + patience
     while not answers():
         if process.poll() is not None or time.monotonic() > deadline:
             tail = log.read_text(errors="replace")[-2000:]

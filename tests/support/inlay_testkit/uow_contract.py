@@ -824,6 +824,7 @@ class UnitOfWorkContract:
         assert _deliver(new_uow, MONDAY + timedelta(seconds=5)) == ["a1"]
         with new_uow() as uow:
             assert uow.outbox.count() == {(Destination.ORU, Delivery.PENDING): 3}
+            assert uow.outbox.count([Delivery.DEAD]) == {}
 
     # -------------------------------------------------------------------------------------- search
 
@@ -980,6 +981,15 @@ class UnitOfWorkContract:
         told = queries.attendance(ward.uow, EHR, page)
         assert told.counts == {Status.IN_REVIEW: 1, Status.REGISTERED: 1}
         assert {report_id: who.name for report_id, who in told.openers.items()} == {first.id: RADIOLOGIST.name}
+
+    def test_reports_are_counted_no_further_than_asked(self, ward: Ward) -> None:
+        """Of many reports in a status as many are counted as were asked for, of each status by itself."""
+        for number in range(3):
+            ward.order(f"{number}")
+        ward.draft()
+        with ward.uow as uow:
+            assert uow.reports.counts(1) == {Status.REGISTERED: 1, Status.DRAFTED: 1}
+            assert uow.reports.counts(5) == {Status.REGISTERED: 2, Status.DRAFTED: 1}
 
     # -------------------------------------------------------------------------------------- trail
 

@@ -9,6 +9,8 @@ import pytest
 
 from inlay_testkit.capacity import (
     DAY_SECONDS,
+    STAT,
+    URGENT,
     Study,
     erlang_c,
     gpus_needed,
@@ -19,6 +21,7 @@ from inlay_testkit.capacity import (
     poisson_studies,
     simulate,
 )
+from inlay_testkit.capacity_table import main
 
 COUNT = 60_000
 
@@ -114,3 +117,19 @@ def test_percentiles_are_values_that_occurred() -> None:
     """Nearest rank: no value is made up between two."""
     assert [percentile([3.0, 1.0, 2.0, 4.0], share) for share in (0.0, 0.5, 0.51, 1.0)] == [1.0, 2.0, 3.0, 4.0]
     assert math.isnan(percentile([], 0.5))
+
+
+def test_a_row_of_the_table_says_what_a_study_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    """One GPU for 200 studies is 120 GPU hours per 1,000, and 24 hours at the given price through 200."""
+    main(["--draft", "0.5", "--infill", "0.3", "--studies", "200", "--price", "2"])
+    cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].strip("|").split("|")]
+    assert cells[:4] == ["0.5", "0.3", "200", "1"]
+    assert cells[-2:] == ["120.0", "0.2400"]
+
+
+def test_an_infill_is_as_urgent_as_in_the_queue() -> None:
+    """Urgent, and STAT for a STAT study: never before STAT drafts, never behind routine ones."""
+    day = hospital_day(2, 500, draft_seconds=2.0, infills_per_study=2.0, infill_seconds=1.0)
+    ranks = {study.priority for study in day if study.service == 1.0}
+    assert ranks == {STAT, URGENT}
+    assert {study.priority for study in day if study.service == 2.0} == {0, 1, 2}

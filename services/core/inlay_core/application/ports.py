@@ -804,8 +804,8 @@ class Reports(Protocol):
         """One page of all versions of all reports, the newest first, none older than `since`."""
         ...
 
-    def counts(self) -> Mapping[Status, int]:
-        """How many reports stand where; a status without any may be missing."""
+    def counts(self, at_most: int) -> Mapping[Status, int]:
+        """How many reports stand where, `at_most` for that many or more; a status without any may be missing."""
         ...
 
     def openers(self, report_ids: Sequence[str]) -> Mapping[str, Author]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from inlay_core.application.ports import (
     Attendance,
@@ -30,6 +30,9 @@ from inlay_core.domain.order import Order
 from inlay_core.domain.patient import Patient
 from inlay_core.domain.report import Report
 
+COUNTED: Final = 1_000
+"""Reports of one status are counted so far; the worklist is asked every second, and years of signed ones are many."""
+
 
 def worklist(
     uow: UnitOfWork, actor: Actor, *, statuses: Sequence[Status] | None = None, offset: int = 0, limit: int = 50
@@ -49,13 +52,13 @@ def search_reports(
 
 
 def attendance(uow: UnitOfWork, actor: Actor, page: Page) -> Attendance:
-    """How many reports stand where, and which person reads those of the page that are in review."""
+    """How many reports stand where (`COUNTED` for more), and which person reads those of the page in review."""
     require(actor, Permission.READ_REPORTS)
     with uow:
         opened = [row.report.id for row in page.rows if row.report.status is Status.IN_REVIEW]
         openers = uow.reports.openers(opened) if opened else {}
         people = {report_id: who for report_id, who in openers.items() if who.kind is ActorKind.PERSON}
-        return Attendance(uow.reports.counts(), people)
+        return Attendance(uow.reports.counts(COUNTED), people)
 
 
 def read_report(uow: UnitOfWork, actor: Actor, report_id: str, version: int | None = None) -> ReportRow:

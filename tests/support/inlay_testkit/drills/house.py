@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,17 +13,17 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from inlay_core.bootstrap import Services, bootstrap, upgrade_database
+from inlay_core.bootstrap import Services
 from inlay_core.domain.errors import DomainError
 from inlay_core.domain.job import JobState
-from inlay_core.settings import Settings
 from inlay_testkit.drills.cables import Cables
 from inlay_testkit.drills.gate import Gate
 from inlay_testkit.drills.outcome import Outcome, examine, unfinished, untold
 from inlay_testkit.drills.processes import Victim
 from inlay_testkit.drills.reader import Radiologist
 from inlay_testkit.drills.ris import Ris, place_study
-from inlay_testkit.peers import LOOPBACK, Server, free_port, postgres_cluster, redis_that_restarts
+from inlay_testkit.peers import LOOPBACK, Server
+from inlay_testkit.premises import premises
 from inlay_testkit.receiver import Receiver, receiving
 
 # A busy machine takes a minute to start everything.
@@ -38,7 +38,6 @@ FAST: Mapping[str, str] = {
     "INLAY_ORU_TIMEOUT_SECONDS": "1",
     # Here a job that is lost is no job's fault.
     "INLAY_MAX_ATTEMPTS": "20",
-    "OMP_NUM_THREADS": "1",
 }
 
 
@@ -118,63 +117,59 @@ def house(
     below: Path | None = None,
     cables: Cables | None = None,
     pause: float = 0.5,
+    revision: str = "head",
+    worker: Sequence[str] = (),
 ) -> Iterator[House]:
     """Start everything; end everything. `settings` are for all, `processes` for one kind each (extra environment).
 
     `images` says how the image of an order arrives; `below` is the folder in which PostgreSQL keeps its data. With
     `cables`, each process of Inlay has a network of its own, and a cable to all the others. `pause` is the
-    time between two orders in seconds: they are to come before, during and after the fault.
+    time between two orders in seconds: they are to come before, during and after the fault. With an earlier
+    `revision` of the schema the radiologist does not begin by himself. `worker` is another worker's command.
     """
     address = cables.middle if cables else LOOPBACK
     listening = cables.ends["listen"] if cables else LOOPBACK
     with (
-        # What dies here is a process, not the machine: nothing has to wait for the disk.
-        postgres_cluster(below=below, address=address) as cluster,
-        cluster.server() as postgres,
-        redis_that_restarts(address) as redis,
         receiving() as results,
         Gate(results.port, address) as gate,
+        # What dies here is a process, not the machine: nothing has to wait for the disk.
+        premises(
+            folder,
+            {
+                "INLAY_MLLP_HOST": listening,
+                "INLAY_ORU_TARGET": f"{address}:{gate.port}",
+                **FAST,
+                **(settings or {}),
+            },
+            below=below,
+            revision=revision,
+            address=address,
+        ) as site,
     ):
-        ours = {
-            "INLAY_HOME": str(folder / "home"),
-            "INLAY_DATABASE_URL": postgres.url,
-            "INLAY_BROKER_URL": redis.url,
-            "INLAY_REDIS_URL": redis.url,
-            "INLAY_MLLP_HOST": listening,
-            "INLAY_MLLP_PORT": str(free_port()),
-            "INLAY_DICOM_PORT": str(free_port()),
-            "INLAY_ORU_TARGET": f"{address}:{gate.port}",
-            **FAST,
-            **(settings or {}),
-        }
-        read = Settings.from_env(ours)
-        upgrade_database(read)
-        services = bootstrap(read)
-        read.images.mkdir(parents=True)
-        env = _inherited() | ours
+        services, env, read = site.services, site.env, site.settings
         victims = {
             name: Victim(
                 name,
                 env | dict((processes or {}).get(name, {})),
                 folder / f"{name}.log",
-                (*(cables.behind(name) if cables else ()), *_command(name)),
+                (*(cables.behind(name) if cables else ()), *_command(name, worker)),
             )
             for name in PROCESSES
         }
         ris = Ris(listening, read.mllp_port, orders, partial(images, read.images), pause)
         radiologist = Radiologist(services)
-        running = House(services, postgres, redis, victims, ris, radiologist, results, gate, env, folder)
+        running = House(services, site.postgres, site.redis, victims, ris, radiologist, results, gate, env, folder)
         try:
             running.until(lambda: all(victim.look() for victim in victims.values()))
             ris.thread.start()
-            radiologist.thread.start()
+            if revision == "head":
+                radiologist.thread.start()
             yield running
         finally:
             ris.stop()
             radiologist.end()
             for victim in running.victims.values():
                 victim.end()
-            services.close()
 
 
 def add_worker(running: House, name: str) -> None:
@@ -183,15 +178,20 @@ def add_worker(running: House, name: str) -> None:
     running.victims[name] = Victim("work", running.env, log, _command("work"))
 
 
-def _command(name: str) -> tuple[str, ...]:
+def replace(running: House, name: str) -> None:
+    """End a process in order, and start today's in its place, as a rolling update does."""
+    running.victims[name].end()
+    log = running.folder / f"{name}-new.log"
+    running.victims[name] = Victim(name, running.env, log, _command(name))
+    running.until(running.victims[name].look)
+
+
+def _command(name: str, worker: Sequence[str] = ()) -> tuple[str, ...]:
+    if name == "work" and worker:
+        return tuple(worker)
     if name == "work":
         return (sys.executable, "-m", "inlay_testkit.drills.worker", str(os.getpid()))
     return (sys.executable, "-m", "inlay_cli", "--parent", str(os.getpid()), name)
-
-
-def _inherited() -> dict[str, str]:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("INLAY_")}
-    return ours | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def _so_far(happened: Callable[[], bool]) -> bool:

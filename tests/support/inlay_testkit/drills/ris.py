@@ -25,12 +25,13 @@ def study_of(number: int) -> str:
     return f"2.25.{1000 + number}"
 
 
-def order(number: int) -> bytes:
-    """The message of an order; the same bytes every time."""
+def order(number: int, priority: str = "") -> bytes:
+    """The message of an order; the same bytes every time. `priority` as in HL7 (S, A, R); by turns without one."""
+    of_it = priority or "RSA"[number % 3]
     return build_order(
         Envelope(f"CTRL{number}", datetime(2026, 1, 1, 12, tzinfo=UTC), "RIS", "DRILL", "INLAY", "INLAY"),
         PatientFields(f"MRN{number}", "DRILL", Person("Drill", f"Number{number}")),
-        (OrderFields(f"P{number}", f"ACC{number}", study_instance_uid=study_of(number), priority="RSA"[number % 3]),),
+        (OrderFields(f"P{number}", f"ACC{number}", study_instance_uid=study_of(number), priority=of_it),),
     )
 
 

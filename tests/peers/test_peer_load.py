@@ -1,0 +1,52 @@
+"""A short form of `make load`: a day of a few studies on real PostgreSQL, Redis, gunicorn, listener, relay, worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from inlay_testkit.day.shown import draw, table
+from inlay_testkit.day.worker import Pace
+from inlay_testkit.load import Options, run
+
+pytestmark = [pytest.mark.peers, pytest.mark.slow]
+
+STAGES = {
+    "frame to ACK",
+    "order and images to queued",
+    "queue wait, stat draft",
+    "queue wait, urgent draft",
+    "queue wait, routine draft",
+    "queue wait, infill",
+    "drafting",
+    "infilling",
+    "version to ORU received",
+    "worklist read",
+    "report read",
+    "edit",
+    "sign",
+    "infill to first canvas",
+    "infill to last event",
+    "order sent late",
+}
+
+
+def test_a_short_day_loses_nothing_and_measures_each_stage(tmp_path: Path) -> None:
+    """Every order is drafted and read, every stage has its figures, the engine is named, the picture is drawn."""
+    said: list[str] = []
+    options = Options(
+        studies=24, compress=17_280.0, seed=1, pace=Pace(0.04, 0.02, steps=4), workers=1, readers=3, durable=False
+    )
+    report = run(options, tmp_path, said.append)
+    assert report["holds"], report
+    assert report["outcome"]["acknowledged"] == 24
+    assert set(report["stages"]) == STAGES
+    assert report["stages"]["frame to ACK"]["count"] == 24
+    assert report["stages"]["infill to last event"]["count"] == report["day"]["infills"]
+    assert report["stages"]["drafting"]["p50"] >= 0.04
+    assert "PACED" in report["engine"]["says"]
+    assert any("orders 24/24" in line for line in said)
+    draw(report, tmp_path / "day.svg")
+    assert "frame to ACK" in (tmp_path / "day.svg").read_text()
+    assert "PACED" in table({"command": "", **report})
