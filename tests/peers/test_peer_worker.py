@@ -54,7 +54,7 @@ def test_worker_whose_acknowledgement_was_not_heard_takes_the_next_wake_up(tmp_p
     for number in "12":
         site.image(number)
     with (
-        worker_process(site.settings, steps=20, step_seconds=0.05) as worker,
+        worker_process(site.settings, steps=60, step_seconds=0.05) as worker,
         redis.Redis.from_url(redis_url) as connection,
     ):
         unheard = site.order("1", image=False)
@@ -72,7 +72,7 @@ def test_worker_takes_wake_ups_from_a_redis_that_came_back_empty(tmp_path: Path)
         site = Installation(tmp_path, broker_url=server.url)
         for number in "12":
             site.image(number)
-        with worker_process(site.settings, steps=20, step_seconds=0.05):
+        with worker_process(site.settings, steps=60, step_seconds=0.05):
             during = site.order("1", image=False)
             wait_until(lambda: site.state(during) is JobState.RUNNING)
             server.stop(signal.SIGKILL)
@@ -99,6 +99,8 @@ def test_worker_that_nothing_wakes_looks_by_itself(tmp_path: Path, redis_url: st
     for number in "12":
         site.image(number)
     with worker_process(site.settings) as worker:
+        # A worker looks once when it is ready; what comes after that is left to wake-ups.
+        wait_until(lambda: "] succeeded in" in worker.log)
         report = site.order("1", wake=False, image=False)
         wait_until(lambda: site.state(report) is JobState.SUCCEEDED)
         assert "work.deaf" in worker.log
