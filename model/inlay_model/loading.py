@@ -188,8 +188,8 @@ def load(
     from inlay_model.accelerator.loader import place
 
     folder = find_folder(path_or_hub_id, revision)
-    _check_files(folder, kind)
     record = fetched(folder)
+    _check_files(folder, kind)
     adapters = _read_adapters(adapter)
     spread = device == "auto"
     target = _device(None if spread else device)

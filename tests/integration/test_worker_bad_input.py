@@ -41,6 +41,8 @@ class Site(Installation):
         assert isinstance(engine, Engine)
         self.engine: Engine = engine
         self.worker = make_worker(self.settings, engine)
+        # There from the start: the folder is not looked through again at once.
+        self.image("99")
 
     @contextmanager
     def failing(self, act: Callable[..., Any]) -> Iterator[None]:
@@ -55,7 +57,7 @@ class Site(Installation):
 
     def answers(self) -> None:
         """The worker drafts for another order."""
-        report = self.order("99")
+        report = self.order("99", image=False)
         assert self.worker.work_off() >= 1
         assert self.report(report).status is Status.DRAFTED
 

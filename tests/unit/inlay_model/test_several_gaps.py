@@ -110,7 +110,7 @@ def test_a_sentence_that_stands_in_the_section_is_not_written_again(
         yield from ()
         return [(Scored(len(ids), 0.0), [])]
 
-    def denoised(_: Call, layout: Layout, banned_V: torch.Tensor | None = None) -> Passes[Denoised]:
+    def denoised(_: Call, layout: Layout, banned_V: torch.Tensor | None = None, __: object = None) -> Passes[Denoised]:
         assert banned_V is not None
         yield from ()
         ((begin, end),) = layout.spans
