@@ -114,7 +114,7 @@ def _typed_into(page: Page) -> bool:
     page.locator('[data-section="impression"] .text').click()
     page.keyboard.type("Typed while it writes. ", delay=20)
     came = page.evaluate("window.drawn > 0")
-    # On a quick machine the fill is there before the typing ends, and what was typed is saved when it is looked through.
+    # On a quick machine the fill is there before the typing ends; what was typed is saved when it is looked through.
     expect(page.locator("#status #message")).to_contain_text(re.compile("Saved|Filled"))
     page.locator('[data-section="impression"]').get_by_text("Typed while it writes.").first.click()
     page.keyboard.press("Alt+Backspace")
