@@ -342,6 +342,27 @@ def test_without_a_worker_editing_goes_on(room: Room) -> None:
     assert "Still here. " in "".join(one.text for one in fragments(room, report_id, "impression"))
 
 
+def test_what_is_typed_while_a_fill_ends_is_kept_where_it_was_typed(room: Room) -> None:
+    """The fill is there before what is typed elsewhere is saved: the typed words stand, and the fill is given up."""
+    report_id = room.drafted()
+    room.worker.may_end.clear()
+    page = room.read(report_id)
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("F3")
+    saved(page)
+    page.keyboard.press("F2")
+    expect(page.locator(".stream").first).to_contain_text("New text")
+    section(page, "technique").click()
+    page.keyboard.type("Typed while ")
+    room.worker.may_end.set()
+    # Slower than the result is there, quicker than what is typed is saved.
+    page.keyboard.type("it writes, and on. ", delay=60)
+    expect(section(page, "technique")).to_contain_text("Typed while it writes, and on. ")
+    expect(message(page)).to_contain_text("Saved")
+    assert "Typed while it writes, and on. " in "".join(one.text for one in fragments(room, report_id, "technique"))
+    assert "New text" not in "".join(one.text for one in fragments(room, report_id, "findings"))
+
+
 def test_the_place_in_the_queue_is_told_and_moves(room: Room) -> None:
     """While no worker is free; and the fill goes on as soon as the one before it is gone."""
     first, second = room.drafted(), room.drafted()

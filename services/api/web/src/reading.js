@@ -333,6 +333,7 @@ class Reading {
       return;
     }
     const { body: job } = await api.infill(this.id, this.report.version, asked.body);
+    this.caretAtFill = this.editor.view.state.selection.from;
     this.fill = new Fill(job, asked, this.editor, {
       told: (text, kind, part) => this.say(text, kind, kind === "busy" ? part ?? null : null),
       ended: (done, clear) => this.#guard(() => this.#filled(done, asked, clear)),
@@ -352,6 +353,9 @@ class Reading {
     // Until its text is here the fill is not over: nobody else's version is looked for.
     const { body } = await this.#patiently(() => api.report(this.id)).finally(() => (this.fill = null));
     this.editor.streams.clear();
+    if (this.#dirty().length) return this.#overtaken(body);
+    const { from } = this.editor.view.state.selection;
+    const elsewhere = from !== (this.caretAtFill ?? from);
     this.editor.fresh = freshOf(job, asked.opened.map(({ section, item, pieces }) => ({ section, item, before: pieces })));
     this.#take(body, { undoable: true });
     performance.mark("inlay-filled");
@@ -359,7 +363,18 @@ class Reading {
     this.say(disputes ? t("fill.disputed", { count: disputes }) : t("fill.done", { count: this.#runs().length }));
     this.side.check();
     const first = this.#runs()[0];
-    if (first) this.editor.goToKey(first.keys[0]);
+    // Whoever has gone on to another place stays there.
+    if (first && !elsewhere) this.editor.goToKey(first.keys[0]);
+    return undefined;
+  }
+
+  /** What was typed while a fill ended stands: it is saved over the fill, which is given up. */
+  async #overtaken(filled) {
+    this.editor.redraw();
+    this.pieces.take(filled);
+    this.report = filled;
+    await this.flush();
+    this.say(t("fill.superseded"), "calm");
   }
 
   /** What the server gives, also where it does not answer for a while. */
