@@ -363,6 +363,27 @@ def test_what_is_typed_while_a_fill_ends_is_kept_where_it_was_typed(room: Room) 
     assert "New text" not in "".join(one.text for one in fragments(room, report_id, "findings"))
 
 
+def test_a_click_into_what_is_being_written_gives_the_fill_up(room: Room) -> None:
+    """There is no caret in words that are only shown; after the click the text is there again, and is typed into."""
+    report_id = room.drafted()
+    room.worker.may_end.clear()
+    page = room.read(report_id)
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("F3")
+    saved(page)
+    page.keyboard.press("F2")
+    stream = page.locator('[data-section="impression"] .stream')
+    expect(stream).to_contain_text("New text")
+    stream.click()
+    room.worker.may_end.set()
+    expect(message(page)).to_contain_text("cancelled")
+    expect(page.locator(".stream")).to_have_count(0)
+    section(page, "impression").click()
+    page.keyboard.type("Typed after it. ")
+    saved(page)
+    assert "Typed after it. " in "".join(one.text for one in fragments(room, report_id, "impression"))
+
+
 def test_the_place_in_the_queue_is_told_and_moves(room: Room) -> None:
     """While no worker is free; and the fill goes on as soon as the one before it is gone."""
     first, second = room.drafted(), room.drafted()

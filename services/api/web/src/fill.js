@@ -62,7 +62,12 @@ export class Fill {
     this.on = on;
     this.canvases = 0;
     for (const { pieces } of asked.opened) {
-      const element = h("span", { class: "stream", contenteditable: "false", "aria-hidden": "true" });
+      // There is no place for a caret in what is only shown: whoever points into it wants the text, not the fill.
+      const onmousedown = (event) => {
+        event.preventDefault();
+        this.cancel();
+      };
+      const element = h("span", { class: "stream", contenteditable: "false", "aria-hidden": "true", onmousedown });
       pieces.forEach((piece, number) => {
         editor.streams.set(piece.key, { element: number ? null : element, started: false, words: element });
       });
