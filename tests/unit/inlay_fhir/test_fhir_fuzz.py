@@ -49,6 +49,13 @@ def test_the_seeds_are_taken(kind: str) -> None:
     assert 200 <= answer.status < 300, answer.body
 
 
+@pytest.mark.parametrize("spoiled", [[], {}, [{}], 7])
+def test_what_is_no_code_is_refused_where_a_code_belongs(spoiled: Any) -> None:
+    """Found by the test below: a list was looked for in a set."""
+    body = json.loads(resource("service-request")) | {"intent": spoiled}
+    assert 400 <= sent("service-request", json.dumps(body).encode()).status < 500
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(KINDS), st.data())
 def test_a_resource_with_spoiled_places_is_taken_or_refused(kind: str, data: st.DataObject) -> None:

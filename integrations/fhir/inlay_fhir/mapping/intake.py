@@ -33,7 +33,7 @@ _PRIORITIES: Final = {
     "asap": Priority.STAT,
     "stat": Priority.STAT,
 }
-_INTENTS: Final = frozenset({"order", "original-order", "reflex-order", "filler-order", "instance-order"})
+_INTENTS: Final = ("order", "original-order", "reflex-order", "filler-order", "instance-order")
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
