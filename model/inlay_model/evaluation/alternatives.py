@@ -5,7 +5,6 @@ of the sentence's findings and no others. How far a curve can be trusted is meas
 on: each fifth of them is judged by the curve of the other four.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from inlay_model.backend import Backend
 from inlay_model.calibration import Bin, Curve, expected_error, fitted, probability, reliability
 from inlay_model.errors import BadRequest
+from inlay_model.evaluation.card import state
 from inlay_model.evaluation.known_findings import says_the_same
 from inlay_model.evaluation.loaded import Placing, diffusion
 from inlay_model.evaluation.phantom import masked_request
@@ -145,13 +145,7 @@ def check_kept(folder: Path, cases: int) -> None:
 def keep(folder: Path, cases: Sequence[tuple[float, bool]]) -> Curve:
     """Fit the curve and write it into the checkpoint's `inlay.json`, whose digest thereby changes."""
     curve = fitted(cases)
-    file = folder / "inlay.json"
-    said = json.loads(file.read_text(encoding="utf-8"))
-    said["calibration"] = curve
-    # Whole or not at all: a worker may read it at any moment.
-    fresh = file.with_name(f"{file.name}.new")
-    fresh.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
-    fresh.replace(file)
+    state(folder, "calibration", curve)
     return curve
 
 

@@ -5,7 +5,6 @@ test, and an open Impression, so that nothing but the image can tell which sente
 how much the model doubts each, and finds the threshold that tells one from the other.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from inlay_model.backend import Backend
+from inlay_model.evaluation.card import state
 from inlay_model.evaluation.loaded import Placing, diffusion
 from inlay_model.evaluation.statistics import wilson
 from inlay_model.phantom.contradiction import false_report, findings_of, reword_one
@@ -160,9 +160,7 @@ def _with_interval(share: float, n: int) -> str:
 
 def keep(folder: Path, threshold: float) -> None:
     """Write the threshold into the checkpoint's `inlay.json`, whose digest thereby changes."""
-    file = folder / "inlay.json"
-    said = json.loads(file.read_text(encoding="utf-8"))
-    file.write_text(json.dumps(said | {"dispute_threshold": threshold}, indent=2) + "\n", encoding="utf-8")
+    state(folder, "dispute_threshold", threshold)
 
 
 def _locked(body: Sequence[str]) -> tuple[Section, ...]:

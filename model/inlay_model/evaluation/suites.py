@@ -5,7 +5,7 @@ import importlib.metadata
 import json
 import platform
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -49,70 +49,37 @@ Result = TypeVar("Result")
 
 def phantom(arguments: argparse.Namespace) -> None:
     """Drafts, gaps, locks and disputes on phantoms."""
-    steps = arguments.steps or _STEPS
-    cases = {str(seed): seed for seed in evaluation_seeds(arguments.seed, arguments.limit)}
-    model = identity(arguments.model)
-    found = _gathered(
-        arguments,
-        {"suite": "phantom", "steps": steps, "model": model},
-        partial(phantoms.judged, arguments.model, steps, _placing(arguments)),
-        cases,
-        lambda verdict: (str(verdict.seed), asdict(verdict)),
-        "phantom",
-    )
-    verdicts = [phantoms.Verdict(**found[case]) for case in cases]
+    found, about = _of_phantoms(arguments, phantoms.judged, asdict)
+    verdicts = [phantoms.Verdict(**one) for one in found]
     _keep(arguments, (asdict(verdict) for verdict in verdicts))
-    figures = phantoms.summary(verdicts, arguments.seed, steps)
+    figures = phantoms.summary(verdicts, arguments.seed, _steps(arguments))
     _draw(arguments, plots.phantom_bars(phantoms.rows(figures)), "Phantom suite", "share", share=True)
-    about = {"suite": "phantom", "model": model, "precision": arguments.precision, "made": _made(arguments)}
     _show(arguments, {**figures, **about}, phantoms.table(figures))
 
 
 def disputes(arguments: argparse.Namespace) -> None:
     """How much locked sentences are doubted, and the threshold that tells false ones from true ones."""
-    steps = arguments.steps or _STEPS
-    cases = {str(seed): seed for seed in evaluation_seeds(arguments.seed, arguments.limit)}
-    model = identity(arguments.model)
-    found = _gathered(
-        arguments,
-        {"suite": "disputes", "steps": steps, "model": model},
-        partial(doubting.doubted, arguments.model, steps, _placing(arguments)),
-        cases,
-        lambda doubt: (str(doubt.seed), asdict(doubt)),
-        "phantom",
-    )
-    doubts = [doubting.Doubt(**found[case]) for case in cases]
+    found, about = _of_phantoms(arguments, doubting.doubted, asdict)
+    doubts = [doubting.Doubt(**one) for one in found]
     _keep(arguments, (asdict(doubt) for doubt in doubts))
-    figures = doubting.summary(doubts, arguments.seed, steps)
+    figures = doubting.summary(doubts, arguments.seed, _steps(arguments))
     if figures["chosen"] is None:
         print("No threshold leaves what is true undisputed: train with corruption.doubt.", file=sys.stderr)
     elif arguments.write:
         doubting.keep(Path(parts_of(arguments.model)[0]), figures["chosen"])
-    about = {"suite": "disputes", "model": model, "precision": arguments.precision, "made": _made(arguments)}
     _show(arguments, {**figures, **about}, doubting.table(figures))
 
 
 def alternatives(arguments: argparse.Namespace) -> None:
     """How often each of several texts for a gap is right; with --calibrate the curve is written into the checkpoint."""
-    steps = arguments.steps or _STEPS
     folder = Path(arguments.model)
     if arguments.calibrate:
         choices.check_kept(folder, arguments.limit)
-    cases = {str(seed): seed for seed in evaluation_seeds(arguments.seed, arguments.limit)}
-    model = identity(arguments.model)
     # A curve changes the digest and no text: what was found before one was written still holds.
-    found = _gathered(
-        arguments,
-        {"suite": "alternatives", "steps": steps, "model": model},
-        partial(choices.judged, arguments.model, steps, _placing(arguments)),
-        cases,
-        lambda one: (str(one.seed), one.to_json()),
-        "phantom",
-    )
-    judged = [choices.Found.from_json(found[case]) for case in cases]
+    found, about = _of_phantoms(arguments, choices.judged, choices.Found.to_json)
+    judged = [choices.Found.from_json(one) for one in found]
     _keep(arguments, (one.to_json() for one in judged))
-    figures = choices.summary(judged, arguments.seed, steps)
-    about = {"suite": "alternatives", "model": model, "precision": arguments.precision, "made": _made(arguments)}
+    figures = choices.summary(judged, arguments.seed, _steps(arguments))
     if arguments.calibrate:
         choices.keep(folder, choices.scored(judged))
         about["calibrated"] = identity(arguments.model)
@@ -130,7 +97,7 @@ def infill(arguments: argparse.Namespace) -> None:
         "suite": "infill",
         "set": name,
         "seed": arguments.seed,
-        "steps": arguments.steps or _STEPS,
+        "steps": _steps(arguments),
         "diffusion": identity(arguments.model),
         "autoregressive": identity(sibling) if sibling else None,
         "precision": arguments.precision,
@@ -151,7 +118,7 @@ def infill(arguments: argparse.Namespace) -> None:
 def _fillings(arguments: argparse.Namespace, sibling: str | None) -> tuple[list[gaps.Filling], int]:
     """The fillings in the order of their cases, and how many cases were too long for a model."""
     ((name, _),) = arguments.set
-    steps = arguments.steps or _STEPS
+    steps = _steps(arguments)
     cases = _infill_cases(arguments)
     found = _gathered(
         arguments,
@@ -217,7 +184,7 @@ def vqa(arguments: argparse.Namespace) -> None:
     report = {
         "suite": "vqa",
         "seed": arguments.seed,
-        "steps": arguments.steps or _STEPS,
+        "steps": _steps(arguments),
         "candidates": {title: identity(model) for title, model in _candidates(arguments)},
         "precision": arguments.precision,
         "made": _made(arguments),
@@ -230,7 +197,7 @@ def vqa(arguments: argparse.Namespace) -> None:
 def _answers(
     arguments: argparse.Namespace, name: str, title: str, model: str, questions: Sequence[Question]
 ) -> list[str]:
-    steps = arguments.steps or _STEPS
+    steps = _steps(arguments)
     cases = {f"{number} {question.id}": question for number, question in enumerate(questions)}
     found = _gathered(
         arguments,
@@ -281,6 +248,31 @@ def speed(arguments: argparse.Namespace) -> None:
 
 
 # ── what the suites share ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _of_phantoms(
+    arguments: argparse.Namespace, judged: Callable[..., Iterator[Any]], to_json: Callable[[Any], Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """What a suite finds of each phantom of a seed, as JSON and in order, and what it is found of.
+
+    `judged` takes model, steps, placing and the phantoms' seeds, and gives results that have a `seed` each.
+    """
+    cases = {str(seed): seed for seed in evaluation_seeds(arguments.seed, arguments.limit)}
+    model = identity(arguments.model)
+    found = _gathered(
+        arguments,
+        {"suite": arguments.suite, "steps": _steps(arguments), "model": model},
+        partial(judged, arguments.model, _steps(arguments), _placing(arguments)),
+        cases,
+        lambda one: (str(one.seed), to_json(one)),
+        "phantom",
+    )
+    about = {"suite": arguments.suite, "model": model, "precision": arguments.precision, "made": _made(arguments)}
+    return [found[case] for case in cases], about
+
+
+def _steps(arguments: argparse.Namespace) -> int:
+    return int(arguments.steps or _STEPS)
 
 
 def _sibling(arguments: argparse.Namespace) -> str | None:
