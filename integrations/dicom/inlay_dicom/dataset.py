@@ -18,6 +18,7 @@ import pydicom
 from pydicom.datadict import dictionary_keyword, tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pydicom.valuerep import PersonName
 
@@ -308,7 +309,8 @@ def _value(dataset: Dataset, keyword: str) -> object:
 def texts_of(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     """The values of an attribute as stripped texts; none for one that is absent or cannot be read."""
     value = _value(dataset, keyword)
-    if value is None or isinstance(value, bytes):
+    # A file may say of any attribute that it is a sequence; the items of one are no texts, and may be unreadable.
+    if value is None or isinstance(value, (bytes, Sequence)):
         return ()
     # A name is made of letters as a text is, and may be walked through like one.
     if isinstance(value, (str, PersonName)) or not isinstance(value, (MultiValue, Iterable)):

@@ -55,6 +55,16 @@ def test_absent_values_are_empty_not_errors(tmp_path: Path) -> None:
     assert (header.accession_number, header.view_position, header.image_type, header.modality) == ("", "", (), "")
 
 
+@pytest.mark.parametrize("inner", [b"RY\x02\x00ab", b"UL\x03\x00abc"], ids=["no such VR", "no such length"])
+def test_text_attribute_that_says_it_is_a_sequence_is_absent(inner: bytes) -> None:
+    """A file may give any attribute any value representation, and the items within may be unreadable."""
+    item = struct.pack("<HHL", 0xFFFE, 0xE000, 4 + len(inner)) + struct.pack("<HH", 0x5249, 0x4D41) + inner
+    element = struct.pack("<HH2sHL", 0x0008, 0x0008, b"SQ", 0, len(item)) + item
+    header = header_of(read(file_bytes(radiograph(PIXELS, ImageType=None)) + element))
+    assert header.image_type == ()
+    assert header.rows == 40
+
+
 @pytest.mark.parametrize(
     ("tags", "phantom"),
     [
