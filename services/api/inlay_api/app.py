@@ -36,6 +36,7 @@ from inlay_api.problems import Refused, Unauthenticated
 from inlay_api.readings import Readings
 from inlay_api.routes import PREFIX
 from inlay_api.tracing import trace
+from inlay_api.wakeups import Wakeups
 from inlay_core.application.ports import ImageSource
 from inlay_core.bootstrap import Services, bootstrap, tracer_of
 from inlay_core.domain.errors import Category, DomainError
@@ -74,12 +75,14 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     app = Flask(NAME, root_path=__file__.rpartition("/")[0])
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     readings, metrics = Readings(services), Metrics(services.reader, services.clock)
+    wakeups = Wakeups.of(settings)
     app.extensions[NAME] = Desk(
         services,
         Verifier(settings),
         metrics,
         readings,
-        fhir_mount.router_of(services, readings, metrics.ordered),
+        fhir_mount.router_of(services, readings, metrics.ordered, wakeups.tell),
+        wakeups,
         _folder,
         Provider(settings) if settings.oidc_issuer else None,
     )

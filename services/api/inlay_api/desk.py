@@ -13,6 +13,7 @@ from inlay_api.auth import Verifier
 from inlay_api.metrics import Metrics
 from inlay_api.oidc import Provider
 from inlay_api.readings import Readings
+from inlay_api.wakeups import Wakeups
 from inlay_core.application.ports import ImageSource, UnitOfWork
 from inlay_core.bootstrap import Services
 from inlay_core.domain.ids import Clock, NewId
@@ -35,6 +36,7 @@ class Desk:
     metrics: Metrics
     readings: Readings
     fhir: FhirRouter
+    wakeups: Wakeups
     open_images: Callable[[Settings], ImageSource]
     provider: Provider | None = None
     streams: threading.BoundedSemaphore = field(init=False)

@@ -23,6 +23,8 @@ END: Final = "end"
 
 # Proxies cut connections that are silent for half a minute or more.
 HEARTBEAT_SECONDS: Final = 10.0
+# Where the job stands, its place in the queue included, changes more slowly than its canvases come.
+STANDING_SECONDS: Final = 0.2
 # A job may wait for images for days; nobody needs a thread to watch that. It also bounds how long a token that has
 # expired meanwhile is honoured.
 LONGEST_SECONDS: Final = 300.0
@@ -61,8 +63,8 @@ def frames(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[bytes]:
-    """The bytes of the stream. `steps` yields None when for a while nothing came; then the job is looked at."""
-    began = spoke = clock()
+    """The bytes of the stream. `steps` yields None when nothing came; then, now and then, the job is looked at."""
+    began = spoke = looked = clock()
     yield f"retry: {_RETRY_MILLISECONDS}\n\n".encode()
     try:
         state, body = look()
@@ -78,7 +80,10 @@ def frames(
             # Nothing came since the job was seen to have ended: all of its canvases were shown.
             if not state.is_open:
                 break
+            if clock() - looked < STANDING_SECONDS:
+                continue
             before = _standing(state, body)
+            looked = clock()
             state, body = look()
             if _standing(state, body) != before:
                 yield _state_frame(state, body)

@@ -62,6 +62,8 @@ class Store:
     readings: Readings
     # Hears of each order that was created.
     ordered: Callable[[], None] = lambda: None
+    # Hears the id of each job that somebody waits for.
+    queued: Callable[[str], None] = lambda _job_id: None
     repeated: Together[tuple[AuditEvent, Standing], bool] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -137,9 +139,11 @@ class Store:
 
     def infill(self, actor: Actor, report_id: str, expected_version: int, request: InfillRequest) -> Job:
         """Ask for the gaps to be filled."""
-        return drafting.request_infill(
+        job = drafting.request_infill(
             *self._act, actor, report_id, expected_version=expected_version, request=request, site=self.services.site
         )
+        self.queued(job.id)
+        return job
 
     def subscribe(
         self, actor: Actor, endpoint: str, statuses: Sequence[Status] | None, ends_at: datetime | None
@@ -169,10 +173,12 @@ class Store:
         return [event.id in recorded for event, _ in readings]
 
 
-def router_of(services: Services, readings: Readings, ordered: Callable[[], None]) -> FhirRouter:
+def router_of(
+    services: Services, readings: Readings, ordered: Callable[[], None], queued: Callable[[str], None]
+) -> FhirRouter:
     """The FHIR endpoint over these services, which records what it shows like the rest of the process.
 
-    `ordered` hears of each order that is created.
+    `ordered` hears of each order that is created, `queued` the id of each job that somebody waits for.
     """
     settings = services.settings
     printer = Printer(settings.pdf_font)
@@ -187,7 +193,7 @@ def router_of(services: Services, readings: Readings, ordered: Callable[[], None
         pdf=pdf,
         origins=settings.origins,
     )
-    return FhirRouter(Store(services, readings, ordered), site)
+    return FhirRouter(Store(services, readings, ordered, queued), site)
 
 
 def _base_url() -> str:

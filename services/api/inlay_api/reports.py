@@ -241,7 +241,7 @@ def request_infill(call: Call, report_id: str) -> Response:
         request=asked,
         site=call.desk.services.site,
     )
-    return _accepted(job)
+    return _accepted(call, job)
 
 
 @routes.add(
@@ -263,7 +263,7 @@ def retry_draft(call: Call, report_id: str) -> Response:
     version = expected_version(request)
     only_keys(read_json(request, optional=True), ())
     job = drafting.retry_draft(*call.desk.act, call.actor, report_id, expected_version=version)
-    return _accepted(job)
+    return _accepted(call, job)
 
 
 @routes.add(
@@ -454,7 +454,8 @@ def _changed(call: Call, report: Report) -> Response:
     return json_answer(report_body(row, jobs), tag=version_tag(report.version))
 
 
-def _accepted(job: Job) -> Response:
+def _accepted(call: Call, job: Job) -> Response:
+    call.desk.wakeups.tell(job.id)
     return json_answer(job_body(job), status=202, location=f"{PREFIX}/jobs/{job.id}")
 
 

@@ -98,8 +98,8 @@ def _folders(home: Path) -> dict[str, Any]:
         "broker_url": "filesystem://localhost",
         "broker_transport": "inlay_core.file_broker:Transport",
         "broker_transport_options": {
-            # Listing a folder is cheap; kombu's own second would be most of the time from an order to its draft.
-            "polling_interval": 0.1,
+            # Listing a folder takes microseconds; kombu's own second would be most of what a job takes.
+            "polling_interval": 0.02,
             "data_folder_in": str(queue),
             "data_folder_out": str(queue),
             "control_folder": str(control),

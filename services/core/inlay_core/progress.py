@@ -18,6 +18,11 @@ from inlay_core.redis_servers import redis_client
 # Watchers of a finished job still find its last canvas for this long.
 _KEEP_SECONDS: Final = 600
 _CHANNEL: Final = "inlay:progress:"
+# Between two looks at the row. A look takes a millisecond and its pause is what a watcher waits for beside the worker;
+# where nothing came for two seconds, the job waits for something else.
+_LOOK_SECONDS: Final = 0.02
+_IDLE_LOOK_SECONDS: Final = 0.1
+_LOOKS_UNTIL_IDLE: Final = 100
 
 
 class RowProgress:
@@ -59,15 +64,17 @@ class RowProgress:
 
     def follow(self, job_id: str, after: int = 0) -> Iterator[StepProgress | None]:
         """Look at the row again and again; None where nothing is new."""
+        in_vain = 0
         while True:
             with self._new_reader() as uow:
                 found = uow.progress.get(job_id)
             if found is not None and found.sequence > after:
-                after = found.sequence
+                after, in_vain = found.sequence, 0
                 yield found
             else:
+                in_vain += 1
                 yield None
-                self._sleep(max(self._min_seconds, 0.05))
+                self._sleep(_LOOK_SECONDS if in_vain < _LOOKS_UNTIL_IDLE else _IDLE_LOOK_SECONDS)
 
 
 class RedisProgress:

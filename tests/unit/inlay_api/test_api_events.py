@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator
+from itertools import chain, count, repeat
 from typing import Any
 
 import pytest
@@ -35,10 +36,9 @@ def told(steps: list[StepProgress | None], states: list[JobState], clock: Time |
     clock = clock or Time()
 
     def come() -> Iterator[StepProgress | None]:
-        yield from steps
-        while True:
-            clock.sleep(0.5)
-            yield None
+        for step in chain(steps, repeat(None)):
+            clock.sleep(0.0 if step else 0.5)
+            yield step
 
     def look() -> tuple[JobState, dict[str, Any]]:
         return (states.pop(0) if len(states) > 1 else states[0]), {"reason": None, "queue_position": None}
@@ -73,9 +73,27 @@ def test_a_queue_that_moves_is_told() -> None:
         place = places.pop(0)
         return (JobState.QUEUED if place else JobState.SUCCEEDED), {"reason": None, "queue_position": place}
 
-    sent = b"".join(events.frames(iter([None, None, None, None]), look))
+    clock = count(step=events.STANDING_SECONDS)
+    sent = b"".join(events.frames(repeat(None), look, clock=lambda: next(clock)))
     found = [json.loads(line[6:]) for line in sent.decode().splitlines() if line.startswith("data: ")]
     assert [one["queue_position"] for one in found[:-1]] == [3, 2, None]
+
+
+def test_canvases_are_looked_for_more_closely_than_the_job() -> None:
+    """Whoever looks for canvases fifty times a second does not read the job and its place in the queue as often."""
+    clock, looks = Time(), []
+
+    def come() -> Iterator[None]:
+        for _ in range(100):
+            clock.sleep(0.02)
+            yield None
+
+    def look() -> tuple[JobState, dict[str, Any]]:
+        looks.append(clock.now)
+        return JobState.RUNNING, {"reason": None, "queue_position": None}
+
+    list(events.frames(come(), look, clock=clock, sleep=clock.sleep))
+    assert 8 <= len(looks) <= 11
 
 
 def test_a_job_that_has_ended_tells_its_result_at_once() -> None:

@@ -50,6 +50,19 @@ def test_a_canvas_is_followed(memory: Memory, clock: StillClock) -> None:
     assert shown(progress, "other", 1) == [None]
 
 
+def test_a_job_that_waits_for_something_else_is_looked_at_less_often(memory: Memory, clock: StillClock) -> None:
+    """Looks are close together for two seconds after a canvas, and rare when none comes."""
+    pauses: list[float] = []
+    progress = RowProgress(memory, memory, clock, sleep=pauses.append)
+    follower = progress.follow("j")
+    assert list(islice(follower, 150)) == [None] * 150
+    assert max(pauses[:50]) < min(pauses[120:])
+    progress.publish("j", 1, 16, "The")
+    assert next(follower) is not None
+    assert list(islice(follower, 3)) == [None] * 3
+    assert pauses[-1] == pauses[0]
+
+
 def test_rows_are_throttled_but_the_last_step_is_written(memory: Memory, clock: StillClock) -> None:
     """Steps that come too fast are dropped; the final canvas is not."""
     progress = rows(memory, clock)
