@@ -15,14 +15,13 @@ import numpy as np
 from inlay_model.backend import Backend
 from inlay_model.calibration import Bin, Curve, expected_error, fitted, probability, reliability
 from inlay_model.errors import BadRequest
-from inlay_model.evaluation.card import state
+from inlay_model.evaluation.card import check_writable, state
 from inlay_model.evaluation.known_findings import says_the_same
 from inlay_model.evaluation.loaded import Placing, diffusion
 from inlay_model.evaluation.phantom import masked_request
 from inlay_model.evaluation.statistics import wilson
 from inlay_model.phantom.grammar import STYLES, write_report
 from inlay_model.phantom.render import phantom
-from inlay_model.provenance import FETCHED
 from inlay_model.request import GenerationSettings
 
 _TEXTS = 3
@@ -134,10 +133,7 @@ def bins_of(figures: Mapping[str, Any]) -> list[Bin]:
 
 def check_kept(folder: Path, cases: int) -> None:
     """Raise `BadRequest`, before the work, where a curve could not be written into this checkpoint after it."""
-    if not (folder / "inlay.json").is_file():
-        raise BadRequest(f"A curve is written into the inlay.json of a local checkpoint, and {folder} has none.")
-    if (folder / FETCHED).exists():
-        raise BadRequest(f"{folder} was fetched, and a changed file would be taken for a damaged one. Copy it first.")
+    check_writable(folder)
     if cases < FEWEST_TO_KEEP:
         raise BadRequest(f"A curve needs at least {FEWEST_TO_KEEP} phantoms; --limit says {cases}.")
 

@@ -4,6 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from inlay_model.errors import BadRequest
+from inlay_model.provenance import FETCHED
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `BadRequest`, before the work, where the checkpoint could not be made to say something after it."""
+    if not (folder / "inlay.json").is_file():
+        raise BadRequest(f"What was found is written into the inlay.json of a local checkpoint, and {folder} has none.")
+    if (folder / FETCHED).exists():
+        raise BadRequest(f"{folder} was fetched, and a changed file would be taken for a damaged one. Copy it first.")
+
 
 def state(folder: Path, name: str, value: Any) -> None:
     """Have the checkpoint say this of itself beside what it says already; its digest thereby changes."""

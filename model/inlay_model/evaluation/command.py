@@ -57,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--suite {arguments.suite} takes --set {' or '.join(_SETS[arguments.suite])}")
     if arguments.calibrate and arguments.suite != "alternatives":
         parser.error("--calibrate goes with --suite alternatives")
+    if arguments.write and arguments.suite != "disputes":
+        parser.error("--write goes with --suite disputes")
     if arguments.plot:
         from inlay_model.evaluation.plots import check
 

@@ -26,6 +26,7 @@ from inlay_model.evaluation import phantom as phantoms
 from inlay_model.evaluation import speed as latency
 from inlay_model.evaluation import vqa as answering
 from inlay_model.evaluation.answering import EndpointCandidate
+from inlay_model.evaluation.card import check_writable
 from inlay_model.evaluation.endpoints import Chat, Kept, read_endpoints
 from inlay_model.evaluation.interrupted import Arriving
 from inlay_model.evaluation.judge import Task, agreement, judge_all
@@ -59,6 +60,9 @@ def phantom(arguments: argparse.Namespace) -> None:
 
 def disputes(arguments: argparse.Namespace) -> None:
     """How much locked sentences are doubted, and the threshold that tells false ones from true ones."""
+    folder = Path(parts_of(arguments.model)[0])
+    if arguments.write:
+        check_writable(folder)
     found, about = _of_phantoms(arguments, doubting.doubted, asdict)
     doubts = [doubting.Doubt(**one) for one in found]
     _keep(arguments, (asdict(doubt) for doubt in doubts))
@@ -66,7 +70,7 @@ def disputes(arguments: argparse.Namespace) -> None:
     if figures["chosen"] is None:
         print("No threshold leaves what is true undisputed: train with corruption.doubt.", file=sys.stderr)
     elif arguments.write:
-        doubting.keep(Path(parts_of(arguments.model)[0]), figures["chosen"])
+        doubting.keep(folder, figures["chosen"])
     _show(arguments, {**figures, **about}, doubting.table(figures))
 
 

@@ -8,6 +8,7 @@ import pytest
 from inlay_model.__main__ import main
 from inlay_model.evaluation.disputes import Doubt, chosen, keep, summary, table
 from inlay_model.loading import read_about
+from inlay_model.provenance import FETCHED
 from inlay_testkit.tiny_diffusion import save_tiny
 
 
@@ -61,3 +62,15 @@ def test_the_suite_measures_a_checkpoint_that_states_no_threshold(
     # Written where one fits, and said where none does.
     assert read_about(folder, "tiny").dispute_threshold == figures["chosen"]
     assert ("corruption.doubt" in printed.err) == (figures["chosen"] is None)
+
+
+def test_a_threshold_that_could_not_be_written_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint that was fetched stays as it came, and other suites write none."""
+    folder = save_tiny(tmp_path)
+    (folder / FETCHED).write_text("{}")
+    assert main(["eval", "--suite", "disputes", "--write", "--model", str(folder)]) == 2
+    assert "Copy it first" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["eval", "--suite", "phantom", "--write"])
