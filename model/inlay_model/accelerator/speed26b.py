@@ -29,6 +29,7 @@ PARTS: dict[str, tuple[Callable[[Case, Record], None], str]] = {
     "tiles-fp8": (speed_probes.tiles_fp8, "the same in fp8"),
     "shapes": (speed_probes.shapes, "block shapes of attention, slices of the expectation; later parts use them too"),
     "anatomy": (speed_probes.anatomy, "what the parts of a step cost, each in a graph of its own"),
+    "anatomy8": (partial(speed_probes.anatomy, canvases=8), "the same of eight canvases together"),
     "ours": (speed_ours.drafts, "step, drafts of 16 and 48 steps, batch of 8, in bf16"),
     "infill": (speed_ours.infills, "infill through the engine, length given and searched for"),
     "fp8": (speed_ours.eight_bits, "step and draft with experts in fp8, and the memory"),

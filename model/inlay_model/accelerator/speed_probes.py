@@ -244,26 +244,30 @@ def _ten(replay: Callable[[], Any]) -> float:
     return 100 * statistics.median(timed(lambda: [replay() for _ in range(10)], 3))
 
 
-def anatomy(case: Case, record: Record) -> None:
+def anatomy(case: Case, record: Record, canvases: int = 1) -> None:
     """Milliseconds of the parts of a step, each alone in a graph: experts, decoder, head, sampling, expectation."""
+    group, tokens = ("anatomy_ms" if canvases == 1 else f"anatomy{canvases}_ms"), canvases * case.canvas
     model = case.diffusion()
     path = case.attached(model, record.figures.get("tiles"))
     ids = case.ids()
     prefix = encode(model, ids, (0,) * len(ids), None)
-    denoised(case, model, prefix, 2)
+    denoised(case, model, prefix, 2, canvases)
     runtime = fast_runtime(path)
     machine, weights = runtime.machine, runtime.weights
-    slate = next(iter(runtime._slates.values()))  # noqa: SLF001
-    free, rule = slate.narrowed(case.canvas)
-    normed_TH = torch.randn(case.canvas, weights.hidden, device=case.device).to(weights.dtype)
+    slate = next(slate for slate in runtime._slates.values() if slate.rows == canvases)  # noqa: SLF001
+    free, rule = slate.narrowed(tokens)
+    normed_TH = torch.randn(tokens, weights.hidden, device=case.device).to(weights.dtype)
     logits_NV = logits_pass(machine, normed_TH, free)
     p_NV = torch.softmax(logits_NV.float(), -1).to(weights.dtype)
     layer, room = weights.layers[0], slate.rooms[0]
-    uniform_N = torch.rand(case.canvas, device=case.device)
-    ones_N = torch.ones(case.canvas, device=case.device)
-    chosen_TK = _even_choice(case, weights.layers[0].experts.count, case.canvas, machine.weights.top_k)
+    uniform_N = torch.rand(tokens, device=case.device)
+    ones_N = torch.ones(tokens, device=case.device)
+    chosen_TK = _even_choice(case, weights.layers[0].experts.count, tokens, machine.weights.top_k)
     linear = torch.nn.functional.linear
-    q_TAW = torch.randn(case.canvas, layer.heads.q_heads, layer.heads.width, device=case.device).to(weights.dtype)
+    q_TAW = torch.randn(tokens, layer.heads.q_heads, layer.heads.width, device=case.device).to(weights.dtype)
+    wide = next(number for number, one in enumerate(weights.layers) if not one.sliding)
+    wide_q_TAW = torch.randn(tokens, layer.heads.q_heads, weights.layers[wide].heads.width, device=case.device)
+    wide_q_TAW = wide_q_TAW.to(weights.dtype)
     parts: dict[str, Callable[[], Any]] = {
         "decoder": lambda: decode_pass(machine, slate.canvas_BL, slate.told_BLH, slate.rooms, slate.places),
         "head": lambda: logits_pass(machine, normed_TH, free),
@@ -274,6 +278,8 @@ def anatomy(case: Case, record: Record) -> None:
         "layer_experts": lambda: machine.kernels.experts(normed_TH, chosen_TK, layer.experts),
         "layer_projection": lambda: linear(normed_TH, layer.projection),
         "layer_attention": lambda: machine.kernels.attend(q_TAW, room, slate.lengths_B),
+        "full_attention_projection": lambda: linear(normed_TH, weights.layers[wide].projection),
+        "full_attention": lambda: machine.kernels.attend(wide_q_TAW, slate.rooms[wide], slate.lengths_B),
         "layer_mlp": lambda: linear(machine.kernels.gate(linear(normed_TH, layer.mlp_up)), layer.mlp_down),
         "layer_router": lambda: machine.kernels.route(
             linear(normed_TH, layer.router), layer.expert_scale, weights.top_k
@@ -288,9 +294,9 @@ def anatomy(case: Case, record: Record) -> None:
         def measure(name: str = name, work: Callable[[], Any] = work) -> None:
             replay = runtime.capture(work)
             rounds = timed(lambda: [replay() for _ in range(10)], case.rounds)
-            record.measure("anatomy_ms", name, [100 * seconds for seconds in rounds], 4)
+            record.measure(group, name, [100 * seconds for seconds in rounds], 4)
 
-        record.attempt("anatomy_ms", name, measure)
+        record.attempt(group, name, measure)
     detach(model)
     del model
     forget()

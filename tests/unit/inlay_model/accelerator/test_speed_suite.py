@@ -63,7 +63,7 @@ def test_parts_measured_in_one_place_are_joined(tmp_path: Path, capsys: pytest.C
 def test_the_suite_rehearses_on_a_small_shape(tmp_path: Path) -> None:
     """Through `bench --suite`: parity, our side and the infill are measured on any device, without an error."""
     file = tmp_path / "record.json"
-    parts = "floor,parity,tiles,tiles-fp8,shapes,anatomy,ours,infill,fp8,4bit"
+    parts = "floor,parity,tiles,tiles-fp8,shapes,anatomy,anatomy8,ours,infill,fp8,4bit"
     assert bench(["--suite", "speed26b", "--toy", "--rounds", "1", "--parts", parts, "--out", str(file)]) == 0
     found = json.loads(file.read_text())
     assert "errors" not in found or not found["errors"]
@@ -71,6 +71,7 @@ def test_the_suite_rehearses_on_a_small_shape(tmp_path: Path) -> None:
     assert found["parity"]["ours_with_library"]["same_argmax"] == 1.0
     for name in ("step_ms", "draft16_s", "draft48_s", "infill8_s", "infill8_search_s", "batch8_step_ms"):
         assert found["ours"][name] > 0
+    assert set(found["anatomy8_ms"]) == set(found["anatomy_ms"]) >= {"decoder", "head", "draw", "layer_experts"}
     assert found["passes"]["bf16"]["fast"]
     assert found["shape"]["toy"]
 
