@@ -15,13 +15,12 @@ import pytest
 
 from inlay_core.application.ports import ReportSearch, Sort
 from inlay_core.application.queries import search_reports
-from inlay_core.application.trail import verify_trail
 from inlay_core.bootstrap import Services, bootstrap
 from inlay_core.domain.job import JobState
 from inlay_core.domain.lifecycle import Event, Status
 from inlay_core.settings import Settings
 from inlay_testkit.core import AUDITOR
-from inlay_testkit.drills.outcome import seal, unfinished
+from inlay_testkit.drills.outcome import sealed, unfinished
 from inlay_testkit.drills.processes import Victim
 from inlay_testkit.drills.ris import PATIENCE_SECONDS, place_study, send_until_acknowledged
 from inlay_testkit.peers import free_port
@@ -153,7 +152,6 @@ def test_every_acknowledged_order_ends_in_exactly_one_draft(
             assert [job.state for job in jobs] == [JobState.SUCCEEDED]
             most_attempts = max(most_attempts, jobs[0].attempts)
     assert most_attempts > 1, "no worker was killed with a job in hand"
-    seal(services)
-    trail = verify_trail(services.reader())
+    trail = sealed(services)
     assert trail.holds
     assert trail.unsealed == 0

@@ -21,10 +21,9 @@ from typing import Any
 
 from inlay_testkit.bench_hl7 import machine
 from inlay_testkit.drills.faults import DRILLS
+from inlay_testkit.drills.outcome import COUNTED
 from inlay_testkit.drills.skipped import Skipped
 from inlay_testkit.peers import PeerMissing
-
-COUNTED = ("lost", "doubled", "overwritten", "unsigned_finals", "untold")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from inlay_testkit import drill
+from inlay_testkit.drills.outcome import COUNTED
 from inlay_testkit.drills.skipped import Skipped
 
 GOOD: dict[str, Any] = {
@@ -12,7 +13,7 @@ GOOD: dict[str, Any] = {
     "harm": "some",
     "acknowledged": 4,
     "edits": 1,
-    **dict.fromkeys(drill.COUNTED, 0),
+    **dict.fromkeys(COUNTED, 0),
     "chain_verifies": True,
 }
 

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from inlay_core.application import signing
+from inlay_core.application.ports import UnitOfWork
+from inlay_core.application.trail import seal_trail
 from inlay_core.domain.report import Report
 from inlay_hl7.building import Envelope, PatientFields, Person
 from inlay_hl7.orders import OrderFields, build_order
 from inlay_testkit.core import RADIOLOGIST, order_command
+from inlay_testkit.drills import outcome as outcomes
 from inlay_testkit.drills.outcome import Outcome, examine, stories
 from inlay_testkit.installation import Installation
 
@@ -47,6 +50,22 @@ def test_a_draft_per_order_holds(site: Installation) -> None:
     outcome = judged(site)
     assert outcome.holds
     assert outcome.chain_verifies
+
+
+def test_a_relay_that_seals_at_the_same_moment_is_waited_for(
+    site: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two sealers one works: that the other has not committed yet is no event that could not be chained."""
+    busy_for = iter((True, True))
+
+    def busy(uow: UnitOfWork) -> int:
+        return 0 if next(busy_for, False) else seal_trail(uow)
+
+    monkeypatch.setattr(outcomes, "seal_trail", busy)
+    assert judged(site).unsealed == 0
+    monkeypatch.setattr(outcomes, "seal_trail", lambda _uow: 0)
+    site.ward.receive(replace(order_command("2"), accession_number="ACC2"))
+    assert outcomes.sealed(site.services, patience=0.2).unsealed > 0
 
 
 def test_an_acknowledged_order_that_is_not_there_is_lost(site: Installation) -> None:

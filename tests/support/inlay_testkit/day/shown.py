@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from inlay_testkit.drills.outcome import COUNTED
+
 _COLOURS = {"p50": "#0072B2", "p95": "#E69F00", "p99": "#D55E00"}
 
 
@@ -42,9 +44,7 @@ def _simulation(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _verdict(report: Mapping[str, Any]) -> str:
     counted, cpu = report["outcome"], report["cpu_seconds"]
-    wrong = ", ".join(
-        f"{name} {counted[name]}" for name in ("lost", "doubled", "overwritten", "unsigned_finals", "untold")
-    )
+    wrong = ", ".join(f"{name} {counted[name]}" for name in COUNTED)
     used = ", ".join(f"{name} {seconds:.0f}" for name, seconds in cpu.items())
     return (
         f"Counted afterwards: {wrong}; the chain {'verifies' if counted['chain_verifies'] else 'IS BROKEN'}; "

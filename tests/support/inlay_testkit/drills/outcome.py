@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,15 @@ from inlay_core.application.ports import Delivery, Destination, ReportSearch, So
 from inlay_core.application.queries import search_reports
 from inlay_core.application.trail import seal_trail, verify_trail
 from inlay_core.bootstrap import Services
+from inlay_core.domain.audit import Verification
 from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.domain.lifecycle import SIGNED_STATUSES, Event
 from inlay_core.domain.report import Report
 from inlay_hl7.header import read_header
 from inlay_testkit.core import AUDITOR
+
+COUNTED = ("lost", "doubled", "overwritten", "unsigned_finals", "untold", "unsealed")
+"""The counts of an outcome that have to be 0."""
 
 _OPEN = (JobState.WAITING_IMAGES, JobState.QUEUED, JobState.RUNNING)
 
@@ -26,7 +31,8 @@ class Outcome:
     `lost`: acknowledged orders without a draft and without a kept reason. `doubled`: orders with two reports, or
     reports drafted twice. `overwritten`: stored edits whose sentence is no longer there, byte for byte.
     `unsigned_finals`: final reports that nobody signed. `untold`: results that wait, were given up, were never received
-    although their delivery is recorded, or were received in two versions under one control id.
+    although their delivery is recorded, or were received in two versions under one control id. `unsealed`: events of
+    the trail that could not be chained.
     """
 
     acknowledged: int
@@ -35,6 +41,7 @@ class Outcome:
     overwritten: int
     unsigned_finals: int
     untold: int
+    unsealed: int
     chain_verifies: bool
     edits: int
     signed: int
@@ -44,8 +51,7 @@ class Outcome:
     @property
     def holds(self) -> bool:
         """Whether nothing went wrong."""
-        broken = self.lost + self.doubled + self.overwritten + self.unsigned_finals + self.untold
-        return self.chain_verifies and not broken
+        return self.chain_verifies and not any(getattr(self, name) for name in COUNTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +88,16 @@ def untold(services: Services) -> int:
     return sum(n for (to, state), n in counted.items() if to == Destination.ORU and state is Delivery.PENDING)
 
 
-def seal(services: Services) -> None:
-    """Chain all that was recorded."""
-    while seal_trail(services.uow()):
-        pass
+def sealed(services: Services, patience: float = 10.0) -> Verification:
+    """Chain all that was recorded, and walk the chain; a relay that is sealing at the same moment is waited for."""
+    deadline = time.monotonic() + patience
+    while True:
+        while seal_trail(services.uow()):
+            pass
+        found = verify_trail(services.reader())
+        if not (found.holds and found.unsealed) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
 
 
 def stories(services: Services) -> list[Story]:
@@ -115,8 +127,7 @@ def examine(
     told = stories(services)
     per_order = Counter(story.accession for story in told)
     ended = {story.accession for story in told if story.drafts or story.is_parked}
-    seal(services)
-    trail = verify_trail(services.reader())
+    trail = sealed(services)
     finals = [story.report for story in told if story.report.status in SIGNED_STATUSES]
     return Outcome(
         acknowledged=len(acknowledged),
@@ -125,7 +136,8 @@ def examine(
         overwritten=_overwritten(told, edits),
         unsigned_finals=sum(report.signature is None or report.id not in signing for report in finals),
         untold=_untold(services, received),
-        chain_verifies=trail.holds and trail.unsealed == 0,
+        unsealed=trail.unsealed,
+        chain_verifies=trail.holds,
         edits=len(edits),
         signed=len(finals),
         parked=sum(story.is_parked for story in told),
