@@ -46,6 +46,9 @@ class Tuning:
 
     rows_from: tuple[tuple[int, int], ...] = ((96, 128), (48, 64), (0, 32))
     most_rows: dict[int, int] = field(default_factory=lambda: {16: 128, 8: 64, 4: 64})
+    # Rows of a block that holds little, which is mostly what an expert has beyond its full ones, by bits and by rows of
+    # those. Where nothing stands it has as many as the others; that is so everywhere until a GPU is faster otherwise.
+    rest: dict[tuple[int, int], int] = field(default_factory=dict)
     # Blocks of 128 rows fill the matrix unit themselves; with fewer the weights must.
     up: dict[tuple[int, int], Tile] = field(
         default_factory=lambda: _shapes(
@@ -91,9 +94,9 @@ class Tuning:
 
 
 def tuning_of(found: Mapping[str, Any]) -> Tuning:
-    """The tuning with what was found put in place, by name: `up.16.32`, `down.8.128`, `rows.16`, `attention.256.many`.
+    """The tuning with what was found put in place, by name; other names are passed over.
 
-    Other names are passed over.
+    Names are `up.16.32`, `down.8.128`, `rows.16`, `rest.16.128`, `attention.256.many`.
     """
     tuning = Tuning()
     for key, value in found.items():
@@ -102,6 +105,8 @@ def tuning_of(found: Mapping[str, Any]) -> Tuning:
             getattr(tuning, side)[int(rest[0]), int(rest[1])] = Tile(**value)
         elif side == "rows":
             tuning.most_rows[int(rest[0])] = int(value)
+        elif side == "rest":
+            tuning.rest[int(rest[0]), int(rest[1])] = int(value)
         elif side == "attention":
             tuning.attention[int(rest[0]), rest[1] == "many"] = tuple(value)
     return tuning
@@ -262,6 +267,7 @@ class Fused(Reference):
         """See `Reference`."""
         pairs, top_k = chosen_TK.numel(), chosen_TK.shape[1]
         rows = self.tuning.rows(experts.bits, pairs, experts.count)
+        rest = self.tuning.rest.get((experts.bits, rows), 0)
         up, down = self.tuning.up[experts.bits, rows], self.tuning.down[experts.bits, rows]
         sorted_P, expert_P = self.grouped(chosen_TK, experts.count, rows)
         rows_TH, rows_scale_T = x_TH, experts.gate_up_scale
@@ -290,6 +296,7 @@ class Fused(Reference):
             experts.inner,
             top_k,
             rows,
+            rest,
             up.block_n,
             up.block_k,
             experts.bits,
@@ -309,6 +316,7 @@ class Fused(Reference):
             experts.inner,
             experts.hidden,
             rows,
+            rest,
             down.block_n,
             down.block_k,
             experts.bits,

@@ -188,14 +188,19 @@ def _fits(bits: int, side: str, tile: Any) -> bool:
 
 
 def _block_rows(case: Case, record: Record, experts: Experts) -> None:
-    """Whether blocks of 128 rows or of 64 are faster for eight canvases."""
+    """For eight canvases: whether blocks have 128 rows or 64, and how many those that hold little."""
     from inlay_model.accelerator.fused import Fused, tuning_of
 
-    name, times = f"rows.{experts.bits}", dict[str, float]()
+    name, found = f"rows.{experts.bits}", record.figures.get("tiles", {})
+    fastest: dict[str, float] = {}
     for rows in (64, 128):
-        tuning = tuning_of({**record.figures.get("tiles", {}), name: rows})
-        _tried(times, str(rows), partial(_expert_time, case, Fused(tuning), experts, 8 * case.canvas))
-    _fastest(record, name, times, {"64": 64, "128": 128})
+        times: dict[str, float] = {}
+        for rest in (0, 16, 32, 64)[: 3 if rows == 64 else 4]:
+            tuning = tuning_of({**found, name: rows, f"rest.{experts.bits}.{rows}": rest})
+            _tried(times, str(rest), partial(_expert_time, case, Fused(tuning), experts, 8 * case.canvas))
+        _fastest(record, f"rest.{experts.bits}.{rows}", times, {rest: int(rest) for rest in times})
+        fastest[str(rows)] = min(times.values())
+    _fastest(record, name, fastest, {"64": 64, "128": 128})
 
 
 def _attention_shapes(case: Case, record: Record) -> None:

@@ -177,16 +177,23 @@ def _gated(gate, up):
 
 
 @triton.jit
-def experts_up_kernel(  # noqa: PLR0915 - one kernel, for a kernel cannot be cut at no cost
+def _filled(pairs, begin, count, rows: tl.constexpr):
+    return tl.sum((tl.load(pairs + begin + tl.arange(0, rows)) < count).to(tl.int32), 0)
+
+
+@triton.jit
+def _up(
     hidden,
     hidden_scale,
     gate_up,
     scale,
     pairs,
-    block_expert,
     inner,
     inner_scale,
     count,
+    expert,
+    begin,
+    tile,
     depth: tl.constexpr,
     width: tl.constexpr,
     top_k: tl.constexpr,
@@ -197,14 +204,8 @@ def experts_up_kernel(  # noqa: PLR0915 - one kernel, for a kernel cannot be cut
     swap: tl.constexpr,
     exact: tl.constexpr,
 ):
-    """Gate and up projection of one block of rows for `block_n` channels, gated at once; rows stay sorted by expert."""
     tiles: tl.constexpr = (width + block_n - 1) // block_n
-    block = tl.program_id(0) // tiles
-    tile = tl.program_id(0) % tiles
-    expert = tl.load(block_expert + block).to(tl.int64)
-    if expert < 0:
-        return
-    slot = block * rows + tl.arange(0, rows)
+    slot = begin + tl.arange(0, rows)
     pair = tl.load(pairs + slot)
     row_ok = pair < count
     token = pair // top_k
@@ -259,15 +260,63 @@ def experts_up_kernel(  # noqa: PLR0915 - one kernel, for a kernel cannot be cut
 
 
 @triton.jit
-def experts_down_kernel(
+def experts_up_kernel(
+    hidden,
+    hidden_scale,
+    gate_up,
+    scale,
+    pairs,
+    block_expert,
+    inner,
+    inner_scale,
+    count,
+    depth: tl.constexpr,
+    width: tl.constexpr,
+    top_k: tl.constexpr,
+    rows: tl.constexpr,
+    rest: tl.constexpr,
+    block_n: tl.constexpr,
+    block_k: tl.constexpr,
+    bits: tl.constexpr,
+    swap: tl.constexpr,
+    exact: tl.constexpr,
+):
+    """Gate and up projection of one block of rows for `block_n` channels, gated at once; rows stay sorted by expert.
+
+    A block with at most `rest` pairs, which is what an expert has beyond its full blocks, is computed as one of `rest`
+    rows (0: as any other).
+    """
+    tiles: tl.constexpr = (width + block_n - 1) // block_n
+    block = tl.program_id(0) // tiles
+    tile = tl.program_id(0) % tiles
+    expert = tl.load(block_expert + block).to(tl.int64)
+    if expert < 0:
+        return
+    begin = block * rows
+    if rest > 0 and _filled(pairs, begin, count, rows) <= rest:
+        _up(
+            hidden, hidden_scale, gate_up, scale, pairs, inner, inner_scale, count, expert, begin, tile,
+            depth, width, top_k, rest, block_n, block_k, bits, True, exact,
+        )  # fmt: skip
+    else:
+        _up(
+            hidden, hidden_scale, gate_up, scale, pairs, inner, inner_scale, count, expert, begin, tile,
+            depth, width, top_k, rows, block_n, block_k, bits, swap, exact,
+        )  # fmt: skip
+
+
+@triton.jit
+def _down(
     inner,
     inner_scale,
     down,
     scale,
     pairs,
-    block_expert,
     out,
     count,
+    expert,
+    begin,
+    tile,
     depth: tl.constexpr,
     width: tl.constexpr,
     rows: tl.constexpr,
@@ -277,20 +326,11 @@ def experts_down_kernel(
     swap: tl.constexpr,
     exact: tl.constexpr,
 ):
-    """Down projection of one block of rows for `block_n` channels, each row written to its token-expert pair.
-
-    With 8 bits `block_k` is `packing.INNER_GROUP`: each step of the depth has a scale of its own in every row.
-    """
-    tiles: tl.constexpr = (width + block_n - 1) // block_n
-    block = tl.program_id(0) // tiles
-    expert = tl.load(block_expert + block).to(tl.int64)
-    if expert < 0:
-        return
-    slot = (block * rows + tl.arange(0, rows)).to(tl.int64)
+    slot = (begin + tl.arange(0, rows)).to(tl.int64)
     pair = tl.load(pairs + slot)
     row_ok = pair < count
     row_at = slot * depth
-    channel = (tl.program_id(0) % tiles) * block_n + tl.arange(0, block_n)
+    channel = tile * block_n + tl.arange(0, block_n)
     channel_ok = channel < width
     per: tl.constexpr = depth // 2 if bits == 4 else depth
     groups: tl.constexpr = depth // 32 if bits == 4 else 1
@@ -329,3 +369,47 @@ def experts_down_kernel(
         tl.store(out + target[None, :] + channel[:, None], made, channel_ok[:, None] & row_ok[None, :])
     else:
         tl.store(out + target[:, None] + channel[None, :], made, row_ok[:, None] & channel_ok[None, :])
+
+
+@triton.jit
+def experts_down_kernel(
+    inner,
+    inner_scale,
+    down,
+    scale,
+    pairs,
+    block_expert,
+    out,
+    count,
+    depth: tl.constexpr,
+    width: tl.constexpr,
+    rows: tl.constexpr,
+    rest: tl.constexpr,
+    block_n: tl.constexpr,
+    block_k: tl.constexpr,
+    bits: tl.constexpr,
+    swap: tl.constexpr,
+    exact: tl.constexpr,
+):
+    """Down projection of one block of rows for `block_n` channels, each row written to its token-expert pair.
+
+    With 8 bits `block_k` is `packing.INNER_GROUP`: each step of the depth has a scale of its own in every row.
+    `rest` is as in the first projection, and has to be the same.
+    """
+    tiles: tl.constexpr = (width + block_n - 1) // block_n
+    block = tl.program_id(0) // tiles
+    tile = tl.program_id(0) % tiles
+    expert = tl.load(block_expert + block).to(tl.int64)
+    if expert < 0:
+        return
+    begin = block * rows
+    if rest > 0 and _filled(pairs, begin, count, rows) <= rest:
+        _down(
+            inner, inner_scale, down, scale, pairs, out, count, expert, begin, tile,
+            depth, width, rest, block_n, block_k, bits, True, exact,
+        )  # fmt: skip
+    else:
+        _down(
+            inner, inner_scale, down, scale, pairs, out, count, expert, begin, tile,
+            depth, width, rows, block_n, block_k, bits, swap, exact,
+        )  # fmt: skip

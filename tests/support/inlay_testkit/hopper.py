@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def _launch_all() -> None:
-    from inlay_model.accelerator.fused import Fused
+    from inlay_model.accelerator.fused import Fused, Tuning
     from inlay_model.accelerator.packing import Experts
     from inlay_model.accelerator.reference import Heads, Joint, Room
 
@@ -104,15 +104,16 @@ def _launch_all() -> None:
     numbers, flags = wide(256, dtype=number), wide(256, dtype=byte)
     kernels.draw(wide(256, 262_144), numbers, numbers, 30.0, wide(262_144, dtype=byte), flags)
     kernels.route(wide(256, 128), wide(128), 8)
-    for tokens in (256, 1024, 2048):
+    little = Fused(Tuning(rest={(16, 128): 32, (8, 64): 16, (4, 64): 16}))
+    for these, tokens in ((kernels, 256), (kernels, 1024), (kernels, 2048), (little, 2048)):
         chosen, rows = wide(tokens, 8, dtype=torch.int32), wide(tokens, 2816)
         one = wide(1, dtype=number)
-        kernels.experts(rows, chosen, Experts(wide(128, 1408, 2816), wide(128, 2816, 704), one, one, 16))
+        these.experts(rows, chosen, Experts(wide(128, 1408, 2816), wide(128, 2816, 704), one, one, 16))
         eight = [wide(*shape, dtype=torch.float8_e4m3fn) for shape in ((128, 1408, 2816), (128, 2816, 704))]
         scales = wide(128, 1408, dtype=number), wide(128, 2816, dtype=number)
-        kernels.experts(rows, chosen, Experts(eight[0], eight[1], *scales, 8))
+        these.experts(rows, chosen, Experts(eight[0], eight[1], *scales, 8))
         four = [wide(*shape, dtype=byte) for shape in ((128, 1408, 1408), (128, 2816, 352))]
-        kernels.experts(rows, chosen, Experts(four[0], four[1], wide(128, 1408, 88), wide(128, 2816, 22), 4))
+        these.experts(rows, chosen, Experts(four[0], four[1], wide(128, 1408, 88), wide(128, 2816, 22), 4))
 
 
 if __name__ == "__main__":

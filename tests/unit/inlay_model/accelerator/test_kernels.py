@@ -153,6 +153,20 @@ def test_experts_are_the_plain_ones_in_every_precision(kind: torch.dtype, bits: 
 
 
 @pytest.mark.parametrize("bits", [16, 8, 4])
+@pytest.mark.parametrize("swap", [True, False])
+def test_a_block_that_holds_little_is_computed_as_a_small_one(kind: torch.dtype, bits: int, swap: bool) -> None:
+    """Blocks of 32 rows, some full, some with more than 16 pairs and some with fewer; what they say is the same."""
+    experts = pack(normal(12, 128, 128, kind=kind, scale=0.1), normal(12, 128, 64, kind=kind, scale=0.1), bits)
+    x_TH, chosen_TK = uneven(kind)
+    sizes = torch.bincount(chosen_TK.flatten(), minlength=12)
+    assert {0, 1, 2} <= {(0 if size == 0 else 1 if size % 32 <= 16 else 2) for size in sizes.tolist()}
+    up, down = {(bits, 32): Tile(64, 64, 2, 4, swap)}, {(bits, 32): Tile(32, 64, 2, 4, swap)}
+    kernels = Fused(Tuning(((0, 32),), up=up, down=down, rest={(bits, 32): 16}))
+    given = x_TH, chosen_TK, experts
+    assert differ(kernels.experts(*given), PLAIN.experts(*given)) < expert_tolerance(kind, bits)
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
 def test_a_step_that_does_not_divide_the_depth_reads_nothing_beyond_it(bits: int) -> None:
     """Steps of 128 over depths of 192 and 320: what stands behind the last expert's weights is no number."""
     kind, wide = torch.float32, Tile(64, 128, 2, 4)
@@ -194,8 +208,15 @@ def test_blocks_grow_with_what_an_expert_is_likely_to_have() -> None:
     assert [tuning.rows(16, canvases * 2048, 128) for canvases in (1, 4, 8)] == [32, 64, 128]
     assert tuning.rows(4, 8 * 2048, 128) == 64
     named = tuning_of(
-        {"rows.16": 64, "up.16.32": asdict(Tile(32, 32, 2, 2)), "slices": 8, "attention.256.many": [1, 2, 3, 4]}
+        {
+            "rows.16": 64,
+            "rest.16.64": 16,
+            "up.16.32": asdict(Tile(32, 32, 2, 2)),
+            "slices": 8,
+            "attention.256.many": [1, 2, 3, 4],
+        }
     )
+    assert named.rest[16, 64] == 16
     assert (named.rows(16, 8 * 2048, 128), named.up[16, 32].block_n, named.attended(256, 8)) == (64, 32, (1, 2, 3, 4))
 
 
