@@ -267,6 +267,22 @@ def test_migrations_come_before_the_new_version() -> None:
     assert secrets == {"inlay-database-owner", "inlay-files"}
 
 
+def test_the_token_of_a_collector_is_a_file_of_every_process(tmp_path: Path) -> None:
+    """All four that send traces read it; where none are sent, nobody waits for its Secret."""
+    mount = {"name": "traces", "mountPath": "/run/secrets/inlay/traces", "readOnly": True}
+    variable = {"name": "INLAY_TRACES_HEADERS_FILE", "value": "/run/secrets/inlay/traces/otlp-headers"}
+    for component in ("api", "listener", "relay", "worker"):
+        pod = of_kind(resources(HOSPITAL), "Deployment", f"-{component}")["spec"]["template"]["spec"]
+        main = pod["containers"][0]
+        assert variable in main["env"]
+        assert mount in main["volumeMounts"]
+        (volume,) = (each for each in pod["volumes"] if each["name"] == "traces")
+        assert volume["secret"]["secretName"] == "inlay-collector"
+    off = values_file(tmp_path, LEAST | {"traces": {"enabled": False, "existingSecret": "inlay-collector"}})
+    assert "inlay-collector" not in rendered(off)
+    assert "/traces" not in rendered(off)
+
+
 @each_ci_file
 def test_selectors_find_the_pods_that_they_mean(values: Path) -> None:
     """Each Service, budget and policy selects the pods of one component at least, unless it selects metrics."""

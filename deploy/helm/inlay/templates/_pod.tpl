@@ -89,6 +89,10 @@ capabilities:
   value: parentbased_traceidratio
 - name: OTEL_TRACES_SAMPLER_ARG
   value: {{ .ratio | quote }}
+{{- if .existingSecret }}
+- name: INLAY_TRACES_HEADERS_FILE
+  value: /run/secrets/inlay/traces/{{ .key }}
+{{- end }}
 - name: POD_NAME
   valueFrom:
     fieldRef:
@@ -151,6 +155,11 @@ capabilities:
   mountPath: /run/secrets/inlay/fhir-client
   readOnly: true
 {{- end }}
+{{- if and $root.Values.traces.enabled $root.Values.traces.existingSecret }}
+- name: traces
+  mountPath: /run/secrets/inlay/traces
+  readOnly: true
+{{- end }}
 {{- end -}}
 
 {{- define "inlay.volumes" -}}
@@ -183,7 +192,8 @@ capabilities:
       - key: {{ $root.Values.redis.progressKey }}
         path: {{ $root.Values.redis.progressKey }}
       {{- end }}
-{{- range $name, $source := dict "secret-files" $root.Values.secretFiles "subscription" $root.Values.subscription "smart" $root.Values.smartKey "fhir-client" $root.Values.fhirClientKey }}
+{{- $traces := ternary $root.Values.traces dict $root.Values.traces.enabled }}
+{{- range $name, $source := dict "traces" $traces "secret-files" $root.Values.secretFiles "subscription" $root.Values.subscription "smart" $root.Values.smartKey "fhir-client" $root.Values.fhirClientKey }}
 {{- if $source.existingSecret }}
 - name: {{ $name }}
   secret:
