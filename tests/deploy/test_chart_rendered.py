@@ -200,13 +200,17 @@ def test_pods_name_things_that_exist(values: Path) -> None:
                 assert ("PersistentVolumeClaim", claim) in made or claim in given, claim
 
 
+# Of the chart's own making, or files in the pods.
+GIVEN_OTHERWISE = {"INLAY_AUTH": "jwt", "INLAY_SUBSCRIPTION_SECRET": "x" * 16, "INLAY_FHIR_CLIENT_KEY": "k"}
+
+
 def test_settings_reach_the_pods_as_they_were_written() -> None:
     """Large numbers stay whole numbers, and words of YAML stay words: Inlay itself reads what helm wrote."""
     from inlay_core.settings import Settings
 
     of = resources(HOSPITAL)
     environment = dict(of_kind(of, "ConfigMap", "-settings")["data"])
-    settings = Settings.from_env(environment | {"INLAY_SUBSCRIPTION_SECRET": "x" * 16, "INLAY_FHIR_CLIENT_KEY": "k"})
+    settings = Settings.from_env(environment | GIVEN_OTHERWISE)
     assert (settings.mllp_max_frame, settings.lease_seconds, settings.kill_switch) == (4_194_304, 45.5, False)
     assert settings.zone.key == "Europe/Vienna"
 
@@ -267,20 +271,37 @@ def test_migrations_come_before_the_new_version() -> None:
     assert secrets == {"inlay-database-owner", "inlay-files"}
 
 
-def test_the_token_of_a_collector_is_a_file_of_every_process(tmp_path: Path) -> None:
-    """All four that send traces read it; where none are sent, nobody waits for its Secret."""
-    mount = {"name": "traces", "mountPath": "/run/secrets/inlay/traces", "readOnly": True}
-    variable = {"name": "INLAY_TRACES_HEADERS_FILE", "value": "/run/secrets/inlay/traces/otlp-headers"}
-    for component in ("api", "listener", "relay", "worker"):
+EVERY = {"api", "listener", "relay", "worker"}
+
+
+@pytest.mark.parametrize(
+    ("secret", "setting", "file", "components"),
+    [
+        ("inlay-subscription", "INLAY_SUBSCRIPTION_SECRET_FILE", "subscription/secret", EVERY),
+        ("inlay-smart", "INLAY_SMART_KEY_FILE", "smart/key.json", EVERY),
+        ("inlay-fhir", "INLAY_FHIR_CLIENT_KEY", "fhir-client/key.json", EVERY),
+        ("inlay-collector", "INLAY_TRACES_HEADERS_FILE", "traces/otlp-headers", EVERY),
+        ("inlay-audit", "INLAY_AUDIT_KEY_FILE", "audit/audit-key.json", {"relay"}),
+        ("inlay-oidc", "INLAY_OIDC_CLIENT_SECRET_FILE", "oidc/secret", {"api"}),
+    ],
+)
+def test_a_secret_is_a_file_of_those_who_need_it(secret: str, setting: str, file: str, components: set[str]) -> None:
+    """Its setting names the key in the folder that it is mounted at, and the others do not have it."""
+    folder = f"/run/secrets/inlay/{file.partition('/')[0]}"
+    for component in EVERY:
         pod = of_kind(resources(HOSPITAL), "Deployment", f"-{component}")["spec"]["template"]["spec"]
-        main = pod["containers"][0]
-        assert variable in main["env"]
-        assert mount in main["volumeMounts"]
-        (volume,) = (each for each in pod["volumes"] if each["name"] == "traces")
-        assert volume["secret"]["secretName"] == "inlay-collector"
+        (main,) = pod["containers"]
+        names = [v["name"] for v in pod["volumes"] if v.get("secret", {}).get("secretName") == secret]
+        mounts = [m["mountPath"] for m in main["volumeMounts"] if m["name"] in names and m["readOnly"]]
+        paths = [v["value"] for v in main["env"] if v["name"] == setting]
+        told = (mounts, paths)
+        assert told == (([folder], [f"/run/secrets/inlay/{file}"]) if component in components else ([], [])), component
+
+
+def test_nobody_waits_for_the_token_of_traces_that_are_not_sent(tmp_path: Path) -> None:
+    """A Secret that does not exist keeps a pod from starting."""
     off = values_file(tmp_path, LEAST | {"traces": {"enabled": False, "existingSecret": "inlay-collector"}})
     assert "inlay-collector" not in rendered(off)
-    assert "/traces" not in rendered(off)
 
 
 @each_ci_file
