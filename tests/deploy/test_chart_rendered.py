@@ -298,6 +298,23 @@ def test_a_secret_is_a_file_of_those_who_need_it(secret: str, setting: str, file
         assert told == (([folder], [f"/run/secrets/inlay/{file}"]) if component in components else ([], [])), component
 
 
+def test_the_token_of_a_collector_travels_over_tls() -> None:
+    """Its certificate is compared with the hospital's own authority, which every process has as a file."""
+    authority = {"name": "OTEL_EXPORTER_OTLP_CERTIFICATE", "value": "/run/secrets/inlay/files/ca.crt"}
+    for component in EVERY:
+        (main,) = of_kind(resources(HOSPITAL), "Deployment", f"-{component}")["spec"]["template"]["spec"]["containers"]
+        assert {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "https://collector.monitoring:4318"} in main["env"]
+        assert authority in main["env"]
+        assert "/run/secrets/inlay/files" in {mount["mountPath"] for mount in main["volumeMounts"]}
+
+
+def test_the_password_of_a_trial_lives_as_long_as_its_database() -> None:
+    """A StatefulSet's volume stays when the release goes; a new password would not open what it holds."""
+    secret = of_kind(resources(TRIAL), "Secret", "-trial-postgresql")
+    assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert "persistentVolumeClaimRetentionPolicy" not in of_kind(resources(TRIAL), "StatefulSet")["spec"]
+
+
 def test_nobody_waits_for_the_token_of_traces_that_are_not_sent(tmp_path: Path) -> None:
     """A Secret that does not exist keeps a pod from starting."""
     off = values_file(tmp_path, LEAST | {"traces": {"enabled": False, "existingSecret": "inlay-collector"}})

@@ -105,6 +105,10 @@ capabilities:
   value: parentbased_traceidratio
 - name: OTEL_TRACES_SAMPLER_ARG
   value: {{ .ratio | quote }}
+{{- with .ca }}
+- name: OTEL_EXPORTER_OTLP_CERTIFICATE
+  value: {{ . | quote }}
+{{- end }}
 - name: POD_NAME
   valueFrom:
     fieldRef:
