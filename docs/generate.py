@@ -35,8 +35,9 @@ CHART = Path(__file__).parents[1] / "deploy" / "helm" / "inlay"
 # What the chart itself sets, from values of their own or because a pod is made like that.
 SET_BY_THE_CHART = frozenset(
     {
-        *("home", "images_folder", "auth", "metrics_port", "traces"),
+        *("home", "images_folder", "auth", "metrics_port", "traces", "traces_headers"),
         *("database_url", "broker_url", "redis_url", "subscription_secret", "smart_key_file", "fhir_client_key"),
+        *("audit_key_file", "oidc_client_secret"),
         *("http_host", "http_port", "mllp_host", "mllp_port", "dicom_host", "dicom_port"),
         *("mllp_tls_certificate", "mllp_tls_key", "mllp_tls_clients"),
         *("hl7_mapping", "hl7_targets", "dicom_config", "adapters", "smart_clients", "jwks_file"),

@@ -200,13 +200,17 @@ def test_pods_name_things_that_exist(values: Path) -> None:
                 assert ("PersistentVolumeClaim", claim) in made or claim in given, claim
 
 
+# Of the chart's own making, or files in the pods.
+GIVEN_OTHERWISE = {"INLAY_AUTH": "jwt", "INLAY_SUBSCRIPTION_SECRET": "x" * 16, "INLAY_FHIR_CLIENT_KEY": "k"}
+
+
 def test_settings_reach_the_pods_as_they_were_written() -> None:
     """Large numbers stay whole numbers, and words of YAML stay words: Inlay itself reads what helm wrote."""
     from inlay_core.settings import Settings
 
     of = resources(HOSPITAL)
     environment = dict(of_kind(of, "ConfigMap", "-settings")["data"])
-    settings = Settings.from_env(environment | {"INLAY_SUBSCRIPTION_SECRET": "x" * 16, "INLAY_FHIR_CLIENT_KEY": "k"})
+    settings = Settings.from_env(environment | GIVEN_OTHERWISE)
     assert (settings.mllp_max_frame, settings.lease_seconds, settings.kill_switch) == (4_194_304, 45.5, False)
     assert settings.zone.key == "Europe/Vienna"
 
@@ -265,6 +269,56 @@ def test_migrations_come_before_the_new_version() -> None:
     pod = of_kind(resources(HOSPITAL), "Job")["spec"]["template"]["spec"]
     secrets = {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
     assert secrets == {"inlay-database-owner", "inlay-files"}
+
+
+EVERY = {"api", "listener", "relay", "worker"}
+
+
+@pytest.mark.parametrize(
+    ("secret", "setting", "file", "components"),
+    [
+        ("inlay-subscription", "INLAY_SUBSCRIPTION_SECRET_FILE", "subscription/secret", EVERY),
+        ("inlay-smart", "INLAY_SMART_KEY_FILE", "smart/key.json", EVERY),
+        ("inlay-fhir", "INLAY_FHIR_CLIENT_KEY", "fhir-client/key.json", EVERY),
+        ("inlay-collector", "INLAY_TRACES_HEADERS_FILE", "traces/otlp-headers", EVERY),
+        ("inlay-audit", "INLAY_AUDIT_KEY_FILE", "audit/audit-key.json", {"relay"}),
+        ("inlay-oidc", "INLAY_OIDC_CLIENT_SECRET_FILE", "oidc/secret", {"api"}),
+    ],
+)
+def test_a_secret_is_a_file_of_those_who_need_it(secret: str, setting: str, file: str, components: set[str]) -> None:
+    """Its setting names the key in the folder that it is mounted at, and the others do not have it."""
+    folder = f"/run/secrets/inlay/{file.partition('/')[0]}"
+    for component in EVERY:
+        pod = of_kind(resources(HOSPITAL), "Deployment", f"-{component}")["spec"]["template"]["spec"]
+        (main,) = pod["containers"]
+        names = [v["name"] for v in pod["volumes"] if v.get("secret", {}).get("secretName") == secret]
+        mounts = [m["mountPath"] for m in main["volumeMounts"] if m["name"] in names and m["readOnly"]]
+        paths = [v["value"] for v in main["env"] if v["name"] == setting]
+        told = (mounts, paths)
+        assert told == (([folder], [f"/run/secrets/inlay/{file}"]) if component in components else ([], [])), component
+
+
+def test_the_token_of_a_collector_travels_over_tls() -> None:
+    """Its certificate is compared with the hospital's own authority, which every process has as a file."""
+    authority = {"name": "OTEL_EXPORTER_OTLP_CERTIFICATE", "value": "/run/secrets/inlay/files/ca.crt"}
+    for component in EVERY:
+        (main,) = of_kind(resources(HOSPITAL), "Deployment", f"-{component}")["spec"]["template"]["spec"]["containers"]
+        assert {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "https://collector.monitoring:4318"} in main["env"]
+        assert authority in main["env"]
+        assert "/run/secrets/inlay/files" in {mount["mountPath"] for mount in main["volumeMounts"]}
+
+
+def test_the_password_of_a_trial_lives_as_long_as_its_database() -> None:
+    """A StatefulSet's volume stays when the release goes; a new password would not open what it holds."""
+    secret = of_kind(resources(TRIAL), "Secret", "-trial-postgresql")
+    assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert "persistentVolumeClaimRetentionPolicy" not in of_kind(resources(TRIAL), "StatefulSet")["spec"]
+
+
+def test_nobody_waits_for_the_token_of_traces_that_are_not_sent(tmp_path: Path) -> None:
+    """A Secret that does not exist keeps a pod from starting."""
+    off = values_file(tmp_path, LEAST | {"traces": {"enabled": False, "existingSecret": "inlay-collector"}})
+    assert "inlay-collector" not in rendered(off)
 
 
 @each_ci_file

@@ -89,6 +89,7 @@ def test_ci_values_satisfy_the_schema(path: Path) -> None:
         ({"settings": {"kill_switch": "perhaps"}}, "$.settings.kill_switch", "'perhaps' is not of type 'boolean'"),
         ({"settings": {"precision": "int8"}}, "$.settings.precision", "'int8' is not one of ['bf16', 'fp8', '4bit']"),
         ({"settings": {"database_url": "postgresql://u:p@h/d"}}, "$.settings", "'database_url' was unexpected"),
+        ({"settings": {"oidc_client_secret": "s"}}, "$.settings", "'oidc_client_secret' was unexpected"),
         ({"api": {"replicas": 0}}, "$.api.replicas", "0 is less than the minimum of 1"),
         ({"api": {"replicas": "2"}}, "$.api.replicas", "'2' is not of type 'integer'"),
         ({"api": {"image": {"digest": "sha256:abc"}}}, "$.api.image.digest", "does not match"),

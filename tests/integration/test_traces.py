@@ -18,6 +18,7 @@ from inlay_hl7.building import Coded, Envelope, PatientFields, Person
 from inlay_hl7.header import Header
 from inlay_hl7.message import Condition
 from inlay_hl7.orders import OrderFields, build_order
+from inlay_testkit.ehr import Ehr, serving_ehr
 from inlay_testkit.mllp import Wire
 from inlay_testkit.otlp import Collector, Seen, collecting
 from inlay_testkit.receiver import Receiver, negative, positive, receiving
@@ -68,6 +69,7 @@ class Day:
     """What happened, and what the collector saw of it."""
 
     collector: Collector
+    ehr: Ehr
     answers: list[bytes] = field(default_factory=list)
     report_id: str = ""
     infill_id: str = ""
@@ -128,12 +130,14 @@ def live(site: Site, day: Day, results: Receiver) -> None:
     kind = {"Content_Type": "application/fhir+json", "traceparent": f"00-{CLIENT}-{CLIENT[:16]}-01"}
     day.created, _, _ = call(site, "POST", "/fhir/ServiceRequest", ehr, CREATED, **kind)
     wait_until(lambda: any(span.name == "job draft" for span in day.collector.of_trace(CLIENT)), 120.0)
+    wait_until(lambda: day.ehr.bundles != [], 120.0)
 
 
 @pytest.fixture(scope="module")
 def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
-    """All processes, the demonstration model, a RIS, and a collector of traces."""
-    with receiving() as results, collecting() as collector:
+    """All processes, the demonstration model, a RIS, the hospital's FHIR server, and a collector of traces."""
+    ehr = Ehr(asks_token=False)
+    with receiving() as results, collecting() as collector, serving_ehr(ehr) as target:
         results.answer = Grumbling()
         site = plan(tmp_path_factory.mktemp("home"), results.port, [("127.0.0.1", 0)] * 2)
         ours = {
@@ -141,9 +145,10 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
             "OTEL_BSP_SCHEDULE_DELAY": "200",
             "INLAY_LOG_LEVEL": "debug",
+            "INLAY_FHIR_TARGET": target,
         }
         site = replace(site, environment={**site.environment, **ours})
-        lived = Day(collector)
+        lived = Day(collector, ehr)
         with running(site, 240.0):
             live(site, lived, results)
         yield lived
@@ -156,7 +161,7 @@ def chain(spans: list[Seen]) -> dict[str, str]:
 
 
 def test_an_order_by_mllp_is_one_trace_until_its_result_is_acknowledged(day: Day) -> None:
-    """From the frame to the second attempt of the ORU: listener, relay and worker tell of one trace."""
+    """From the frame to the second ORU and the write-back: listener, relay and worker tell of one trace."""
     assert b"MSA|AA|C1" in day.answers[0]
     spans = day.trace("hl7 receive", job_kind="draft")
     assert {span.service for span in spans} == {"inlay-listen", "inlay-relay", "inlay-work"}
@@ -177,6 +182,8 @@ def test_an_order_by_mllp_is_one_trace_until_its_result_is_acknowledged(day: Day
         "report store": "job draft",
         "hl7 build": "outbox send",
         "hl7 exchange": "outbox send",
+        "fhir search": "outbox send",
+        "fhir transaction": "outbox send",
     }
     sends = [span for span in spans if span.name == "outbox send"]
     told = [(span.attributes["inlay.destination"], span.attributes["inlay.attempts"]) for span in sends]
@@ -185,6 +192,12 @@ def test_an_order_by_mllp_is_one_trace_until_its_result_is_acknowledged(day: Day
     exchanges = [span for span in spans if span.name == "hl7 exchange"]
     assert [span.attributes["inlay.ack"] for span in exchanges] == ["ae-207", "AA"]
     assert [span.failed for span in sends if span.attributes["inlay.destination"] == "oru"] == [True, False]
+    (written,) = (span for span in sends if span.attributes["inlay.destination"] == "fhir")
+    calls = [span for span in spans if span.name in {"fhir search", "fhir transaction"}]
+    assert [(span.name, span.parent, span.kind, span.failed) for span in calls] == [
+        ("fhir search", written.id, "client", False),
+        ("fhir transaction", written.id, "client", False),
+    ]
     done = [span for span in spans if span.attributes.get("inlay.state") == "succeeded"]
     denoised = next(span for span in spans if span.name == "model denoising")
     assert len(done) == 1
@@ -221,6 +234,7 @@ def test_an_order_by_fhir_is_in_the_trace_of_its_client(day: Day) -> None:
 
 def test_no_span_holds_anything_of_an_order(day: Day) -> None:
     """Neither what the protobuf says nor its bytes name patient, order, study or person; no exception is recorded."""
+    assert "PHANTOM-1" in json.dumps(day.ehr.bundles), "what was written back names the patient"
     said = " ".join(f"{span.name} {span.attributes}" for span in day.collector.spans)
     sent = b"\n".join(day.collector.bodies).decode("utf-8", "replace")
     for planted in PLANTED:

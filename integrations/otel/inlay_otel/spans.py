@@ -24,6 +24,7 @@ from opentelemetry.trace import (
     TraceFlags,
     set_span_in_context,
 )
+from opentelemetry.util.re import parse_env_headers
 
 Value = str | int | float | bool
 
@@ -32,12 +33,13 @@ Value = str | int | float | bool
 _PATIENCE_SECONDS: Final = 3.0
 
 
-def provider_of(process: str, version: str) -> TracerProvider:
+def provider_of(process: str, version: str, headers: str = "") -> TracerProvider:
     """A provider that sends in the background; what does not fit into its queue is lost, and nobody waits for it."""
     ours = Resource({"service.name": process, "service.version": version, "service.namespace": "inlay"})
     # What the environment says of the service counts more than what we say.
     provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    exporter = OTLPSpanExporter(headers=parse_env_headers(headers, liberal=True))
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
 
 

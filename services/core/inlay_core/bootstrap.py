@@ -94,7 +94,7 @@ def bootstrap(
     )
 
 
-def tracer_of(settings: Settings, process: str, open_spans: Callable[[str, str], Backend]) -> Tracer:
+def tracer_of(settings: Settings, process: str, open_spans: Callable[[str, str, str], Backend]) -> Tracer:
     """What a process traces with; `open_spans` is asked for its backend where traces are on. Call it after forking.
 
     Raises Unavailable where they are on and their libraries are not installed.
@@ -102,7 +102,7 @@ def tracer_of(settings: Settings, process: str, open_spans: Callable[[str, str],
     if not settings.traces:
         return NO_TRACER
     try:
-        return Tracer(open_spans(f"inlay-{process}", metadata.version("inlay")))
+        return Tracer(open_spans(f"inlay-{process}", metadata.version("inlay"), settings.traces_headers))
     except ModuleNotFoundError:
         text = "Traces need the extra `traces`: pip install 'inlay[traces]'."
         raise Unavailable("extra-missing", text, "INLAY_TRACES") from None

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from inlay_core.domain.errors import Invalid
@@ -112,6 +114,12 @@ class Settings:
     )
     traces: bool = _setting(
         False, "Send OpenTelemetry traces (OTLP over HTTP) to where OTEL_* variables say. Needs the extra `traces`."
+    )
+    traces_headers: str = _setting(
+        "",
+        "Headers for their collector, besides those of OTEL_EXPORTER_OTLP_HEADERS and in its form: "
+        "`authorization=Bearer%20TOKEN,x-tenant=radiology`.",
+        secret=True,
     )
     warm_up: bool = _setting(
         False, "Draft once from an empty picture before the first job is taken, unless drafts are stopped."
@@ -275,6 +283,7 @@ def _checked(settings: Settings) -> Settings:
     if not 0 < settings.session_idle_minutes <= settings.session_hours * 60:
         raise Invalid("bad-setting", "Expected minutes within INLAY_SESSION_HOURS.", "INLAY_SESSION_IDLE_MINUTES")
     _check_audit(settings)
+    _check_headers(settings)
     _ = settings.zone  # Raises for one that does not exist.
     for name in ("jobs_together", "views"):
         if getattr(settings, name) < 1:
@@ -286,6 +295,18 @@ def _check_audit(settings: Settings) -> None:
     if 0 < settings.keep_audit_days < LEAST_AUDIT_DAYS:
         raise Invalid("bad-setting", f"Expected 0 or at least {LEAST_AUDIT_DAYS} days.", "INLAY_KEEP_AUDIT_DAYS")
     _ = settings.syslog_address  # Raises for what is no address.
+
+
+# A token (RFC 9110) but for %, and what OpenTelemetry's libraries take for a value, percent-encoded or as it is. They
+# would write one that they do not take into the log.
+_HEADER: Final = re.compile(r"[!#$&'*+.^_`|~0-9A-Za-z-]+=([ !#-+\x2d-:<-\[\]-~]+)")
+
+
+def _check_headers(settings: Settings) -> None:
+    for header in filter(None, settings.traces_headers.split(",")):
+        found = _HEADER.fullmatch(header.strip(" "))
+        if not found or not unquote(found[1]).isascii() or not unquote(found[1]).isprintable():
+            raise Invalid("bad-setting", "Expected name=value,name=value.", "INLAY_TRACES_HEADERS")
 
 
 def _check_addresses(settings: Settings) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy import Engine, event
 
 from inlay_api.metrics import SHOWN_ITEMS, SHOWN_JOBS
 from inlay_core.application import drafting
+from inlay_core.application.administration import NEWEST_DELIVERIES
 from inlay_core.application.ports import DEFAULT_SITE, Destination, ReportSearch, Sort
 from inlay_core.application.publishing import wake_workers
 from inlay_core.application.queries import attendance, read_report, search_reports
@@ -92,7 +93,7 @@ def pages(engine: Engine, act: Act_) -> int:
     seen: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if statement.lstrip().startswith(("SELECT", "UPDATE")):
+        if statement.lstrip().startswith(("SELECT", "UPDATE", "WITH")):
             seen.append((statement, parameters))
 
     event.listen(engine, "before_cursor_execute", note)
@@ -144,7 +145,7 @@ def queries(uow: SqlUnitOfWork) -> dict[str, Act_]:
         "read a report": lambda: read_report(uow, RADIOLOGIST, report.id),
         "worklist": worklist,
         "metrics": undone(lambda u: (u.jobs.count(SHOWN_JOBS), u.outbox.count(SHOWN_ITEMS))),
-        "state for administrators": undone(lambda u: (u.jobs.census(now), u.outbox.census())),
+        "state for administrators": undone(lambda u: (u.jobs.census(now), u.outbox.census(NEWEST_DELIVERIES))),
     }
 
 

@@ -679,22 +679,22 @@ class MemoryOutbox(_Part):
         items = [i for i in self._world.outbox.values() if i.state is state and i.destination != Destination.CELERY]
         return items[offset : offset + limit]
 
-    def census(self) -> Sequence[DestinationCount]:
+    def census(self, newest: int) -> Sequence[DestinationCount]:
         """See the port."""
-        return [
-            self._counted(destination) for destination in sorted({i.destination for i in self._world.outbox.values()})
-        ]
+        destinations = sorted({item.destination for item in self._world.outbox.values()})
+        return [self._counted(destination, newest) for destination in destinations]
 
-    def _counted(self, destination: str) -> DestinationCount:
+    def _counted(self, destination: str, newest: int) -> DestinationCount:
         items = [item for item in self._world.outbox.values() if item.destination == destination]
         pending = [item for item in items if item.state is Delivery.PENDING]
+        delivered = sorted((i for i in items if i.state is Delivery.DELIVERED), key=lambda item: item.next_attempt_at)
         failed = [item.last_error for item in items if item.state is not Delivery.DELIVERED and item.last_error]
         return DestinationCount(
             destination,
             len(pending),
             sum(item.state is Delivery.DEAD for item in items),
             min((item.created_at for item in pending), default=None),
-            max((i.delivered_at for i in items if i.delivered_at and i.state is Delivery.DELIVERED), default=None),
+            max((item.delivered_at for item in delivered[-newest:] if item.delivered_at), default=None),
             failed[-1] if failed else None,
         )
 

@@ -458,9 +458,31 @@ class UnitOfWorkContract:
                 uow.outbox.add(item)
             uow.commit()
         with new_uow() as uow:
-            fhir, oru = uow.outbox.census()
+            fhir, oru = uow.outbox.census(100)
         assert fhir == DestinationCount("fhir", 0, 0, None, MONDAY, None)
         assert oru == DestinationCount("oru", 2, 1, _item("c", "k").created_at, EVERY_MOMENT, "no-answer")
+
+    def test_the_last_delivery_is_among_those_due_last(self, new_uow: NewUnitOfWork) -> None:
+        """As many delivered items as asked for are looked at, in the order in which they were due, per destination."""
+        hours = {number: MONDAY + timedelta(hours=number) for number in range(5)}
+        with new_uow() as uow:
+            # (destination, due, delivered): the first waited behind another of its key.
+            for number, (destination, due, delivered) in enumerate(
+                [("oru", 0, 4), ("oru", 2, 2), ("oru", 1, 3), ("oru", 3, None), ("dicom", 0, 1)]
+            ):
+                state = Delivery.PENDING if delivered is None else Delivery.DELIVERED
+                item = replace(_item(f"i{number}", f"k{number}"), destination=destination, next_attempt_at=hours[due])
+                at = None if delivered is None else hours[delivered]
+                uow.outbox.add(replace(item, state=state, delivered_at=at))
+            uow.commit()
+        with new_uow() as uow:
+            found = [[one.last_delivered for one in uow.outbox.census(newest)] for newest in (1, 2, 3)]
+        assert found == [[hours[1], hours[last]] for last in (2, 3, 4)]
+
+    def test_nothing_told_is_no_destination(self, new_uow: NewUnitOfWork) -> None:
+        """An empty outbox has no destinations, and so no rows."""
+        with new_uow() as uow:
+            assert uow.outbox.census(100) == []
 
     def test_drafts_are_found_by_the_time_they_came(self, new_uow: NewUnitOfWork) -> None:
         """Reports whose draft came in a span, oldest first, in batches, with all their versions."""

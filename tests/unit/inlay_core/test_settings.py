@@ -89,7 +89,10 @@ def test_passwords_are_not_printed() -> None:
     )
     assert "geheim" not in repr(settings)
     secret = {field.name for field in dataclasses.fields(Settings) if field.metadata["secret"]}
-    assert secret == {"database_url", "broker_url", "redis_url", "subscription_secret", "oidc_client_secret"}
+    assert secret == {
+        *("database_url", "broker_url", "redis_url"),
+        *("subscription_secret", "oidc_client_secret", "traces_headers"),
+    }
 
 
 def test_every_setting_is_documented() -> None:
@@ -116,6 +119,24 @@ def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
             Settings.from_env(wrong)
         assert refused.value.place == variable
         assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["Bearer geheim", "=geheim", "a=", "a=b,geheim", "a=x;geheim", "a=geheim%0Ab=c", "a b=geheim", "a=%E9geheim"],
+)
+def test_headers_for_a_collector_are_refused_without_quoting_them(wrong: str) -> None:
+    """What is no list of name=value in the form of OTEL_EXPORTER_OTLP_HEADERS ends the start."""
+    with pytest.raises(Invalid) as refused:
+        Settings.from_env({"INLAY_TRACES_HEADERS": wrong})
+    assert refused.value.place == "INLAY_TRACES_HEADERS"
+    assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.parametrize("right", ["authorization=Bearer%20geheim==", "a=b, x-tenant=the radiology,", "a=1/2:3.4-5"])
+def test_headers_for_a_collector_stand_in_the_form_of_its_own_variable(right: str) -> None:
+    """Percent-encoded or as they are, several with commas."""
+    assert Settings.from_env({"INLAY_TRACES_HEADERS": right}).traces_headers == right
 
 
 def test_only_secrets_are_read_from_files(tmp_path: Path) -> None:

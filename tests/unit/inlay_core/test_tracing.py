@@ -122,7 +122,7 @@ def test_headers_are_read_as_the_standard_says(header: str, understood: str | No
 def test_a_site_without_the_extra_is_told_so() -> None:
     """INLAY_TRACES without the libraries ends the start with what to install; without it nobody is asked."""
 
-    def absent(_process: str, _version: str) -> Recorder:
+    def absent(_process: str, _version: str, _headers: str) -> Recorder:
         raise ModuleNotFoundError(name="opentelemetry")
 
     assert tracer_of(Settings(), "listen", absent) is NO_TRACER
@@ -132,16 +132,16 @@ def test_a_site_without_the_extra_is_told_so() -> None:
 
 
 def test_a_process_is_named_to_its_backend() -> None:
-    """`inlay listen` is the service inlay-listen."""
-    asked: list[str] = []
+    """`inlay listen` is the service inlay-listen, with the headers that the site gives."""
+    asked: list[tuple[str, str]] = []
 
-    def opened(process: str, _version: str) -> Recorder:
-        asked.append(process)
+    def opened(process: str, _version: str, headers: str) -> Recorder:
+        asked.append((process, headers))
         return Recorder()
 
-    tracer = tracer_of(Settings(traces=True), "listen", opened)
+    tracer = tracer_of(Settings(traces=True, traces_headers="x-tenant=radiology"), "listen", opened)
     tracer.close()
-    assert (asked, tracer.is_on) == (["inlay-listen"], True)
+    assert (asked, tracer.is_on) == ([("inlay-listen", "x-tenant=radiology")], True)
 
 
 OTHER = f"00-{'c' * 32}-{'d' * 16}-01"

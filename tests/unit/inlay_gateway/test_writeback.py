@@ -1,15 +1,13 @@
 import json
 import re
 from typing import Any
-from urllib.parse import parse_qs
 
 import httpx2
 import pytest
-from joserfc import jwt
-from joserfc.jwk import ECKey
 
 from inlay_core.application import signing
 from inlay_core.application.ports import Delivery, Site
+from inlay_core.application.tracing import Tracer, under
 from inlay_core.domain.report import Report
 from inlay_core.settings import Settings
 from inlay_fhir.client import Credentials, FhirServer
@@ -17,77 +15,12 @@ from inlay_fhir.site import FhirSite
 from inlay_gateway.delivery import Books
 from inlay_gateway.writeback import Target, deliver_report, target_of
 from inlay_testkit.core import RADIOLOGIST, Ward
+from inlay_testkit.ehr import BASE, KEY, TOKEN_URL, Ehr
 from inlay_testkit.fhir import check
 from inlay_testkit.memory import Memory
+from inlay_testkit.tracing import Recorder
 
-BASE = "https://ehr.test/fhir"
-TOKEN_URL = "https://ehr.test/token"
-KEY = ECKey.generate_key("P-384", {"kid": "inlay-1"}, private=True)
-
-
-class Ehr:
-    """A small FHIR server that keeps reports, obeys conditions, and can fail before or after it has stored."""
-
-    def __init__(self, *, patient_known: bool = True) -> None:
-        self.reports: dict[str, dict[str, Any]] = {}
-        self.provenances: list[dict[str, Any]] = []
-        self.bundles: list[dict[str, Any]] = []
-        self.tokens: list[dict[str, Any]] = []
-        self.patient_known = patient_known
-        self.fail_before: int | None = None
-        self.lose_answer = False
-        self.refuse_token = False
-
-    def handle(self, request: httpx2.Request) -> httpx2.Response:
-        """The answer to one request."""
-        if str(request.url) == TOKEN_URL:
-            return self._token(request)
-        if self.fail_before is not None:
-            return httpx2.Response(self.fail_before)
-        if request.headers.get("Authorization") != f"Bearer token-{len(self.tokens)}" or self.refuse_token:
-            self.refuse_token = False
-            return httpx2.Response(401)
-        if request.method == "GET":
-            wanted = request.url.params["identifier"].partition("|")[2]
-            found = [r for r in self.reports.values() if any(i["value"] == wanted for i in r["identifier"])]
-            body = {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": r} for r in found]}
-            return httpx2.Response(200, json=body)
-        return self._transaction(json.loads(request.content))
-
-    def _token(self, request: httpx2.Request) -> httpx2.Response:
-        form = {name: values[0] for name, values in parse_qs(request.content.decode()).items()}
-        claims = jwt.decode(form["client_assertion"], KEY, algorithms=["ES384"]).claims
-        self.tokens.append(dict(claims) | {"scope": form["scope"]})
-        body = {"access_token": f"token-{len(self.tokens)}", "expires_in": 300, "token_type": "bearer"}
-        return httpx2.Response(200, json=body)
-
-    def _transaction(self, bundle: dict[str, Any]) -> httpx2.Response:
-        self.bundles.append(bundle)
-        report, provenance = bundle["entry"]
-        if not self.patient_known:
-            return httpx2.Response(412)
-        if report["request"]["method"] == "POST":
-            condition = report["request"]["ifNoneExist"].partition("%7C")[2]
-            if any(i["value"] == condition for r in self.reports.values() for i in r["identifier"]):
-                entry = [{"response": {"status": "200 OK"}}, {"response": {"status": "201"}}]
-                return httpx2.Response(200, json={"resourceType": "Bundle", "entry": entry})
-            identity, version = f"there-{len(self.reports) + 1}", 1
-        else:
-            identity = report["request"]["url"].partition("/")[2]
-            stored = self.reports[identity]
-            if report["request"]["ifMatch"] != f'W/"{stored["meta"]["versionId"]}"':
-                return httpx2.Response(412)
-            version = int(stored["meta"]["versionId"]) + 1
-        resource = report["resource"]
-        self.reports[identity] = resource | {
-            "id": identity,
-            "meta": resource["meta"] | {"versionId": str(version)},
-        }
-        self.provenances.append(provenance["resource"])
-        if self.lose_answer:
-            self.lose_answer = False
-            raise httpx2.ReadTimeout("lost")
-        return httpx2.Response(200, json={"resourceType": "Bundle", "type": "transaction-response"})
+PARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 
 
 class Desk:
@@ -96,9 +29,10 @@ class Desk:
     def __init__(self, ehr: Ehr | None = None) -> None:
         self.ehr = ehr or Ehr()
         self.memory = Memory()
+        self.recorder = Recorder()
         site = Site(destinations=("fhir",), max_deliveries=5)
         self.ward = Ward(self.memory(), site=site)
-        self.books = Books(self.memory, self.ward.clock, self.ward.new_id, site)
+        self.books = Books(self.memory, self.ward.clock, self.ward.new_id, site, tracer=Tracer(self.recorder))
         client = httpx2.Client(transport=httpx2.MockTransport(self.ehr.handle))
         credentials = Credentials(TOKEN_URL, "inlay", KEY, "system/*.cruds", now=self.seconds)
         self.target = Target(FhirServer(BASE, client, credentials), FhirSite())
@@ -279,6 +213,38 @@ def test_a_token_is_kept_while_it_is_good() -> None:
         "system/*.cruds",
     )
     assert claims["exp"] - claims["iat"] <= 300
+
+
+def test_each_attempt_is_told_in_the_trace_of_its_report() -> None:
+    """Its search and its transaction are calls below it; what fails is told by its code, and nothing of the patient."""
+    desk = Desk()
+    with under(PARENT):
+        desk.ward.drafted()
+    desk.ehr.fail_before = 503
+    assert desk.deliver(1) == ["http-503"]
+    desk.ehr.fail_before, desk.ehr.lose_answer = None, True
+    desk.ward.clock.advance(10)
+    assert desk.deliver(1) == ["timeout"]
+    desk.ward.clock.advance(100)
+    assert desk.deliver(1) == ["delivered"]
+    sends = desk.recorder.named("outbox send")
+    assert [(each.parent, each.attributes["inlay.attempts"], each.failure) for each in sends] == [
+        (PARENT, 1, "http-503"),
+        (PARENT, 2, "timeout"),
+        (PARENT, 3, None),
+    ]
+    assert {each.attributes["inlay.destination"] for each in sends} == {"fhir"}
+    number = {each.traceparent: each.attributes["inlay.attempts"] for each in sends}
+    calls = desk.recorder.named("fhir search", "fhir transaction")
+    assert [(number[each.parent], each.name, each.kind, each.failure) for each in calls] == [
+        (1, "fhir search", "client", "http-503"),
+        (2, "fhir search", "client", None),
+        (2, "fhir transaction", "client", "timeout"),
+        (3, "fhir search", "client", None),
+    ]
+    said = " ".join(f"{each.name} {each.failure} {each.attributes}" for each in desk.recorder.spans)
+    assert "MRN1" in json.dumps(desk.ehr.bundles)
+    assert not [planted for planted in ("MRN1", "HOSP", "ehr.test", "token-1") if planted in said]
 
 
 def test_the_target_comes_from_the_settings(tmp_path: Any) -> None:

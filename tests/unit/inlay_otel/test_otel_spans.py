@@ -1,12 +1,19 @@
+import logging
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.util.re import parse_env_headers
 
 from inlay_core.application.tracing import Tracer
+from inlay_core.domain.errors import Invalid
+from inlay_core.settings import Settings
 from inlay_otel import open_spans
 from inlay_testkit.otlp import Collector, collecting
 
@@ -51,6 +58,47 @@ def test_what_the_environment_says_holds(collector: Collector, monkeypatch: pyte
     tracer.close()
     assert [span.service for span in collector.spans] == ["radiology"]
     assert (collector.headers[0]["x-tenant"], collector.headers[0]["content-encoding"]) == ("hospital", "gzip")
+
+
+def test_headers_of_ours_go_beside_those_of_the_environment(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both reach the collector; of one name, ours does. A value is percent-encoded, or stands as it is."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=hospital,x-other=theirs")
+    tracer = Tracer(open_spans("inlay-test", "1.2", "authorization=Bearer%20s3cr3t==, X-Tenant=the radiology"))
+    with tracer.span("work"):
+        pass
+    tracer.close()
+    sent = collector.headers[0]
+    assert (sent["authorization"], sent["x-tenant"], sent["x-other"]) == ("Bearer s3cr3t==", "the radiology", "theirs")
+
+
+@given(st.text(st.sampled_from('ab-%20A =,;"\\\t\u00e9:/{}()~')))
+def test_what_the_settings_let_through_is_read_without_a_word(text: str) -> None:
+    """OpenTelemetry would log a header that it does not take, and with it the token."""
+    try:
+        Settings.from_env({"INLAY_TRACES_HEADERS": text})
+    except Invalid:
+        return
+    with warnings_of("opentelemetry.util.re") as logged:
+        found = parse_env_headers(text, liberal=True)
+    assert logged == []
+    names = {part.partition("=")[0].strip().lower() for part in text.split(",") if part}
+    assert set(found) == names
+    assert all(value.isprintable() for value in found.values())
+
+
+@contextmanager
+def warnings_of(name: str) -> Iterator[list[str]]:
+    """What a library logs meanwhile."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger(name).addHandler(handler)
+    try:
+        yield said
+    finally:
+        logging.getLogger(name).removeHandler(handler)
 
 
 def test_a_trace_that_is_not_sampled_goes_on_unsampled(collector: Collector) -> None:

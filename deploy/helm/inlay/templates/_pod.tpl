@@ -51,6 +51,28 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
+{{/* The site's own Secrets that a component reads, by the folder that they are mounted at, and which setting names the file. */}}
+{{- define "inlay.secrets" -}}
+{{- $v := .root.Values -}}
+{{- $all := list
+  (dict "name" "files" "from" $v.secretFiles)
+  (dict "name" "subscription" "from" $v.subscription "setting" "INLAY_SUBSCRIPTION_SECRET_FILE")
+  (dict "name" "smart" "from" $v.smartKey "setting" "INLAY_SMART_KEY_FILE")
+  (dict "name" "fhir-client" "from" $v.fhirClientKey "setting" "INLAY_FHIR_CLIENT_KEY")
+  (dict "name" "traces" "from" (ternary $v.traces dict $v.traces.enabled) "setting" "INLAY_TRACES_HEADERS_FILE")
+  (dict "name" "oidc" "from" $v.oidcClientSecret "setting" "INLAY_OIDC_CLIENT_SECRET_FILE" "only" "api")
+  (dict "name" "audit" "from" $v.auditKey "setting" "INLAY_AUDIT_KEY_FILE" "only" "relay")
+-}}
+{{- range $all }}
+{{- if and .from.existingSecret (eq (default $.component .only) $.component) }}
+{{ .name }}:
+  secret: {{ .from.existingSecret }}
+  key: {{ .from.key | quote }}
+  setting: {{ .setting | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "inlay.env" -}}
 {{- $root := .root -}}
 - name: INLAY_HOME
@@ -67,17 +89,11 @@ capabilities:
   value: /run/secrets/inlay/redis/{{ $root.Values.redis.brokerKey }}
 - name: INLAY_REDIS_URL_FILE
   value: /run/secrets/inlay/redis/{{ $root.Values.redis.progressKey }}
-{{- if $root.Values.subscription.existingSecret }}
-- name: INLAY_SUBSCRIPTION_SECRET_FILE
-  value: /run/secrets/inlay/subscription/{{ $root.Values.subscription.key }}
+{{- range $name, $secret := include "inlay.secrets" . | fromYaml }}
+{{- if $secret.setting }}
+- name: {{ $secret.setting }}
+  value: /run/secrets/inlay/{{ $name }}/{{ $secret.key }}
 {{- end }}
-{{- if $root.Values.smartKey.existingSecret }}
-- name: INLAY_SMART_KEY_FILE
-  value: /run/secrets/inlay/smart/{{ $root.Values.smartKey.key }}
-{{- end }}
-{{- if $root.Values.fhirClientKey.existingSecret }}
-- name: INLAY_FHIR_CLIENT_KEY
-  value: /run/secrets/inlay/fhir-client/{{ $root.Values.fhirClientKey.key }}
 {{- end }}
 {{- with $root.Values.traces }}
 {{- if .enabled }}
@@ -89,6 +105,10 @@ capabilities:
   value: parentbased_traceidratio
 - name: OTEL_TRACES_SAMPLER_ARG
   value: {{ .ratio | quote }}
+{{- with .ca }}
+- name: OTEL_EXPORTER_OTLP_CERTIFICATE
+  value: {{ . | quote }}
+{{- end }}
 - name: POD_NAME
   valueFrom:
     fieldRef:
@@ -131,24 +151,9 @@ capabilities:
 - name: redis
   mountPath: /run/secrets/inlay/redis
   readOnly: true
-{{- if $root.Values.secretFiles.existingSecret }}
-- name: secret-files
-  mountPath: /run/secrets/inlay/files
-  readOnly: true
-{{- end }}
-{{- if $root.Values.subscription.existingSecret }}
-- name: subscription
-  mountPath: /run/secrets/inlay/subscription
-  readOnly: true
-{{- end }}
-{{- if $root.Values.smartKey.existingSecret }}
-- name: smart
-  mountPath: /run/secrets/inlay/smart
-  readOnly: true
-{{- end }}
-{{- if $root.Values.fhirClientKey.existingSecret }}
-- name: fhir-client
-  mountPath: /run/secrets/inlay/fhir-client
+{{- range $name, $secret := include "inlay.secrets" . | fromYaml }}
+- name: secret-{{ $name }}
+  mountPath: /run/secrets/inlay/{{ $name }}
   readOnly: true
 {{- end }}
 {{- end -}}
@@ -183,13 +188,11 @@ capabilities:
       - key: {{ $root.Values.redis.progressKey }}
         path: {{ $root.Values.redis.progressKey }}
       {{- end }}
-{{- range $name, $source := dict "secret-files" $root.Values.secretFiles "subscription" $root.Values.subscription "smart" $root.Values.smartKey "fhir-client" $root.Values.fhirClientKey }}
-{{- if $source.existingSecret }}
-- name: {{ $name }}
+{{- range $name, $secret := include "inlay.secrets" . | fromYaml }}
+- name: secret-{{ $name }}
   secret:
-    secretName: {{ $source.existingSecret }}
+    secretName: {{ $secret.secret }}
     defaultMode: 0440
-{{- end }}
 {{- end }}
 {{- end -}}
 

@@ -28,6 +28,8 @@ from inlay_core.domain.switch import UNKNOWN, Writer
 LOOKS_BACK: Final = timedelta(days=30)
 # A worker tells of itself every 15 seconds.
 SILENT_AFTER: Final = timedelta(seconds=60)
+# The last delivery is nearly always among the few that were due last: the others waited behind one of their own report.
+NEWEST_DELIVERIES: Final = 100
 _MOST_PARKED: Final = 200
 _MOST_LOOKED_AT: Final = 100
 
@@ -63,7 +65,7 @@ def overview(uow: UnitOfWork, clock: Clock, actor: Actor, site: Site) -> Overvie
             uow.jobs.census(now - LOOKS_BACK),
             uow.workers.all(),
             uow.messages.senders(now - LOOKS_BACK),
-            uow.outbox.census(),
+            uow.outbox.census(NEWEST_DELIVERIES),
             uow.outbox.in_state(Delivery.DEAD, _MOST_PARKED),
         )
 

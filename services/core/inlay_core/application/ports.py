@@ -970,8 +970,12 @@ class Outbox(Protocol):
         """How many items there are in these states, by destination and state."""
         ...
 
-    def census(self) -> Sequence[DestinationCount]:
-        """Every destination that was ever told something, by name."""
+    def census(self, newest: int) -> Sequence[DestinationCount]:
+        """Every destination that was ever told something, by name.
+
+        Its last delivery is looked for among the `newest` delivered items that were due last.
+        """
+        ...
 
     def pending_since(self) -> Mapping[str, datetime]:
         """When the oldest of the items that are still to be told was written, by destination."""
