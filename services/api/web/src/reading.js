@@ -144,8 +144,8 @@ class Reading {
       retry: button(t("do.retry"), null, act(() => this.#retry()), { class: "main" }),
       amend: button(t("do.amend"), null, act(() => this.#amend()), {}),
       retract: button(t("do.retract"), null, act(() => this.#retract()), {}),
-      finish: button(t("do.finish"), "F9", act(() => this.#finish()), { class: "main" }),
-      abandon: button(t("do.abandon"), null, act(() => this.#abandon()), {}),
+      abandon: button(t("do.abandon"), null, act(() => this.#abandon()), { title: t("do.abandon.title") }),
+      finish: button(t("do.finish"), "F9", act(() => this.#finish()), { class: "sign" }),
       sign: button(t("do.sign"), "F9", act(() => this.#sign()), { class: "sign", title: t("do.sign.title") }),
     };
     // The caret stays where it is when a button is pressed with the mouse.
