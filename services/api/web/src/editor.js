@@ -110,6 +110,13 @@ export class Editor {
     this.view.focus();
   }
 
+  /** The caret to this piece of text, without a movement of the window. */
+  begin(piece) {
+    const { tr } = this.view.state;
+    this.view.dispatch(tr.setSelection(TextSelection.create(tr.doc, piece.from)));
+    this.view.focus();
+  }
+
   goToKey(key) {
     const piece = this.sections.flatMap((section) => section.pieces).find((one) => one.key === key);
     if (!piece) return false;

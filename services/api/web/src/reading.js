@@ -66,7 +66,18 @@ class Reading {
     this.editor.view.dom.addEventListener("blur", () => setTimeout(() => this.#left(), 0));
     setInterval(() => this.#look(), LOOK_MS);
     this.#watchDraft(body);
+    this.#begin();
     this.root.dataset.ready = "true";
+  }
+
+  /** Whoever opens a draft is at its first sentence, where keys do what is meant, unless they went elsewhere already. */
+  #begin() {
+    const { edit, fill } = this.may;
+    const wrote = (piece) => piece.kind === "text" && this.pieces.origin(piece.key, piece.text) === "model";
+    const first = this.editor.sections.flatMap((section) => section.pieces).find(wrote);
+    if (!edit || !first || document.activeElement !== document.body) return;
+    this.editor.begin(first);
+    if (fill) this.say(t("report.begin"));
   }
 
   get may() {
@@ -177,9 +188,10 @@ class Reading {
       this.#guard(action);
     } else if (event.altKey && alternative) {
       const run = this.#runHere();
-      if (!run || run.texts < 2) return;
+      if (!run) return;
       event.preventDefault();
-      this.#guard(() => this.#review(alternative, run));
+      if (run.texts < 2) this.say(t("review.alone"));
+      else this.#guard(() => this.#review(alternative, run));
     }
   }
 
@@ -490,6 +502,7 @@ class Reading {
         const { body: drafted } = await api.report(this.id);
         const opened = this.mayEdit && drafted.status === "drafted" ? await api.open(this.id, drafted.version) : null;
         this.#take(opened?.body ?? drafted);
+        this.#begin();
         this.say(t("draft.done"));
         this.side.check();
       });
