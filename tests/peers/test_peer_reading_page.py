@@ -488,6 +488,16 @@ def test_what_to_look_at_is_listed_and_shown_before_signing(room: Room) -> None:
     expect(panel).not_to_contain_text("Not yet in view: Right pleural effusion.")
 
 
+def test_what_is_in_view_is_read_while_somebody_types(room: Room) -> None:
+    """Without a pause, too: the moment that a sentence is in view does not begin anew with each key."""
+    page = room.read(room.drafted(draft=sentences(*(f"Sentence {number}.\n" for number in range(60)))))
+    panel = page.locator("#side-panel")
+    expect(panel).to_contain_text("Not yet in view: Sentence 59.")
+    page.keyboard.press("Control+End")
+    page.keyboard.type(" No further finding was made in this study.", delay=100)
+    assert "Sentence 59." not in panel.inner_text()
+
+
 def test_an_addendum_is_signed_with_its_reason(room: Room) -> None:
     """After the signature text is changed only by an act that is signed again; versions and trail show it."""
     report_id = room.drafted()

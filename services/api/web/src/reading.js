@@ -135,7 +135,9 @@ class Reading {
 
   say(text, kind = "calm", part = null) {
     this.status.className = `status-${kind}`;
-    this.status.querySelector("#message").textContent = text;
+    // The same words once more would be drawn, and read out, once more.
+    const message = this.status.querySelector("#message");
+    if (message.textContent !== text) message.textContent = text;
     const bar = this.status.querySelector("progress");
     bar.hidden = part === null;
     if (part !== null) bar.value = part;
@@ -243,7 +245,9 @@ class Reading {
 
   #moved() {
     const { piece } = this.editor?.current() ?? {};
-    if (this.buttons) this.buttons.lock.setAttribute("aria-pressed", String(piece?.kind === "lock"));
+    const pressed = String(piece?.kind === "lock");
+    const lock = this.buttons?.lock;
+    if (lock && lock.getAttribute("aria-pressed") !== pressed) lock.setAttribute("aria-pressed", pressed);
   }
 
   #left() {
