@@ -684,6 +684,22 @@ def test_large_letters_and_a_narrow_window_cut_nothing_off(width: int, room: Roo
         assert findings["y"] + findings["height"] <= text["y"] + text["height"]
 
 
+def test_tables_that_are_wider_than_the_window_are_moved_within_their_page(room: Room) -> None:
+    """At 150 % in a narrow window a page is as wide as the window; what is stopped can be resumed by keyboard."""
+    page = room.person("adm", "admin", "auditor")
+    page.set_viewport_size({"width": 760, "height": 900})
+    page.goto("/administration")
+    for _ in range(3):
+        page.get_by_role("button", name="Larger").click()
+    page.get_by_role("textbox", name="Site").fill("North")
+    page.get_by_role("button", name="Stop this").click()
+    expect(page.get_by_role("cell", name="North")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_role("button", name="Resume", exact=True).focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("cell", name="Nothing is stopped by a switch.")).to_be_visible()
+
+
 def signed(page: Page) -> None:
     """Sign what is shown."""
     page.keyboard.press("F9")
