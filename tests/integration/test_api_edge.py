@@ -331,3 +331,19 @@ def test_jobs_and_deliveries_that_have_ended_are_not_counted_in_the_database(web
     assert "succeeded" not in page
     assert 'inlay_outbox{state="pending",to="celery"} 2.0' in page
     assert "delivered" not in page
+
+
+@pytest.mark.parametrize(("path", "status"), [("/administration", 403), ("/reports/none", 404), ("/nowhere", 404)])
+def test_somebody_who_opens_a_page_is_told_in_words(path: str, status: int, web: Web) -> None:
+    """A problem is a page with a way on for a browser that wants one, and JSON for everybody else."""
+    headers = {"Authorization": f"Bearer {web.token('radiologist')}"}
+    browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"}
+    shown = web.client.get(path, headers=headers | browser)
+    assert (shown.status_code, shown.content_type) == (status, "text/html; charset=utf-8")
+    assert 'role="alert"' in shown.text
+    assert '<a class="button" href="/">' in shown.text
+    for accept in ("*/*", "application/json", "image/png,*/*;q=0.5"):
+        told = web.client.get(path, headers=headers | {"Accept": accept})
+        assert (told.status_code, told.content_type) == (status, "application/problem+json")
+    told = web.client.get("/api/v1/reports/none", headers=headers | browser)
+    assert told.content_type == "application/problem+json"

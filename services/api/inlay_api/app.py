@@ -151,7 +151,9 @@ def _tell(app: Flask, answer: Response) -> None:
 
 def _answer_errors(app: Flask) -> None:
     def shaped(answer: Response) -> Response:
-        return problems.as_outcome(answer) if request.path.startswith(f"{fhir_mount.MOUNT}/") else answer
+        if request.path.startswith(f"{fhir_mount.MOUNT}/"):
+            return problems.as_outcome(answer)
+        return visitors.as_page(answer) if visitors.opens_page() else answer
 
     @app.errorhandler(DomainError)
     def domain(error: DomainError) -> Response:

@@ -6,6 +6,7 @@ token, and only from a page of this origin (Fetch Metadata, else Origin).
 
 from __future__ import annotations
 
+import json
 import secrets
 from datetime import timedelta
 from typing import Final
@@ -14,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from flask import Response, g, render_template, request
 
 from inlay_api.desk import desk
-from inlay_api.problems import Refused, Unauthenticated
+from inlay_api.problems import PROBLEM, Refused, Unauthenticated
 from inlay_core.application import sessions
 from inlay_core.domain.audit import Kind, Outcome, Tag
 from inlay_core.domain.errors import Forbidden
@@ -240,6 +241,20 @@ def frame() -> dict[str, object]:
 def html(template: str, **values: object) -> Response:
     """A page of ours."""
     return Response(render_template(template, **values), content_type="text/html; charset=utf-8")
+
+
+def as_page(answer: Response) -> Response:
+    """The same problem for somebody who opened a page: in words, with a way on."""
+    problem = json.loads(answer.get_data(as_text=True))
+    answer.set_data(render_template("problem.html", problem=problem))
+    answer.content_type = "text/html; charset=utf-8"
+    return answer
+
+
+def opens_page() -> bool:
+    """Whether a browser asks for something to show as a page: of what else it asks for, it takes anything."""
+    accepted = request.accept_mimetypes
+    return not request.path.startswith("/api/") and accepted["text/html"] > accepted[PROBLEM]
 
 
 def local_path(text: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from inlay_core.domain.fragment import Fragment, Origin, Section
 from inlay_core.domain.identity import ActorKind
 from inlay_core.domain.job import Job, JobKind
-from inlay_core.domain.labels import AI_DRAFT, PHANTOMS_ONLY, banner
+from inlay_core.domain.labels import AI_DRAFT, PHANTOMS_ONLY, WITHDRAWN, banner
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import Priority
 from inlay_core.domain.report import Author, Report
@@ -34,6 +34,7 @@ def job(job_id: str, *, demonstration: bool) -> Job:
         (Status.IN_REVIEW, True, f"{AI_DRAFT} {PHANTOMS_ONLY}"),
         (Status.SIGNED, False, ""),
         (Status.SIGNED, True, PHANTOMS_ONLY),
+        (Status.ENTERED_IN_ERROR, True, f"{WITHDRAWN} {PHANTOMS_ONLY}"),
     ],
 )
 def test_the_banner_of_machine_made_text(status: Status, demonstration: bool, says: str) -> None:

@@ -139,7 +139,7 @@ export function goTo(tr, piece) {
 export function settle(pieces, state, { everything = false, typing = false } = {}) {
   const { from, to } = state.selection;
   const tr = state.tr;
-  for (const section of sectionsOf(state.doc).reverse()) {
+  for (const section of sectionsOf(state.doc).toReversed()) {
     for (const piece of [...section.pieces].reverse()) {
       const next = section.pieces.some((one) => one.from === piece.to);
       const here = !everything && piece.from <= to && (from < piece.to || (from === piece.to && (typing || !next)));

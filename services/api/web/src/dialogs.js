@@ -70,6 +70,12 @@ export function conflictDialog(mine, theirs) {
   );
 }
 
+/** Whose report it is that is signed. */
+function whose({ order, version }) {
+  const { patient, procedure } = order;
+  return h("p", {}, bdi(patient.name ?? patient.identifier), " · ", bdi(procedure.text ?? ""), " · ", t("report.version", { version }));
+}
+
 export function signDialog({ report, draft, checks, disputes, unread, gaps, user }) {
   const warns = [
     gaps ? t("sign.gaps", { count: gaps }) : null,
@@ -83,7 +89,7 @@ export function signDialog({ report, draft, checks, disputes, unread, gaps, user
       const sign = button(t("sign.sign"), null, () => close(true), { class: "sign", disabled: true });
       const confirm = h("input", { type: "checkbox", autofocus: true, onchange: () => (sign.disabled = !confirm.checked) });
       return [
-        h("p", {}, bdi(report.order.patient.name ?? report.order.patient.identifier), " · ", bdi(report.order.procedure.text ?? ""), " · ", t("report.version", { version: report.version })),
+        whose(report),
         warns.length
           ? h("div", { class: "points", role: "note" }, h("strong", {}, t("sign.points", { count: warns.length })), h("ul", {}, warns.map((text) => h("li", {}, text))))
           : h("p", { class: "clear" }, t("sign.clear")),
@@ -103,7 +109,7 @@ export function finishDialog(report, now, user) {
     (close) => {
       const kind = h(
         "select",
-        { id: "amend-kind" },
+        { id: "amend-kind", autofocus: true },
         ["amend", "correct", "append"].map((name) => h("option", { value: name }, t(`amend.${name}`))),
       );
       const reason = h("textarea", { id: "amend-reason", maxlength: "2000", rows: "2", required: true, dir: "auto" });
@@ -113,6 +119,8 @@ export function finishDialog(report, now, user) {
       confirm.addEventListener("change", judge);
       reason.addEventListener("input", judge);
       return [
+        whose(report),
+        h("h3", {}, t("amend.difference")),
         comparedSections(sectionTexts(report), now),
         h("p", {}, h("label", { for: "amend-kind" }, t("amend.kind")), " ", kind),
         h("p", {}, h("label", { for: "amend-reason" }, t("amend.reason")), reason),

@@ -14,12 +14,14 @@ export function diffWords(before, after) {
   let start = 0;
   while (start < a.length && start < b.length && a[start] === b[start]) start += 1;
   let end = 0;
-  while (end < a.length - start && end < b.length - start && a.at(-1 - end) === b.at(-1 - end)) end += 1;
+  // Only where it has to be: a sentence that was added before the last full stop would end after it.
+  const isLong = (a.length - start) * (b.length - start) > MOST_CELLS;
+  while (isLong && end < a.length - start && end < b.length - start && a.at(-1 - end) === b.at(-1 - end)) end += 1;
   const middle = between(a.slice(start, a.length - end), b.slice(start, b.length - end));
   const same = (text) => (text ? [{ kind: "same", text }] : []);
   const head = same(a.slice(0, start).join(""));
   const tail = same(a.slice(a.length - end).join(""));
-  return joined([...head, ...middle, ...tail]);
+  return readable(joined([...head, ...middle, ...tail]));
 }
 
 function between(a, b) {
@@ -53,6 +55,34 @@ function between(a, b) {
 
 const gone = (text) => ({ kind: "gone", text });
 const fresh = (text) => ({ kind: "new", text });
+
+/** One replaced stretch in place of two with hardly anything between them: nobody reads words that alternate. */
+function readable(steps) {
+  const parts = [];
+  for (const { kind, text } of steps) {
+    if (kind !== "same" && !parts.at(-1)?.isChange) parts.push({ isChange: true, gone: "", new: "" });
+    if (kind === "same") parts.push({ isChange: false, text });
+    else parts.at(-1)[kind] += text;
+  }
+  const read = [];
+  for (const part of parts) {
+    read.push(part);
+    while (read.length > 2 && isBroken(...read.slice(-3))) {
+      const [one, { text }, other] = read.splice(-3);
+      read.push({ isChange: true, gone: one.gone + text + other.gone, new: one.new + text + other.new });
+    }
+  }
+  return read
+    .flatMap((part) => (part.isChange ? [gone(part.gone), fresh(part.new)] : [{ kind: "same", text: part.text }]))
+    .filter(({ text }) => text);
+}
+
+function isBroken(one, island, other) {
+  const replaces = (change) => change.isChange && change.gone.trim() && change.new.trim();
+  const size = (change) => Math.max(change.gone.length, change.new.length);
+  if (island.isChange || !replaces(one) || !replaces(other)) return false;
+  return !island.text.trim() || island.text.length <= Math.min(size(one), size(other));
+}
 
 function joined(steps) {
   const result = [];

@@ -38,6 +38,8 @@ export class Editor {
         "aria-multiline": "true",
         "aria-label": t("editor.label"),
         "aria-readonly": String(!this.editable),
+        // Also what cannot be edited is reached, and scrolled, by keyboard.
+        tabindex: "0",
         spellcheck: "false",
       }),
       clipboardTextSerializer: (slice) => slice.content.textBetween(0, slice.content.size, "\n", (n) => n.attrs.text ?? ""),
@@ -51,9 +53,14 @@ export class Editor {
     return sectionsOf(this.view.state.doc);
   }
 
+  /** The browser tells of a moved caret a moment after it moved, and a key may come in between. */
+  #caught(view) {
+    view.domObserver.flush();
+    return false;
+  }
+
   run(command) {
-    // The browser tells of a moved caret a moment after it moved, and a key may come in between.
-    this.view.domObserver.flush();
+    this.#caught(this.view);
     return command(this.view.state, (tr) => this.view.dispatch(tr), this.view);
   }
 
@@ -103,6 +110,13 @@ export class Editor {
     this.view.focus();
   }
 
+  /** The caret to this piece of text, without a movement of the window. */
+  begin(piece) {
+    const { tr } = this.view.state;
+    this.view.dispatch(tr.setSelection(TextSelection.create(tr.doc, piece.from)));
+    this.view.focus();
+  }
+
   goToKey(key) {
     const piece = this.sections.flatMap((section) => section.pieces).find((one) => one.key === key);
     if (!piece) return false;
@@ -138,6 +152,7 @@ export class Editor {
       return true;
     };
     return [
+      new Plugin({ props: { handleKeyDown: (view) => this.#caught(view) } }),
       keymap({
         "Mod-z": undo,
         "Mod-y": redo,
@@ -237,7 +252,10 @@ export class Editor {
   #reviews(name, pieces, drawn) {
     for (const run of this.on.runs(name, pieces)) {
       const make = () => reviewOf(run, this.on.review);
-      drawn.push(Decoration.widget(run.to, make, { side: 1, key: run.label, stopEvent: () => true, ignoreSelection: true }));
+      // The tag of a text that follows belongs to that text: the buttons stand before it.
+      const side = pieces.some((piece) => piece.kind === "text" && piece.from === run.to) ? -2 : 1;
+      const key = `${run.label} ${side}`;
+      drawn.push(Decoration.widget(run.to, make, { side, key, stopEvent: () => true, ignoreSelection: true }));
     }
   }
 }

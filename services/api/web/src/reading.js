@@ -66,7 +66,18 @@ class Reading {
     this.editor.view.dom.addEventListener("blur", () => setTimeout(() => this.#left(), 0));
     setInterval(() => this.#look(), LOOK_MS);
     this.#watchDraft(body);
+    this.#begin();
     this.root.dataset.ready = "true";
+  }
+
+  /** Whoever opens a draft is at its first sentence, where keys do what is meant, unless they went elsewhere already. */
+  #begin() {
+    const { edit, fill } = this.may;
+    const wrote = (piece) => piece.kind === "text" && this.pieces.origin(piece.key, piece.text) === "model";
+    const first = this.editor.sections.flatMap((section) => section.pieces).find(wrote);
+    if (!edit || !first || document.activeElement !== document.body) return;
+    this.editor.begin(first);
+    if (fill) this.say(t("report.begin"));
   }
 
   get may() {
@@ -124,7 +135,9 @@ class Reading {
 
   say(text, kind = "calm", part = null) {
     this.status.className = `status-${kind}`;
-    this.status.querySelector("#message").textContent = text;
+    // The same words once more would be drawn, and read out, once more.
+    const message = this.status.querySelector("#message");
+    if (message.textContent !== text) message.textContent = text;
     const bar = this.status.querySelector("progress");
     bar.hidden = part === null;
     if (part !== null) bar.value = part;
@@ -144,8 +157,8 @@ class Reading {
       retry: button(t("do.retry"), null, act(() => this.#retry()), { class: "main" }),
       amend: button(t("do.amend"), null, act(() => this.#amend()), {}),
       retract: button(t("do.retract"), null, act(() => this.#retract()), {}),
-      finish: button(t("do.finish"), "F9", act(() => this.#finish()), { class: "main" }),
-      abandon: button(t("do.abandon"), null, act(() => this.#abandon()), {}),
+      abandon: button(t("do.abandon"), null, act(() => this.#abandon()), { title: t("do.abandon.title") }),
+      finish: button(t("do.finish"), "F9", act(() => this.#finish()), { class: "sign" }),
       sign: button(t("do.sign"), "F9", act(() => this.#sign()), { class: "sign", title: t("do.sign.title") }),
     };
     // The caret stays where it is when a button is pressed with the mouse.
@@ -177,9 +190,10 @@ class Reading {
       this.#guard(action);
     } else if (event.altKey && alternative) {
       const run = this.#runHere();
-      if (!run || run.texts < 2) return;
+      if (!run) return;
       event.preventDefault();
-      this.#guard(() => this.#review(alternative, run));
+      if (run.texts < 2) this.say(t("review.alone"));
+      else this.#guard(() => this.#review(alternative, run));
     }
   }
 
@@ -231,7 +245,9 @@ class Reading {
 
   #moved() {
     const { piece } = this.editor?.current() ?? {};
-    if (this.buttons) this.buttons.lock.setAttribute("aria-pressed", String(piece?.kind === "lock"));
+    const pressed = String(piece?.kind === "lock");
+    const lock = this.buttons?.lock;
+    if (lock && lock.getAttribute("aria-pressed") !== pressed) lock.setAttribute("aria-pressed", pressed);
   }
 
   #left() {
@@ -490,6 +506,7 @@ class Reading {
         const { body: drafted } = await api.report(this.id);
         const opened = this.mayEdit && drafted.status === "drafted" ? await api.open(this.id, drafted.version) : null;
         this.#take(opened?.body ?? drafted);
+        this.#begin();
         this.say(t("draft.done"));
         this.side.check();
       });

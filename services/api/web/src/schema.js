@@ -79,6 +79,14 @@ export function piecesOf(section, start) {
 
 /** [{name, node, start, pieces}] of the whole document; `start` is where the section's content begins. */
 export function sectionsOf(doc) {
+  if (!cut.has(doc)) cut.set(doc, sectionsIn(doc));
+  return cut.get(doc);
+}
+
+// A key asks a dozen times for the sections of one document, which never changes.
+const cut = new WeakMap();
+
+function sectionsIn(doc) {
   const sections = [];
   doc.forEach((node, offset) => {
     sections.push({ name: node.attrs.name, node, start: offset + 1, pieces: piecesOf(node, offset + 1) });

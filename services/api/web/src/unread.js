@@ -5,6 +5,7 @@ const MOMENT_MS = 500;
 export class Unread {
   #seen = new Set();
   #since = new Map();
+  #watched = new Set();
 
   constructor(root, changed) {
     this.root = root;
@@ -13,13 +14,13 @@ export class Unread {
     document.addEventListener("visibilitychange", () => this.observe());
   }
 
-  /** Look again at what is drawn. */
+  /** Look at what is drawn now. What stays is not looked at anew: its moment goes on while somebody types. */
   observe() {
-    this.observer.disconnect();
-    if (document.hidden) return;
-    for (const element of this.root.querySelectorAll("[data-key]")) {
-      if (!this.#seen.has(element.dataset.key)) this.observer.observe(element);
-    }
+    const drawn = document.hidden ? [] : [...this.root.querySelectorAll("[data-key]")];
+    const wanted = new Set(drawn.filter((element) => !this.#seen.has(element.dataset.key)));
+    for (const element of this.#watched) if (!wanted.has(element)) this.observer.unobserve(element);
+    for (const element of wanted) if (!this.#watched.has(element)) this.observer.observe(element);
+    this.#watched = wanted;
   }
 
   #look(entries) {

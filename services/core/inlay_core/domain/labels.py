@@ -7,17 +7,20 @@ from typing import Final
 
 from inlay_core.domain.fragment import Origin
 from inlay_core.domain.job import Job
+from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.report import Report
 
 AI_DRAFT: Final = "AI draft, not verified by a clinician."
+WITHDRAWN: Final = "Withdrawn as entered in error: not to be used."
 PHANTOMS_ONLY: Final = "Synthetic phantom images only; not for clinical use."
 
 
 def banner(report: Report, jobs: Iterable[Job]) -> str:
     """The notice above the text of this version; empty where nothing is to be said.
 
-    Words of the model are a draft until somebody signs. Words of the demonstration model are about phantoms, and a
-    signature does not change that. `jobs` are those of the report: their run records say which model it was.
+    Words of the model are a draft until somebody signs, and what was signed may be withdrawn. Words of the
+    demonstration model are about phantoms, and a signature does not change that. `jobs` are those of the report: their
+    run records say which model it was.
     """
     makers = {
         fragment.job_id
@@ -29,5 +32,5 @@ def banner(report: Report, jobs: Iterable[Job]) -> str:
         return ""
     records = [job.run_record for job in jobs if job.id in makers]
     demonstration = any(record is not None and record.get("demonstration") for record in records)
-    notices = ([] if report.is_signed else [AI_DRAFT]) + ([PHANTOMS_ONLY] if demonstration else [])
-    return " ".join(notices)
+    standing = WITHDRAWN if report.status is Status.ENTERED_IN_ERROR else "" if report.is_signed else AI_DRAFT
+    return " ".join(filter(None, (standing, PHANTOMS_ONLY if demonstration else "")))
