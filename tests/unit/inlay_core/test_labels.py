@@ -48,6 +48,11 @@ def test_words_of_people_need_no_banner() -> None:
     assert banner(report(Status.IN_REVIEW, Origin.CLINICIAN), [job("j1", demonstration=True)]) == ""
 
 
+def test_what_was_withdrawn_says_so_whoever_wrote_it() -> None:
+    """A person's words are no more to be used than the model's."""
+    assert banner(report(Status.ENTERED_IN_ERROR, Origin.CLINICIAN), []) == WITHDRAWN
+
+
 def test_a_job_without_record_still_made_a_draft() -> None:
     """Missing run records take nothing away from the first notice."""
     assert banner(report(Status.DRAFTED, Origin.MODEL), []) == AI_DRAFT

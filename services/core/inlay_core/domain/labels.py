@@ -18,19 +18,20 @@ PHANTOMS_ONLY: Final = "Synthetic phantom images only; not for clinical use."
 def banner(report: Report, jobs: Iterable[Job]) -> str:
     """The notice above the text of this version; empty where nothing is to be said.
 
-    Words of the model are a draft until somebody signs, and what was signed may be withdrawn. Words of the
+    What was withdrawn says so, whoever wrote it. Words of the model are a draft until somebody signs. Words of the
     demonstration model are about phantoms, and a signature does not change that. `jobs` are those of the report: their
     run records say which model it was.
     """
+    notices = [WITHDRAWN] if report.status is Status.ENTERED_IN_ERROR else []
     makers = {
         fragment.job_id
         for section in report.sections
         for fragment in section.fragments
         if fragment.origin is Origin.MODEL
     }
-    if not makers:
-        return ""
+    if makers and not notices and not report.is_signed:
+        notices.append(AI_DRAFT)
     records = [job.run_record for job in jobs if job.id in makers]
-    demonstration = any(record is not None and record.get("demonstration") for record in records)
-    standing = WITHDRAWN if report.status is Status.ENTERED_IN_ERROR else "" if report.is_signed else AI_DRAFT
-    return " ".join(filter(None, (standing, PHANTOMS_ONLY if demonstration else "")))
+    if any(record is not None and record.get("demonstration") for record in records):
+        notices.append(PHANTOMS_ONLY)
+    return " ".join(notices)
