@@ -246,7 +246,7 @@ def test_gaps_and_their_hints_are_there_after_a_reload(room: Room) -> None:
         assert [name.split()[0] for name in shown] == ["piece", "gap", "piece"]
         expect(section(person, "impression").locator(".gap")).to_have_count(1)
     page.keyboard.press("F9")
-    expect(page.get_by_role("dialog")).to_contain_text("2 gap(s) are still empty")
+    expect(page.get_by_role("dialog")).to_contain_text("2 gaps are still empty")
     page.get_by_role("checkbox").check()
     page.get_by_role("button", name="Sign", exact=True).click()
     expect(page.locator("#report-status")).to_have_text("signed")

@@ -115,7 +115,7 @@ def may(actor: Actor, permission: Permission) -> bool:
 def require(actor: Actor, permission: Permission) -> None:
     """Raise Forbidden unless `actor` may do it."""
     if not may(actor, permission):
-        raise Forbidden("not-permitted", f"This identity lacks the permission {permission}.", "actor.roles")
+        raise Forbidden("not-permitted", f"Your roles do not permit this ({permission}).", "actor.roles")
 
 
 def system(name: str) -> Actor:
