@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from inlay_core.application import drafting
 from inlay_core.application.ports import Generated
@@ -408,6 +408,34 @@ def test_what_is_typed_while_a_fill_ends_is_kept_where_it_was_typed(room: Room) 
     expect(message(page)).to_contain_text("Saved")
     assert "Typed while it writes, and on. " in "".join(one.text for one in fragments(room, report_id, "technique"))
     assert "New text" not in "".join(one.text for one in fragments(room, report_id, "findings"))
+
+
+def test_a_save_that_the_fill_overtakes_is_no_conflict(room: Room) -> None:
+    """Refused, because the fill was there before it: nobody is asked whose text to keep, and what was typed stays."""
+    report_id = room.drafted()
+    room.worker.may_end.clear()
+    page = room.read(report_id)
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("F3")
+    saved(page)
+    page.keyboard.press("F2")
+    expect(page.locator(".stream").first).to_contain_text("New text")
+    before, held = room.server.site.ward.report(report_id).version, list[Route]()
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/fragments", hold, times=1)
+    section(page, "technique").click()
+    with page.expect_request("**/fragments"):
+        page.keyboard.type("Typed meanwhile. ")
+    room.worker.may_end.set()
+    while not held or room.server.site.ward.report(report_id).version == before:
+        page.wait_for_timeout(20)
+    held[0].continue_()
+    expect(message(page)).to_contain_text("given up")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert "Typed meanwhile. " in "".join(one.text for one in fragments(room, report_id, "technique"))
 
 
 def test_a_click_into_what_is_being_written_gives_the_fill_up(room: Room) -> None:

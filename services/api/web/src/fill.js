@@ -88,7 +88,8 @@ export class Fill {
     clearTimeout(this.lonely);
     if (job.state === "running") this.on.told(t("fill.running"), "busy");
     else if (job.state === "waiting-images") this.on.told(t("fill.images"), "busy");
-    else {
+    // How it ended is told with its result.
+    else if (job.state === "queued") {
       this.on.told(queued("fill.queued", job), "busy");
       this.lonely = setTimeout(() => this.on.told(queued("fill.lonely", job), "lonely"), LONELY_MS);
     }

@@ -293,6 +293,8 @@ class Reading {
 
   /** Somebody else was faster: both texts are shown, and whoever sits here chooses. */
   async #conflict() {
+    // It may be the fill of this very page that was faster. Its end, which is about to be told, saves what is not saved.
+    if (this.fill) return undefined;
     const { body: theirs } = await api.report(this.id);
     if (SIGNED.includes(theirs.status) || !this.#dirty().length) {
       this.say(t("conflict.signed"), "problem");
@@ -364,10 +366,12 @@ class Reading {
       this.#drawn();
       const words = job.state === "failed" ? t("fill.failed", { reason: job.reason?.text || job.reason?.code || "" }) : t(`fill.${job.state}`);
       this.say(words, job.state === "failed" ? "problem" : "calm");
-      return;
+      return this.flush();
     }
     // Until its text is here the fill is not over: nobody else's version is looked for.
-    const { body } = await this.#patiently(() => api.report(this.id)).finally(() => (this.fill = null));
+    const { body } = await this.#patiently(() => api.report(this.id))
+      .finally(() => this.#saved())
+      .finally(() => (this.fill = null));
     this.editor.streams.clear();
     if (this.#dirty().length) return this.#overtaken(body);
     const { from } = this.editor.view.state.selection;
@@ -382,6 +386,12 @@ class Reading {
     // Whoever has gone on to another place stays there.
     if (first && !elsewhere) this.editor.goToKey(first.keys[0]);
     return undefined;
+  }
+
+  /** No save is under way any more. One that began before a fill came is refused, and what it holds is still to be saved. */
+  #saved() {
+    clearTimeout(this.timer);
+    return this.saving.catch(() => {});
   }
 
   /** What was typed while a fill ended stands: it is saved over the fill, which is given up. */
