@@ -106,6 +106,18 @@ def saved(page: Page) -> None:
     expect(message(page)).to_contain_text("Saved")
 
 
+def being_filled(room: Room, report_id: str) -> Page:
+    """A page whose report has one locked sentence; the rest is being written until `room.worker.may_end` is set."""
+    room.worker.may_end.clear()
+    page = room.read(report_id)
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("F3")
+    saved(page)
+    page.keyboard.press("F2")
+    expect(page.locator(".stream").first).to_contain_text("New text")
+    return page
+
+
 def sentences(*texts: str) -> Generated:
     """A draft whose findings are these sentences."""
     return Generated({"model": "test", "seed": 1}, texts=(("findings", "".join(texts)), ("impression", "Normal.")))
@@ -392,13 +404,7 @@ def test_without_a_worker_editing_goes_on(room: Room) -> None:
 def test_what_is_typed_while_a_fill_ends_is_kept_where_it_was_typed(room: Room) -> None:
     """The fill is there before what is typed elsewhere is saved: the typed words stand, and the fill is given up."""
     report_id = room.drafted()
-    room.worker.may_end.clear()
-    page = room.read(report_id)
-    sentence(page, "No pleural effusion.").click()
-    page.keyboard.press("F3")
-    saved(page)
-    page.keyboard.press("F2")
-    expect(page.locator(".stream").first).to_contain_text("New text")
+    page = being_filled(room, report_id)
     section(page, "technique").click()
     page.keyboard.type("Typed while ")
     room.worker.may_end.set()
@@ -413,13 +419,7 @@ def test_what_is_typed_while_a_fill_ends_is_kept_where_it_was_typed(room: Room) 
 def test_a_save_that_the_fill_overtakes_is_no_conflict(room: Room) -> None:
     """Refused, because the fill was there before it: nobody is asked whose text to keep, and what was typed stays."""
     report_id = room.drafted()
-    room.worker.may_end.clear()
-    page = room.read(report_id)
-    sentence(page, "No pleural effusion.").click()
-    page.keyboard.press("F3")
-    saved(page)
-    page.keyboard.press("F2")
-    expect(page.locator(".stream").first).to_contain_text("New text")
+    page = being_filled(room, report_id)
     before, held = room.server.site.ward.report(report_id).version, list[Route]()
 
     def hold(route: Route) -> None:
@@ -441,12 +441,7 @@ def test_a_save_that_the_fill_overtakes_is_no_conflict(room: Room) -> None:
 def test_a_click_into_what_is_being_written_gives_the_fill_up(room: Room) -> None:
     """There is no caret in words that are only shown; after the click the text is there again, and is typed into."""
     report_id = room.drafted()
-    room.worker.may_end.clear()
-    page = room.read(report_id)
-    sentence(page, "No pleural effusion.").click()
-    page.keyboard.press("F3")
-    saved(page)
-    page.keyboard.press("F2")
+    page = being_filled(room, report_id)
     stream = page.locator('[data-section="impression"] .stream')
     expect(stream).to_contain_text("New text")
     stream.click()

@@ -195,7 +195,7 @@ def _block_rows(case: Case, record: Record, experts: Experts) -> None:
     fastest: dict[str, float] = {}
     for rows in (64, 128):
         times: dict[str, float] = {}
-        for rest in (0, 16, 32, 64)[: 3 if rows == 64 else 4]:
+        for rest in (rest for rest in (0, 16, 32, 64) if rest < rows):
             tuning = tuning_of({**found, name: rows, f"rest.{experts.bits}.{rows}": rest})
             _tried(times, str(rest), partial(_expert_time, case, Fused(tuning), experts, 8 * case.canvas))
         _fastest(record, f"rest.{experts.bits}.{rows}", times, {rest: int(rest) for rest in times})
