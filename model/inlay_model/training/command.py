@@ -86,7 +86,9 @@ def _adapter(arguments: argparse.Namespace, given: Recipe | None, until: float) 
         return 2 if problems or not len(dataset) else 0
     dataset.check()
     with RunLog(arguments.out, tensorboard=arguments.tensorboard) as log:
-        trainer = AdapterTrainer(recipe, base, dataset, arguments.out, log, workers=arguments.workers)
+        trainer = AdapterTrainer(
+            recipe, base, dataset, arguments.out, log, workers=arguments.workers, compile=arguments.compile
+        )
         trainer.resume()
         trainer.run(until)
         digest = trainer.save()
@@ -107,13 +109,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
     add("--threads", type=int, help="CPU threads")
     add("--workers", type=int, default=8, help="processes that make batches (default: %(default)s)")
+    add("--compile", action="store_true", help="compile layers: a minute to start, then faster (small models)")
     add("--minutes", type=float, default=math.inf, help="stop after this long; run again to go on")
     add("--set", nargs="*", default=[], metavar="TABLE.KEY=VALUE", help="change the recipe")
     add("--tensorboard", action="store_true", help="write TensorBoard events too (needs inlay[train])")
     scratch = parser.add_argument_group("from scratch")
     scratch.add_argument("--init", type=Path, help="checkpoint of the same recipe whose weights to begin from")
     scratch.add_argument("--tokenizer", type=Path, help="checkpoint whose vocabulary to take")
-    scratch.add_argument("--compile", action="store_true", help="compile layers: a minute to start, then faster")
     scratch.add_argument("--fit", action="store_true", help="shorten the last phase so that it ends within --minutes")
     scratch.add_argument("--studies", type=int, help="keep the eyes fixed, train the text stack on so many studies")
     adapter = parser.add_argument_group("an adapter")

@@ -5,7 +5,7 @@ Shape suffixes: B batch, D values of a patch, H hidden width, N image tokens of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +38,9 @@ class Prompts:
         return None if self.real_BT is None else (self.real_BT.cumsum(1) - 1).clamp(min=0)
 
 
-def stack_prompts(prompts: Sequence[Prompt], pad: int) -> Prompts:
-    """Prompts side by side, padded at the left to the length of the longest."""
-    most = max(len(prompt.ids) for prompt in prompts)
+def stack_prompts(prompts: Sequence[Prompt], pad: int, length: Callable[[int], int] = int) -> Prompts:
+    """Prompts side by side, padded at the left to what `length` makes of that of the longest."""
+    most = length(max(len(prompt.ids) for prompt in prompts))
     ids_BT = torch.full((len(prompts), most), pad)
     types_BT = torch.zeros(len(prompts), most, dtype=torch.long)
     real_BT = torch.zeros(len(prompts), most, dtype=torch.bool)

@@ -21,6 +21,7 @@ from inlay_model.experts import use_dense_experts
 from inlay_model.loading import Checkpoint
 from inlay_model.tokens import encode_plain
 from inlay_model.training import lora
+from inlay_model.training.compiled import compile_layers, padded
 from inlay_model.training.corruption import BoolArray, Corruption, IntArray, filled, gap_noise, plain_noise, shifted
 from inlay_model.training.dataset import Dataset, Example, Limits, encode_text
 from inlay_model.training.encoding import Prompts, encode_images, stack_prompts, with_question
@@ -36,6 +37,8 @@ EXTRA_KEYS = ("epochs", "activation_checkpointing")
 _EPOCHS = 3
 # Tokens of a text that a model without a canvas is trained on at most.
 _MOST_TOKENS = 512
+# For compiled layers prompts and texts have lengths that are multiples of this: few shapes, and little padding.
+_STEP = 32
 ADAPTER = "adapter"
 
 
@@ -50,7 +53,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Collation:
-    """How examples become a batch. `canvas` is the length of a canvas; None: as long as the longest text."""
+    """How examples become a batch. `canvas` is the length of a canvas; None: as long as the longest text.
+
+    With `even` batches have one of few lengths, for layers that are compiled.
+    """
 
     tokenizer: Any
     image_processor: Any
@@ -59,16 +65,20 @@ class Collation:
     corruption: Corruption
     pad: int
     eos: int
+    even: bool = False
 
     def __call__(self, examples: Sequence[Example], rng: np.random.Generator) -> Batch:
         """One batch; what is random comes from `rng`."""
         if self.kind == "autoregressive":
             examples = [self._asked(example, rng) for example in examples]
-        length = self.canvas or max(len(example.text.ids) for example in examples)
+        length = self.canvas or self._length(max(len(example.text.ids) for example in examples))
         rows = [self._row(example, length, rng) for example in examples]
         target, canvas, noise = (torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
-        prompts = stack_prompts([example.prompt for example in examples], self.pad)
+        prompts = stack_prompts([example.prompt for example in examples], self.pad, self._length)
         return Batch(prompts, Answers(target, canvas, noise), self._pixels(examples))
+
+    def _length(self, longest: int) -> int:
+        return padded(longest, _STEP) if self.even else longest
 
     def _asked(self, example: Example, rng: np.random.Generator) -> Example:
         """With the recipe's share: a question for the text of a gap instead of the whole report."""
@@ -137,7 +147,15 @@ class AdapterTrainer:
     """One run: a frozen checkpoint, the adapter in it, and the loop."""
 
     def __init__(
-        self, recipe: Recipe, base: Checkpoint, dataset: Dataset, out: Path, log: RunLog, *, workers: int = 0
+        self,
+        recipe: Recipe,
+        base: Checkpoint,
+        dataset: Dataset,
+        out: Path,
+        log: RunLog,
+        *,
+        workers: int = 0,
+        compile: bool = False,  # noqa: A002 - as the command's option
     ) -> None:
         self.recipe, self.base, self.dataset, self.out, self.workers = recipe, base, dataset, out, workers
         self.model = base.model
@@ -147,6 +165,9 @@ class AdapterTrainer:
         if recipe["training"].get("activation_checkpointing", False):
             self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.model.train()
+        self.collation = replace(collation_of(base, recipe), even=compile)
+        if compile:
+            compile_layers(self.model)
         self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
         self.objective = objective_of(base, recipe.kind)
         task = Task("training", self._loss, lambda batch: self.objective.supervised(batch.answers))
@@ -158,9 +179,7 @@ class AdapterTrainer:
         """Train as far as the time goes."""
         phase = self.loop.phase
         first = self.loop.step * phase.accumulate
-        stream = ExampleStream(
-            self.dataset, collation_of(self.base, self.recipe), phase.portion, self.recipe.seed, first
-        )
+        stream = ExampleStream(self.dataset, self.collation, phase.portion, self.recipe.seed, first)
         loader = torch.utils.data.DataLoader(
             stream, batch_size=None, num_workers=self.workers, prefetch_factor=2 if self.workers else None
         )

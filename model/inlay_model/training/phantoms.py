@@ -21,6 +21,7 @@ from inlay_model.phantom.grammar import STYLES, PhantomReport, write_report
 from inlay_model.phantom.remarks import REMARKS
 from inlay_model.prompt import Prompt, build_prompt, instruction
 from inlay_model.tokens import Tokenizer, control_tokens, encode_plain
+from inlay_model.training.compiled import padded
 from inlay_model.training.corruption import (
     BoolArray,
     Corruption,
@@ -37,12 +38,10 @@ from inlay_model.training.gap_questions import gap_of
 from inlay_model.training.wishes import rewritten, with_hints
 
 SECTIONS = ("findings", "impression")
-# All prompts of a run have one length, a multiple of this, for which layers are compiled once. A request for a report
-# has 86 or 90 tokens; the longest of a batch that asks for gaps, with the report around them, has 160 to 230.
+# The usual prompts of a run have one length, a multiple of this, for which layers are compiled. A request for a report
+# has 86 or 90 tokens; the longest of a batch that asks for gaps, with the report around them, has 160 to 230. Wishes
+# are longer, hints about 100 tokens and a report to be rewritten up to 230, and too few to be compiled for.
 PROMPT_STEPS = {"diffusion": 32, "autoregressive": 128}
-# Wishes add two lengths to that: hints have about 100 tokens, and a report to be rewritten, which begins beyond this,
-# up to 230: it goes by larger steps.
-_LONG = 128
 
 
 @dataclass(slots=True)
@@ -102,6 +101,11 @@ class Drawing:
         """The same with another number of phantoms per batch."""
         tokenizer = self.encoder.tokenizer
         return Drawing(tokenizer, self.kind, size, self.canvas, self.soft_tokens, self.corruption)
+
+    def is_usual(self, drawn: Batch) -> bool:
+        """Whether the prompts of a batch have the length for which layers are compiled."""
+        plain = max(len(prompt.ids) for prompt in self.prompts.values())
+        return self.kind == "autoregressive" or drawn.prompt_BT.shape[1] == padded(plain, PROMPT_STEPS[self.kind])
 
     def asking(self, question: str, style: str | None = None) -> Prompt:
         """The prompt of this style that ends with a question."""
@@ -184,9 +188,7 @@ def _any_style(rng: np.random.Generator) -> str:
 
 def _side_by_side(prompts: Sequence[Prompt], drawing: Drawing) -> tuple[IntArray, IntArray, BoolArray]:
     longest = max(len(prompt.ids) for prompt in (*prompts, *drawing.prompts.values()))
-    # At least one token is padding: the library has another kind of mask, and so another graph, where none is.
-    step = PROMPT_STEPS[drawing.kind] if longest < _LONG else _LONG
-    most = (longest // step + 1) * step
+    most = padded(longest, PROMPT_STEPS[drawing.kind])
     ids = np.full((len(prompts), most), drawing.pad, dtype=np.int64)
     types, real = np.zeros_like(ids), np.zeros(ids.shape, dtype=np.bool_)
     for row, prompt in enumerate(prompts):

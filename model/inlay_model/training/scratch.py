@@ -23,7 +23,8 @@ from inlay_model.phantom.anatomy import draw_anatomy
 from inlay_model.phantom.findings import draw_findings
 from inlay_model.phantom.render import SIZE, ingredients, paint
 from inlay_model.training import architecture
-from inlay_model.training.encoding import Prompts, encode_images, patches, text_layers, vision_of
+from inlay_model.training.compiled import compile_layers, compiled, worth_compiling
+from inlay_model.training.encoding import Prompts, encode_images, patches, vision_of
 from inlay_model.training.log import RunLog
 from inlay_model.training.loop import Loop, Task
 from inlay_model.training.objectives import Answers, BlockDiffusion, NextToken, Objective
@@ -33,7 +34,6 @@ from inlay_model.training.sight import FindingHeads
 from inlay_model.training.state import has_state, load_state, save_state
 
 _PHASES = ("sight", "training")
-_COMPILER = "inductor"
 # Keys of a phase that mean something here and not to the loop.
 EXTRA_KEYS = ("auxiliary_weight", "average_decay")
 
@@ -94,7 +94,8 @@ class PhantomTrainer:
         self.drawing = self._drawing()
         self._paint: Callable[..., Tensor] = paint
         if options.compile:
-            self._compile()
+            self._paint = compiled(paint)
+            compile_layers(self.model)
         vision = vision_of(self.model)
         eyes = [*vision.vision_tower.parameters(), *vision.embed_vision.parameters(), *self.heads.parameters()]
         everything = [*self.model.parameters(), *self.heads.parameters()]
@@ -123,14 +124,6 @@ class PhantomTrainer:
         loop = Loop(task, self.recipe.phase(name, EXTRA_KEYS), parameters, self.device, log)
         loop.save = self.save
         return loop
-
-    def _compile(self) -> None:
-        # Every layer of the encoder writes a cache slot of its own and is therefore compiled by itself. All batches
-        # have the same shapes (three with wishes), so each is compiled for them and no other: `phantoms.PROMPT_STEPS`.
-        torch._dynamo.config.recompile_limit = 128  # noqa: SLF001 - there is no public name
-        self._paint = torch.compile(paint, backend=_COMPILER, dynamic=False)
-        for layer in [*vision_of(self.model).vision_tower.encoder.layers, *text_layers(self.model)]:
-            layer.compile(backend=_COMPILER, dynamic=False)
 
     def run(self, until: float = math.inf) -> None:
         """Both phases, one after the other, as far as the time goes."""
@@ -198,7 +191,8 @@ class PhantomTrainer:
 
     def _objective_loss(self, drawn: Batch, features: Tensor) -> Tensor:
         prompts, answers = _prompts(drawn).to(self.device), _answers(drawn).to(self.device)
-        return self.objective.loss(self.model, prompts, features.flatten(0, 1), answers, self.generator)
+        with worth_compiling(usual=self.drawing.is_usual(drawn)):
+            return self.objective.loss(self.model, prompts, features.flatten(0, 1), answers, self.generator)
 
     def _by_image(self, features_NH: Tensor, count: int) -> Tensor:
         return features_NH.view(count, -1, features_NH.shape[-1])

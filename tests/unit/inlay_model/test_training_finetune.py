@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch._dynamo.utils import counters
 
 from inlay_model.errors import BadData
 from inlay_model.gap_prompt import GAP_MARK
@@ -218,3 +219,27 @@ def test_without_the_option_noise_is_the_papers(bases: dict[str, Path], data: Pa
     assert shares.mean().item() == pytest.approx(0.55, abs=0.03)
     at = made.answers.noise_BL.float().mean(0)
     assert at[:20].mean().item() == pytest.approx(at[-20:].mean().item(), abs=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_layers_learn_the_same(
+    bases: dict[str, Path], data: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of few lengths, for which layers are compiled, have the losses of batches as long as they need be."""
+    monkeypatch.setattr("inlay_model.training.compiled._COMPILER", "eager")
+    torch._dynamo.reset()
+    plain = losses(trainer(bases, data, tmp_path / "plain", kind, steps=4))
+    base = load(bases[kind], device="cpu", kind=kind)
+    even = AdapterTrainer(
+        recipe(kind, steps=4),
+        base,
+        dataset_of(data, base, kind),
+        tmp_path / "even",
+        RunLog(tmp_path / "even"),
+        compile=True,
+    )
+    counters.clear()
+    assert losses(even) == pytest.approx(plain, rel=1e-4)
+    assert counters["stats"]["unique_graphs"] > 0

@@ -1,6 +1,8 @@
 """Training from scratch: the same seed, the same weights; going on; and what is written, for both kinds of model."""
 
 import json
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from inlay_model.loading import default_checkpoint, kind_of, load
 from inlay_model.training.architecture import new_model
 from inlay_model.training.encoding import text_layers, vision_of
 from inlay_model.training.log import RunLog
+from inlay_model.training.phantoms import Batch, Drawing
 from inlay_model.training.scratch import Options, PhantomTrainer
 from inlay_testkit.tiny_training import tiny_recipe, tokenizer
 
@@ -135,7 +138,7 @@ def test_a_run_begins_from_a_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_layers_are_compiled_for_one_shape(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever style or gap a batch asks for: after the first steps nothing is compiled any more."""
-    monkeypatch.setattr("inlay_model.training.scratch._COMPILER", "eager")
+    monkeypatch.setattr("inlay_model.training.compiled._COMPILER", "eager")
     torch._dynamo.reset()
     options = Options(out=tmp_path, tokenizer=default_checkpoint(), compile=True)
     run = PhantomTrainer(tiny_recipe(kind, steps=7), options, RunLog(tmp_path))
@@ -145,3 +148,33 @@ def test_layers_are_compiled_for_one_shape(tmp_path: Path, kind: str, monkeypatc
     run.run()
     assert graphs[0] > 0
     assert graphs[2:] == graphs[1:2] * 5
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_nothing_is_compiled_for_wishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their prompts are of many lengths, so their batches run as they stand; what was compiled stays for the others."""
+    monkeypatch.setattr("inlay_model.training.compiled._COMPILER", "eager")
+    torch._dynamo.reset()
+    options = Options(out=tmp_path, tokenizer=default_checkpoint(), compile=True)
+    recipe = tiny_recipe(steps=12).changed(["corruption.hints=0.3", "corruption.rewriting=0.3"])
+    run = PhantomTrainer(recipe, options, RunLog(tmp_path))
+    usual: list[bool] = []
+    graphs: list[int] = []
+    monkeypatch.setattr(Drawing, "is_usual", _told(Drawing.is_usual, usual))
+    run.loops["training"].after_step = lambda _: graphs.append(counters["stats"]["unique_graphs"])
+    counters.clear()
+    run.run()
+    assert usual.count(True) > 2
+    assert usual.count(False) > 2
+    gained = [after > before for before, after in pairwise(graphs)]
+    assert not any(more and not plain for more, plain in zip(gained, usual[1:], strict=True))
+    assert not any(gained[usual.index(True) + 1 :])
+
+
+def _told(inner: Callable[[Drawing, Batch], bool], found: list[bool]) -> Callable[[Drawing, Batch], bool]:
+    def told(drawing: Drawing, drawn: Batch) -> bool:
+        found.append(inner(drawing, drawn))
+        return found[-1]
+
+    return told
