@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from inlay_model.errors import NotANumber
 from inlay_model.training.log import RunLog
@@ -21,6 +22,9 @@ from inlay_model.training.recipe import Phase
 
 B = TypeVar("B")
 
+# Gradients of cuDNN's attention are not numbers where a masked sequence is 64 tokens longer than a multiple of 128:
+# https://github.com/pytorch/pytorch/issues/196678
+_ATTENTION = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
 # The pace of a run is measured once compilation is over.
 _MEASURE_AFTER, _MEASURE = 150, 100
 SAVE_MINUTES, LOG_EVERY = 4.0, 50
@@ -113,14 +117,15 @@ class Loop(Generic[B]):
         for portion, weight in zip(portions, weights, strict=True):
             share = weight / sum(weights)
             # Without its cache: a weight first cast under no_grad, for self-conditioning, would lose its gradient.
-            with torch.autocast(
-                self.device.type,
-                dtype=torch.bfloat16,
-                enabled=self.phase.precision == "bf16",
-                cache_enabled=False,
-            ):
-                parts = self.task.loss(portion)
-            (parts["loss"] if share == 1 else parts["loss"] * share).backward()
+            with sdpa_kernel(list(_ATTENTION)):
+                with torch.autocast(
+                    self.device.type,
+                    dtype=torch.bfloat16,
+                    enabled=self.phase.precision == "bf16",
+                    cache_enabled=False,
+                ):
+                    parts = self.task.loss(portion)
+                (parts["loss"] if share == 1 else parts["loss"] * share).backward()
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0) + value.detach() * share
         torch.nn.utils.clip_grad_norm_(self.parameters, self.phase.gradient_clip)
