@@ -5,14 +5,16 @@ is what a model sees when a clinician has locked text. `shift` is an infill whos
 text after it stands in the wrong place while the target is the report as it ought to be: from it the model learns to
 tell whether a gap has the right length, and the search for the length of a gap can ask it. `doubt` shows clean text of
 which one sentence may contradict the image (`doubts.py`). `hints` and `rewriting` are examples whose prompt wishes
-something (`wishes.py`).
+something (`wishes.py`); `shift` is the share of these too.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+T = TypeVar("T", bound=np.generic)
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -91,6 +93,17 @@ def gap_noise(text: TokenText, canvas: int, rng: np.random.Generator) -> BoolArr
     return noise
 
 
+def displacement(corruption: Corruption, rng: np.random.Generator) -> int:
+    """By how many tokens a gap is too long, or too short where it is negative."""
+    return int(rng.integers(1, corruption.most_shift + 1)) * (1 if rng.random() < 0.5 else -1)
+
+
+def displaced(values: npt.NDArray[T], start: int, end: int, shift: int, fill: T | int) -> npt.NDArray[T]:
+    """The values with `fill` from `start` to `end`, there being `shift` more of them; what follows moves along."""
+    length = max(0, end - start + shift)
+    return np.concatenate([values[:start], np.full(length, fill, values.dtype), values[end:]])
+
+
 def shifted(
     text: TokenText, target: IntArray, corruption: Corruption, eos: int, rng: np.random.Generator
 ) -> tuple[IntArray, BoolArray]:
@@ -100,9 +113,8 @@ def shifted(
     start, end = sentences[rng.integers(len(sentences))]
     if start >= canvas:
         return target, np.zeros(canvas, dtype=np.bool_)
-    shift = int(rng.integers(1, corruption.most_shift + 1)) * (1 if rng.random() < 0.5 else -1)
-    length = max(0, end - start + shift)
-    moved = np.concatenate([target[:start], np.full(length, eos), text.ids[end:], np.full(canvas, eos)])[:canvas]
-    noise = np.zeros(canvas, dtype=np.bool_)
-    noise[start : start + length] = True
-    return moved, noise
+    shift = displacement(corruption, rng)
+    # As many ends of text as may move into the canvas stand after the text.
+    whole = filled(text, max(canvas, len(text.ids)) + corruption.most_shift + end - start, eos)
+    noise = np.zeros(len(whole), dtype=np.bool_)
+    return displaced(whole, start, end, shift, eos)[:canvas], displaced(noise, start, end, shift, True)[:canvas]

@@ -203,13 +203,13 @@ def _denoised(drawing: Drawing, findings: Findings, style: str, named: str | Non
 
 
 def _hinted(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:
-    wish = with_hints(drawing.encoder, findings, style, drawing.canvas, drawing.eos, rng)
-    return _Row(drawing.asking(wish.question, named), wish.target, wish.target, wish.noise)
+    wish = with_hints(drawing.encoder, findings, style, drawing.canvas, drawing.eos, drawing.corruption, rng)
+    return _Row(drawing.asking(wish.question, named), wish.target, wish.shown, wish.noise)
 
 
 def _rewritten(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:
     wish = rewritten(drawing.encoder, findings, style, drawing.canvas, drawing.eos, drawing.corruption, rng)
-    return _Row(drawing.asking(wish.question, named), wish.target, wish.target, wish.noise)
+    return _Row(drawing.asking(wish.question, named), wish.target, wish.shown, wish.noise)
 
 
 def _asked(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:

@@ -1,6 +1,8 @@
 """Phantoms as examples of wishes: a gap of which the prompt says what it is to speak of, and a report in another style.
 
-Each is a question at the end of the prompt (`inlay_model.wishes`) with the canvas that is to answer it.
+Each is a question at the end of the prompt (`inlay_model.wishes`) with the canvas that is to answer it. In some of them
+a gap has the wrong length, as in other examples of corruption: without those the search for a length, which asks the
+model, would take one for a gap that the prompt speaks of as it would for one of which nothing is said.
 
 Shapes: L canvas length.
 """
@@ -14,7 +16,16 @@ import numpy as np
 
 from inlay_model.phantom.findings import Findings
 from inlay_model.phantom.grammar import STYLES, PhantomReport, read_sentences, write_report
-from inlay_model.training.corruption import BoolArray, Corruption, IntArray, TokenText, filled, plain_noise
+from inlay_model.training.corruption import (
+    BoolArray,
+    Corruption,
+    IntArray,
+    TokenText,
+    displaced,
+    displacement,
+    filled,
+    plain_noise,
+)
 from inlay_model.wishes import hinted, to_rewrite
 
 Encode = Callable[[PhantomReport], TokenText]
@@ -36,10 +47,11 @@ _MOST_LOCKS = 2
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the prompt asks, the text that answers it, and where its canvas is noise, both (L,)."""
+    """What the prompt asks, the text that answers it, what its canvas shows, and where that is noise, each (L,)."""
 
     question: str
     target: IntArray
+    shown: IntArray
     noise: BoolArray
 
 
@@ -51,7 +63,15 @@ def hint_for(sentence: str, rng: np.random.Generator) -> str:
     return words[int(rng.integers(len(words)))]
 
 
-def with_hints(encode: Encode, findings: Findings, style: str, canvas: int, eos: int, rng: np.random.Generator) -> Wish:
+def with_hints(
+    encode: Encode,
+    findings: Findings,
+    style: str,
+    canvas: int,
+    eos: int,
+    corruption: Corruption,
+    rng: np.random.Generator,
+) -> Wish:
     """One or two sentences of Findings are gaps that the prompt has hints for; of the others only some stand."""
     report = write_report(findings, style, rng)
     body = dict(report.sections)["findings"]
@@ -62,13 +82,18 @@ def with_hints(encode: Encode, findings: Findings, style: str, canvas: int, eos:
         (name, tuple(body[at] for at in shown) if name == "findings" else written) for name, written in report.sections
     )
     text = encode(PhantomReport(style, sections))
-    target = filled(text, canvas, eos)
-    noise = np.zeros(canvas, dtype=np.bool_)
-    for (start, end), at in zip(text.sentences, shown, strict=False):
-        noise[start:end] = at in gaps
+    noise = np.zeros(_room(text, canvas), dtype=np.bool_)
+    open_spans = [span for span, at in zip(text.sentences, shown, strict=False) if at in gaps]
+    for start, end in open_spans:
+        noise[start:end] = True
+    question = hinted([hint_for(body[at], rng) for at in shown if at in gaps])
+    if rng.random() < corruption.shift:
+        span = open_spans[int(rng.integers(len(open_spans)))]
+        return _misplaced(question, text, noise, span, displacement(corruption, rng), canvas, eos)
     if rng.random() < 0.5:
-        noise &= rng.random(canvas) < rng.uniform(0.3, 1.0)
-    return Wish(hinted([hint_for(body[at], rng) for at in shown if at in gaps]), target, noise)
+        noise &= rng.random(len(noise)) < rng.uniform(0.3, 1.0)
+    target = filled(text, canvas, eos)
+    return Wish(question, target, target, noise[:canvas])
 
 
 def rewritten(
@@ -82,7 +107,8 @@ def rewritten(
 ) -> Wish:
     """The report of another site in the prompt; the target says the same in this style, in the same terms.
 
-    In half of the examples up to two sentences are locked as they stand there, in the place that this style gives them.
+    In half of the examples up to two sentences are locked as they stand there, in the place that this style gives them,
+    or, as a gap before them that has the wrong length would put them, in another.
     """
     others = [other for other in STYLES if other != style]
     seed = int(rng.integers(2**32))
@@ -97,12 +123,33 @@ def rewritten(
             body[at] = _in_words_of(source, body[at])
     sections = tuple((name, tuple(body) if name == "findings" else written) for name, written in aim.sections)
     text = encode(PhantomReport(style, sections))
-    noise = plain_noise(canvas, corruption, rng)
-    for at in locked:
-        start, end = text.sentences[at]
+    noise = plain_noise(_room(text, canvas), corruption, rng)
+    # Beside what is locked a request shows the headers too.
+    headers = [span for span, is_sentence in zip(text.spans, text.is_sentence, strict=True) if not is_sentence]
+    for start, end in [*(text.sentences[at] for at in locked), *(headers if locked else ())]:
         noise[start:end] = False
+    question = to_rewrite([(name, source.text(name)) for name, _ in source.sections])
+    if locked and rng.random() < corruption.shift:
+        which = int(rng.integers(len(locked)))
+        begin = text.sentences[locked[which - 1]][1] if which else text.sentences[0][0]
+        span = (begin, text.sentences[locked[which]][0])
+        return _misplaced(question, text, noise, span, displacement(corruption, rng), canvas, eos)
     target = filled(text, canvas, eos)
-    return Wish(to_rewrite([(name, source.text(name)) for name, _ in source.sections]), target, noise)
+    return Wish(question, target, target, noise[:canvas])
+
+
+def _room(text: TokenText, canvas: int) -> int:
+    """A length that still reaches to the end of the canvas when all of the text's tokens are taken out before it."""
+    return len(text.ids) + canvas
+
+
+def _misplaced(
+    question: str, text: TokenText, noise: BoolArray, span: tuple[int, int], shift: int, canvas: int, eos: int
+) -> Wish:
+    """The gap of this span longer by `shift` than it ought to be; `noise` reaches beyond the canvas."""
+    whole = filled(text, len(noise), eos)
+    shown, open_ = displaced(whole, *span, shift, eos), displaced(noise, *span, shift, True)
+    return Wish(question, whole[:canvas], shown[:canvas], open_[:canvas])
 
 
 def _in_words_of(source: PhantomReport, sentence: str) -> str:

@@ -16,7 +16,7 @@ from inlay_model.provenance import digest_of_request
 from inlay_model.tokens import control_tokens
 from inlay_model.training.corruption import Corruption
 from inlay_model.training.phantoms import Batch, Drawing, ReportEncoder, batch_at
-from inlay_model.training.wishes import SYSTEMS, rewritten, with_hints
+from inlay_model.training.wishes import SYSTEMS, Wish, rewritten, with_hints
 from inlay_model.transcript import decode
 from inlay_model.wishes import as_it_was, hinted, hints_of, to_rewrite
 from inlay_testkit.tiny_training import CANVAS, SOFT_TOKENS, tokenizer
@@ -26,6 +26,7 @@ ASKED = (
     Section("impression", (Gap(max_tokens=4, replaces="No acute findings."),)),
 )
 SHORT = GenerationSettings(steps=2)
+EXACT, WRONG = Corruption(shift=0.0), Corruption(shift=1.0)
 
 
 def trained(engine: Engine) -> Engine:
@@ -99,7 +100,7 @@ def test_a_hinted_gap_speaks_of_its_hint(seed: int) -> None:
     """Each hint names a slot or the organ system of a hidden sentence, in order; all noise lies in such sentences."""
     shown, rng = phantom(1_000_000 + seed), np.random.default_rng(seed)
     eos = control_tokens(tokenizer()).eos
-    wish = with_hints(ReportEncoder(tokenizer()), shown.findings, STYLES[seed % 3], CANVAS, eos, rng)
+    wish = with_hints(ReportEncoder(tokenizer()), shown.findings, STYLES[seed % 3], CANVAS, eos, EXACT, rng)
     hints = wish.question.removeprefix("\nIn the gaps: ").removesuffix(".").split("; ")
     assert wish.noise.any()
     body = split_sentences(decode(tokenizer(), wish.target.tolist()).split("\n")[0].removeprefix("Findings: "))
@@ -114,7 +115,7 @@ def test_a_rewritten_report_says_the_same_in_its_style(seed: int) -> None:
     """Source and target state the same; what is locked has the source's words and no noise."""
     shown, rng = phantom(1_000_000 + seed), np.random.default_rng(seed)
     eos = control_tokens(tokenizer()).eos
-    wish = rewritten(ReportEncoder(tokenizer()), shown.findings, STYLES[seed % 3], CANVAS, eos, Corruption(), rng)
+    wish = rewritten(ReportEncoder(tokenizer()), shown.findings, STYLES[seed % 3], CANVAS, eos, EXACT, rng)
     source, aim = (text.split("\n") for text in (wish.question, decode(tokenizer(), wish.target.tolist())))
     stated = [read_sentences(split_sentences(line.removeprefix("Findings: "))) for line in (source[2], aim[0])]
     assert stated[0].findings() == stated[1].findings() == shown.findings
@@ -122,15 +123,49 @@ def test_a_rewritten_report_says_the_same_in_its_style(seed: int) -> None:
     assert wish.noise.any()
 
 
-def test_prompts_of_wishes_have_few_lengths() -> None:
-    """A run that has wishes has three shapes to compile for: without one, with hints, with a report."""
-    lengths = set()
-    for corruption in (Corruption(hints=1.0), Corruption(rewriting=1.0), Corruption(hints=0.001)):
+@pytest.mark.parametrize("seed", range(6))
+def test_a_hinted_gap_may_have_the_wrong_length(seed: int) -> None:
+    """What stands on the canvas is the target's, moved: before the gap in its place, after it as much further on."""
+    shown, rng = phantom(1_000_000 + seed), np.random.default_rng(seed)
+    eos = control_tokens(tokenizer()).eos
+    wish = with_hints(ReportEncoder(tokenizer()), shown.findings, STYLES[seed % 3], CANVAS, eos, WRONG, rng)
+    assert len(wish.shown) == len(wish.target) == len(wish.noise) == CANVAS
+    _moved_by_one_distance(wish)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_lock_in_a_rewritten_report_may_stand_in_the_wrong_place(seed: int) -> None:
+    """What is locked stands there whole, with noise up to it; without a lock nothing moves."""
+    shown, rng = phantom(1_000_000 + seed), np.random.default_rng(seed)
+    eos = control_tokens(tokenizer()).eos
+    wish = rewritten(ReportEncoder(tokenizer()), shown.findings, STYLES[seed % 3], CANVAS, eos, WRONG, rng)
+    if not np.array_equal(wish.shown, wish.target):
+        _moved_by_one_distance(wish)
+
+
+def _moved_by_one_distance(wish: Wish) -> None:
+    """What is clean shows the target: in its place at first, and then as much further on, or back, to the end."""
+    clean = np.flatnonzero(~wish.noise)
+    moved = clean[np.argmax(wish.shown[clean] != wish.target[clean]) :]
+    assert 0 < len(moved) < len(clean)
+    distances = [
+        distance
+        for distance in range(-CANVAS, Corruption().most_shift + 1)
+        for here in [moved[(moved - distance >= 0) & (moved - distance < CANVAS)]]
+        if distance and len(here) and np.array_equal(wish.shown[here], wish.target[here - distance])
+    ]
+    assert distances
+
+
+def test_wishes_are_not_what_layers_are_compiled_for() -> None:
+    """Prompts without one have one length, those of wishes longer ones; something is padding in each."""
+    drawing = Drawing(tokenizer(), "diffusion", 8, CANVAS, SOFT_TOKENS, Corruption())
+    for corruption, usual in ((Corruption(hints=1.0), False), (Corruption(rewriting=1.0), False), (EXACT, True)):
         for seed in range(3):
             batch = drawn(corruption, seed)
             assert batch.real_BT.any(1).all()
-            lengths.add(int(batch.prompt_BT.shape[1]))
-    assert lengths == {96, 128, 256}
+            assert not batch.real_BT.all()
+            assert drawing.is_usual(batch) is usual
 
 
 def test_checkpoints_say_what_they_were_trained_for(tmp_path: Path) -> None:
