@@ -47,6 +47,14 @@ def test_a_short_day_loses_nothing_and_measures_each_stage(tmp_path: Path) -> No
     assert report["stages"]["drafting"]["p50"] >= 0.04
     assert "PACED" in report["engine"]["says"]
     assert any("orders 24/24" in line for line in said)
+    holding = report["holding"]["processes"]
+    assert {"serve", "listen", "relay", "work-1", "clients"} <= set(holding)
+    assert holding["serve"]["processes"]["end"] >= 2
+    assert all(row["heap_mb"]["end"] > 1.0 <= row["files"]["end"] for row in holding.values())
+    assert report["holding"]["connections"]["end"] >= 1
     draw(report, tmp_path / "day.svg")
-    assert "frame to ACK" in (tmp_path / "day.svg").read_text()
+    picture = (tmp_path / "day.svg").read_text()
+    assert "frame to ACK" in picture
+    assert "memory (PSS), MB" in picture
+    assert "| relay |" in table({"command": "", **report})
     assert "PACED" in table({"command": "", **report})
