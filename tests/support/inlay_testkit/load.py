@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -76,6 +77,8 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the day, print its tables; status 1 where something that must hold did not."""
     given = _parser().parse_args(arguments)
+    # A soak runs in the background; told to end, it takes its servers with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = Options(
         studies=given.studies,
         compress=given.compress,
