@@ -65,8 +65,8 @@ class Prefixes:
 
     @property
     def nbytes(self) -> int:
-        """Memory held."""
-        return sum(prefix.nbytes for prefix in self._kept.values())
+        """Memory held. May be asked from another thread, as Prometheus does, while studies come and go."""
+        return sum(prefix.nbytes for prefix in tuple(self._kept.values()))
 
 
 def encoder_masks(

@@ -67,6 +67,10 @@ def test_wake_ups_go_through_redis(redis_url: str) -> None:
     """A wake-up sent through a real Redis waits in the queue of the workers."""
     import redis
 
-    CeleryWakeup(celery_app(Settings(broker_url=redis_url))).wake(["job-1", "job-2"])
+    wakeup = CeleryWakeup(celery_app(Settings(broker_url=redis_url)))
+    assert wakeup.waiting() == 0
+    wakeup.wake(["job-1", "job-2"])
     with redis.Redis.from_url(redis_url) as connection:
-        assert connection.llen(QUEUE) == 2
+        assert connection.llen(QUEUE) == wakeup.waiting() == 2
+        connection.lpop(QUEUE)
+    assert wakeup.waiting() == 1

@@ -42,7 +42,7 @@ class _Entry:
     """What is known of one file as long as its stamp (time of change in ns, bytes) stays the same."""
 
     stamp: tuple[int, int]
-    header: Header | None
+    found: Found | None
     problem: str | None
 
 
@@ -64,8 +64,9 @@ class FolderIndex:
     """The headers of all files below `root`, kept between scans; safe to use from several threads.
 
     A scan asks for the time of change of each directory, lists those that changed, and reads the headers of files that
-    are new or were written to. A file counts once it has been left alone for `settle_s` and its pixel data has an end.
-    `max_files` bounds the memory; raises InvalidDicom too-large beyond it.
+    are new or were written to; beside that it costs the same however many files there are. A file counts once it has
+    been left alone for `settle_s` and its pixel data has an end. `max_files` bounds the memory; raises InvalidDicom
+    too-large beyond it.
     """
 
     def __init__(
@@ -85,29 +86,28 @@ class FolderIndex:
         self._entries: dict[str, _Entry] = {}
         self._directories: dict[str, _Directory] = {}
         self._lock = threading.Lock()
-        self._changed = True
+        self._too_many = False
         self._by_study: dict[str, list[Found]] = {}
         self._by_accession: dict[str, list[Found]] = {}
 
     def scan(self) -> None:
         """Bring the index up to date. A folder that is not there (a share not mounted yet) is an empty one."""
         with self._lock:
-            seen_files: set[str] = set()
-            seen_directories: set[str] = set()
+            self._too_many = False
+            seen: set[str] = set()
             waiting = [str(self._root)]
             while waiting:
                 path = waiting.pop()
                 directory = self._directory(path)
                 if directory is None:
                     continue
-                seen_directories.add(path)
-                seen_files.update(directory.files)
+                seen.add(path)
                 waiting += directory.directories
-            self._directories = {path: self._directories[path] for path in seen_directories}
-            known = len(self._entries)
-            self._entries = {path: entry for path, entry in self._entries.items() if path in seen_files}
-            if self._changed or len(self._entries) != known:
-                self._sort_in()
+            for path in self._directories.keys() - seen:
+                for file in self._directories.pop(path).files:
+                    self._forget(file)
+            if self._too_many:
+                raise InvalidDicom("too-large", f"more than {self._max_files} files in the image folder")
 
     def study(self, study_instance_uid: str | None, accession_number: str | None) -> list[Found]:
         """The complete files of a study, key objects included; one per SOP Instance UID, the latest written.
@@ -168,17 +168,22 @@ class FolderIndex:
                     directory.directories.append(entry.path)
                 elif not entry.name.lower().endswith(_UNFINISHED):
                     directory.files.append(entry.path)
-                    if len(self._entries) >= self._max_files and entry.path not in self._entries:
-                        raise InvalidDicom("too-large", f"more than {self._max_files} files in the image folder")
-                    directory.pending |= self._look_at(entry.path)
+        before = self._directories.get(path)
+        for file in set(before.files if before else ()).difference(directory.files):
+            self._forget(file)
+        for file in directory.files:
+            directory.pending |= self._look_at(file)
         return directory
 
     def _look_at(self, path: str) -> bool:
         """Bring the entry of one file up to date; true while it may still change without its directory changing."""
+        if path not in self._entries and len(self._entries) >= self._max_files:
+            self._too_many = True
+            return True
         try:
             status = os.stat(path)  # noqa: PTH116 - as above
         except OSError:
-            self._changed |= self._entries.pop(path, None) is not None  # A link to nowhere, or gone in between.
+            self._forget(path)  # A link to nowhere, or gone in between.
             return False
         stamp = (status.st_mtime_ns, status.st_size)
         age_ns = self._now_ns() - status.st_mtime_ns
@@ -187,8 +192,8 @@ class FolderIndex:
         known = self._entries.get(path)
         if known is None or known.stamp != stamp or (known.problem == "incomplete" and settled):
             known = self._entry(path, stamp) if settled else _Entry(stamp, None, "incomplete")
-            self._entries[path] = known
-            self._changed = True
+            self._forget(path)
+            self._keep(path, known)
         return known.problem == "incomplete" and age_ns < GIVEN_UP_AFTER_S * 1e9
 
     def _entry(self, path: str, stamp: tuple[int, int]) -> _Entry:
@@ -205,7 +210,7 @@ class FolderIndex:
             return _Entry(stamp, None, "incomplete")
         if not header.complete:
             return _Entry(stamp, None, "incomplete" if self._is_young(stamp) else "truncated")
-        return _Entry(stamp, header, None)
+        return _Entry(stamp, Found(path[len(str(self._root)) + 1 :], header, stamp[0] / 1e9), None)
 
     def _is_young(self, stamp: tuple[int, int]) -> bool:
         return self._now_ns() - stamp[0] < GIVEN_UP_AFTER_S * 1e9
@@ -228,20 +233,28 @@ class FolderIndex:
             raise InvalidDicom("too-large", f"more than {self._limits.file_bytes} bytes")
         return descriptor
 
-    def _sort_in(self) -> None:
-        """Sort the complete files by study and by accession number."""
-        self._by_study, self._by_accession, self._changed = {}, {}, False
-        start = len(str(self._root)) + 1
-        for path, entry in self._entries.items():
-            if entry.header is None:
-                continue
-            found = Found(path[start:], entry.header, entry.stamp[0] / 1e9)
-            for key, sorted_in in (
-                (entry.header.study_instance_uid, self._by_study),
-                (entry.header.accession_number, self._by_accession),
-            ):
-                if key:
-                    sorted_in.setdefault(key, []).append(found)
+    def _keep(self, path: str, entry: _Entry) -> None:
+        """Know this of a file; a complete one is found by its study and by its accession number."""
+        self._entries[path] = entry
+        if entry.found is not None:
+            for key, sorted_in in self._places(entry.found):
+                sorted_in.setdefault(key, []).append(entry.found)
+
+    def _forget(self, path: str) -> None:
+        """Know nothing of a file any more."""
+        entry = self._entries.pop(path, None)
+        if entry is not None and entry.found is not None:
+            for key, sorted_in in self._places(entry.found):
+                sorted_in[key].remove(entry.found)
+                if not sorted_in[key]:
+                    del sorted_in[key]
+
+    def _places(self, found: Found) -> list[tuple[str, dict[str, list[Found]]]]:
+        places = (
+            (found.header.study_instance_uid, self._by_study),
+            (found.header.accession_number, self._by_accession),
+        )
+        return [(key, sorted_in) for key, sorted_in in places if key]
 
 
 def _latest(found: list[Found]) -> list[Found]:

@@ -16,6 +16,8 @@ from inlay_hl7.header import Header, read_header
 from inlay_hl7.message import Condition, MessageError, Place
 from inlay_hl7.times import format_time
 
+# Digits of a code in table 0357.
+_LONGEST_CONDITION = 3
 _CONDITION_TEXT = {
     Condition.SEQUENCE: "Segment sequence error",
     Condition.REQUIRED_MISSING: "Required field missing",
@@ -258,7 +260,8 @@ def _condition_in(err: Sequence[str], header: Header) -> int | None:
     new = err[3].split(component)[0] if len(err) > 3 else ""
     old = [*(err[1] if len(err) > 1 else "").split(component), "", "", "", ""][3].split(subcomponent)[0]
     code = new or old
-    return int(code) if code.isascii() and code.isdecimal() else None
+    # A longer number is none of the table's: it may count the receiver's own errors, and codes are labels of metrics.
+    return int(code) if code.isascii() and code.isdecimal() and len(code) <= _LONGEST_CONDITION else None
 
 
 def _err(header: Header, issue: Issue) -> list[str]:

@@ -55,6 +55,8 @@ class Wakeups:
             except Unavailable as error:
                 _LOG.warning("wakeups.unavailable", job_id=job_id, code=error.code)
                 self._forget()
+            except Exception as error:  # noqa: BLE001 - a thread that died here would leave every later job to the relay.
+                _LOG.error("wakeups.failed", job_id=job_id, exc_info=error)
 
     def _forget(self) -> None:
         """What queued up while the broker did not answer is the relay's: trying each in turn would only be late."""

@@ -6,7 +6,8 @@ Celery is imported when it is needed: the API and the database commands start wi
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -134,10 +135,26 @@ class CeleryWakeup:
 
     def wake(self, job_ids: Sequence[str]) -> None:
         """Announce jobs; raise Unavailable when the broker does not take it."""
-        from kombu.exceptions import OperationalError
-
-        try:
+        with _answering():
             for job_id in job_ids:
                 self._app.send_task(WAKE_TASK, kwargs=wake_payload(job_id), queue=QUEUE, retry=False)
-        except (OperationalError, OSError) as error:
-            raise Unavailable("broker-away", f"The broker does not answer ({type(error).__name__}).") from None
+
+    def waiting(self) -> int:
+        """Wake-ups in the workers' queue; raise Unavailable when the broker does not say."""
+        # As sending does: kombu's own errors of a connection instead of those of its transport.
+        with (
+            _answering(),
+            self._app.connection_or_acquire() as connection,
+            connection._reraise_as_library_errors(),  # noqa: SLF001
+        ):
+            return int(connection.default_channel.queue_declare(queue=QUEUE).message_count)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    from kombu.exceptions import OperationalError
+
+    try:
+        yield
+    except (OperationalError, OSError) as error:
+        raise Unavailable("broker-away", f"The broker does not answer ({type(error).__name__}).") from None

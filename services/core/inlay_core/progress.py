@@ -48,13 +48,12 @@ class RowProgress:
         """Write the row, unless the last one is too fresh. A busy database costs a canvas, not the job."""
         now = self._clock()
         sequence = int(now.timestamp() * 1000)
-        fresh = sequence - self._last.get(job_id, 0) < self._min_seconds * 1000
-        if fresh and step < steps:
+        fresh_since = sequence - self._min_seconds * 1000
+        if self._last.get(job_id, 0) > fresh_since and step < steps:
             return
-        if step >= steps:
-            self._last.pop(job_id, None)
-        else:
-            self._last[job_id] = sequence
+        # Most jobs stop before their last step, and some fail: what is not fresh any more is forgotten.
+        kept = {job: told for job, told in tuple(self._last.items()) if told > fresh_since}
+        self._last = kept if step >= steps else kept | {job_id: sequence}
         try:
             with self._new_uow() as uow:
                 uow.progress.put(StepProgress(job_id, step, steps, text, tuple(accepted), sequence), now)

@@ -101,7 +101,11 @@ def duties(services: Services, wakeup: Wakeup, attempted: Attempted = unheard) -
     all_of_them = [
         Duty("wakeups", _OUTBOX_SECONDS, lambda: _told(deliver_wakeups(books, wakeup))),
         Duty("leases", settings.sweep_seconds, lambda: _swept("leases", reclaim(books))),
-        Duty("forgotten", settings.sweep_seconds, lambda: _swept("forgotten", wake(books, settings.forgotten_seconds))),
+        Duty(
+            "forgotten",
+            settings.sweep_seconds,
+            lambda: _announced(wake(books, settings.forgotten_seconds, wakeup)),
+        ),
         Duty("seal", settings.sweep_seconds, lambda: seal(books)),
     ]
     notary = notary_of(settings) if settings.audit_checkpoint_seconds else None
@@ -230,6 +234,12 @@ def _removed(count: int) -> int:
     """Log it, and rest all the same: what was old enough is gone."""
     if count:
         LOG.info("sweep", component="retention", count=count)
+    return 0
+
+
+def _announced(count: int) -> int:
+    """Log it, and rest all the same: the broker is to have these before it is asked how many wait."""
+    _swept("forgotten", count)
     return 0
 
 

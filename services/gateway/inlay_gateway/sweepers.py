@@ -9,9 +9,9 @@ from datetime import datetime, tzinfo
 
 from inlay_core.application.comparing import keep_priors, orders_without_priors
 from inlay_core.application.drafting import images_arrived, jobs_waiting_for_images, reclaim_expired, wake_forgotten
-from inlay_core.application.ports import ImageSource, Notary
+from inlay_core.application.ports import ImageSource, Notary, Wakeup
 from inlay_core.application.trail import make_checkpoint, seal_trail
-from inlay_core.domain.errors import NotFound
+from inlay_core.domain.errors import NotFound, Unavailable
 from inlay_core.domain.identity import system
 from inlay_dicom.archive import Archive
 from inlay_dicom.mapping import priors_of
@@ -21,6 +21,8 @@ _SWEEPER = system("sweeper")
 # Rows per transaction: a long one would keep the listener of an embedded database waiting.
 _BATCH = 100
 _SEALED_AT_ONCE = 500
+# A worker that takes one does all the jobs there are: more than workers, by far.
+ENOUGH_WAKEUPS = 100
 
 
 def reclaim(books: Books) -> int:
@@ -28,8 +30,16 @@ def reclaim(books: Books) -> int:
     return len(reclaim_expired(books.new_uow(), books.clock, books.new_id, _SWEEPER, site=books.site, limit=_BATCH))
 
 
-def wake(books: Books, forgotten_seconds: float) -> int:
-    """Announce queued jobs that nobody took: the broker may lose everything."""
+def wake(books: Books, forgotten_seconds: float, wakeup: Wakeup) -> int:
+    """Announce queued jobs that nobody took: the broker may lose everything.
+
+    Where it has lost nothing, because workers are away or busy, more wake-ups would only fill it, round after round.
+    """
+    try:
+        if wakeup.waiting() >= ENOUGH_WAKEUPS:
+            return 0
+    except Unavailable:
+        return 0  # It would hear nothing; the next round asks again.
     return wake_forgotten(
         books.new_uow(),
         books.clock,

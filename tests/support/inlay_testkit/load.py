@@ -2,7 +2,8 @@
 
 Orders come over MLLP by the hours of a day, with bursts; images follow; radiologists poll the worklist, read drafts,
 lock a sentence, resubmit and sign; a target takes the results. api (gunicorn), listener, relay and workers are the
-real processes on a PostgreSQL and a Redis of their own; your installation is not touched.
+real processes on a PostgreSQL and a Redis of their own; your installation is not touched. What each of them holds is
+told, too: a day that takes an hour is a soak.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -23,6 +25,7 @@ from inlay_api.auth import mint
 from inlay_core.domain.job import JobState
 from inlay_core.domain.order import Priority
 from inlay_testkit.bench_hl7 import machine
+from inlay_testkit.day.course import Sample, every, thinned, told
 from inlay_testkit.day.house import House, house
 from inlay_testkit.day.plan import PlannedStudy, day_of, plan, priorities_of
 from inlay_testkit.day.readers import Readers
@@ -74,6 +77,8 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the day, print its tables; status 1 where something that must hold did not."""
     given = _parser().parse_args(arguments)
+    # A soak runs in the background; told to end, it takes its servers with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = Options(
         studies=given.studies,
         compress=given.compress,
@@ -112,7 +117,7 @@ def run(options: Options, folder: Path, say: Callable[[str], None]) -> dict[str,
         try:
             ris.start()
             readers.start()
-            course = _follow(options, running, ris, readers, say)
+            course, samples = _follow(options, running, ris, readers, say)
         finally:
             ris.stop()
             readers.stop()
@@ -128,16 +133,18 @@ def run(options: Options, folder: Path, say: Callable[[str], None]) -> dict[str,
         "seconds": round(seconds, 1),
         **found,
         "cpu_seconds": cpu,
-        "course": course,
+        "holding": told(samples, options.compress),
+        "course": thinned(course),
     }
 
 
 def _follow(
     options: Options, running: House, ris: Ris, readers: Readers, say: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    """Until everything has come to its end: how the queue stands, second by second, as hours of the day."""
+) -> tuple[list[dict[str, Any]], list[Sample]]:
+    """Until all has come to its end: the queue second by second, as hours of the day, and what processes hold."""
     course: list[dict[str, Any]] = []
-    told = 0.0
+    samples: list[Sample] = []
+    said = 0.0
     while True:
         running.check()
         passed = time.monotonic() - ris.began
@@ -148,15 +155,17 @@ def _follow(
         course.append({"hour": round(passed * options.compress / 3600, 2), "queued": queued, "stat": stat})
         done = ris.is_done and readers.is_done and not any(unfinished(running.services).values())
         done = done and not untold(running.services)
-        if done or passed >= told + _TELL_SECONDS:
-            told = passed
+        if done or not samples or passed >= samples[-1].seconds + every(options.compress):
+            samples.append(running.sample(passed))
+        if done or passed >= said + _TELL_SECONDS:
+            said = passed
             say(
                 f"{day_of(passed, options.compress)}  orders {len(ris.sent)}/{options.studies}"
                 f"  images {len(ris.imaged)}  queued {queued} (STAT {stat})  read {readers.read}"
                 f"  infills {readers.infills}  results {len(running.told)}"
             )
         if done:
-            return course
+            return course, samples
         if passed > 86_400.0 / options.compress + _PATIENCE_SECONDS:
             raise TimeoutError(f"not at its end {_PATIENCE_SECONDS:g} s after the day; logs in {running.site.folder}")
         time.sleep(_LOOK_SECONDS)

@@ -29,6 +29,10 @@ class Broker:
             raise Unavailable("broker-away", "The broker does not answer.")
         self.told += job_ids
 
+    def waiting(self) -> int:
+        """As the port says."""
+        return len(self.told)
+
 
 def test_jobs_are_told_in_their_order() -> None:
     """Each job is told once, and the broker is opened once, with the first of them."""
@@ -73,6 +77,22 @@ def test_a_broker_that_was_away_is_told_of_later_jobs() -> None:
     broker.away = False
     wait_until(lambda: _told_of("later", wakeups, broker))
     assert set(broker.told) == {"later"}
+
+
+def test_an_error_that_nobody_foresaw_costs_one_wake_up() -> None:
+    """The thread goes on: later jobs are told as before."""
+
+    class Broken(Broker):
+        def wake(self, job_ids: Sequence[str]) -> None:
+            if job_ids == ["first"]:
+                raise RuntimeError
+            super().wake(job_ids)
+
+    broker = Broken()
+    wakeups = Wakeups(lambda: broker)
+    for job_id in ("first", "second"):
+        wakeups.tell(job_id)
+    wait_until(lambda: broker.told == ["second"])
 
 
 def _told_of(job_id: str, wakeups: Wakeups, broker: Broker) -> bool:

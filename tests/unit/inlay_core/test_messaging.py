@@ -53,9 +53,20 @@ def test_a_wake_up_carries_the_jobs_id_and_nothing_else(tmp_path: Path) -> None:
     assert envelope["properties"]["delivery_info"]["routing_key"] == QUEUE
 
 
+def test_wake_ups_that_nobody_took_are_counted(tmp_path: Path) -> None:
+    """As many as lie in the broker's folder; none at first."""
+    wakeup = CeleryWakeup(celery_app(Settings(home=tmp_path)))
+    assert wakeup.waiting() == 0
+    wakeup.wake(["job-1", "job-2"])
+    assert wakeup.waiting() == 2
+    next(broker_folders(tmp_path)[0].iterdir()).unlink()
+    assert wakeup.waiting() == 1
+
+
 def test_a_broker_that_is_away_is_unavailable() -> None:
     """A refused connection is an error that may pass, without the URL in it."""
-    app = celery_app(Settings(broker_url="redis://:geheim@127.0.0.1:1/0"))
-    with pytest.raises(Unavailable) as refused:
-        CeleryWakeup(app).wake(["job-1"])
-    assert "geheim" not in str(refused.value)
+    wakeup = CeleryWakeup(celery_app(Settings(broker_url="redis://:geheim@127.0.0.1:1/0")))
+    for ask in (lambda: wakeup.wake(["job-1"]), wakeup.waiting):
+        with pytest.raises(Unavailable) as refused:
+            ask()
+        assert "geheim" not in str(refused.value)

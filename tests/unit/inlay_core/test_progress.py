@@ -74,6 +74,18 @@ def test_rows_are_throttled_but_the_last_step_is_written(memory: Memory, clock: 
     assert shown(progress, "j", 1) == ["three"]
 
 
+def test_jobs_that_end_before_their_last_step_are_not_remembered(memory: Memory, clock: StillClock) -> None:
+    """Most stop early and some fail: what is kept of them to drop fast steps is as much after many as after one."""
+    progress = rows(memory, clock)
+    for number in range(1_000):
+        progress.publish(f"j{number}", 3, 16, "stopped early")
+        clock.advance(0.2)
+    assert len(progress._last) <= 1
+    progress.publish("next", 1, 16, "one")
+    progress.publish("next", 2, 16, "two")
+    assert shown(progress, "next", 1) == ["one"]
+
+
 def test_who_comes_back_sees_only_what_is_new(memory: Memory, clock: StillClock) -> None:
     """A watcher that names the last sequence it saw is not shown it again; a restarted job is still ahead."""
     progress = rows(memory, clock)

@@ -1,6 +1,9 @@
+import itertools
 import os
+import random
 import shutil
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 from inlay_core.domain.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from inlay_dicom.dataset import Limits
 from inlay_dicom.errors import InvalidDicom
-from inlay_dicom.folder import FolderIndex
+from inlay_dicom.folder import FolderIndex, Found
 from inlay_dicom.mapping import FolderImages
 from inlay_testkit.dicom import file_bytes, radiograph
 
@@ -178,6 +181,74 @@ def test_removed_files_are_forgotten(tmp_path: Path) -> None:
     assert names(watched) == ["x/a.dcm"]
     shutil.rmtree(tmp_path / "x")
     assert names(watched) == []
+
+
+def everything(watched: FolderIndex) -> dict[str, list[Found]]:
+    """What is found of each study and accession number that the tests use."""
+    asked = [(f"1.{n}", None) for n in range(3)] + [(None, f"A{n}") for n in range(3)]
+    return {f"{study} {accession}": sorted(watched.study(study, accession), key=str) for study, accession in asked}
+
+
+def disturb(root: Path, chance: random.Random, stamp: int) -> None:
+    """A file comes, is written anew (perhaps as that of another study, perhaps broken), moves or goes; or a folder."""
+    path = root / chance.choice("abc") / chance.choice(("", "deep/")) / f"{chance.randrange(4)}.dcm"
+    what = chance.random()
+    if what < 0.5:
+        study, accession = f"1.{chance.randrange(3)}", f"A{chance.randrange(3)}"
+        put(path, StudyInstanceUID=study, AccessionNumber=accession, SOPInstanceUID=f"7.{chance.randrange(9)}")
+        if chance.random() < 0.2:
+            path.write_bytes(path.read_bytes()[:-200])
+        os.utime(path, ns=(stamp, stamp))
+    elif what < 0.6 and path.exists():
+        path.rename(path.with_name("9.dcm"))
+    elif what < 0.9:
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def is_scanned(watched: FolderIndex) -> bool:
+    """Whether there were not too many files."""
+    try:
+        watched.scan()
+    except InvalidDicom:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_kept_between_scans_is_what_a_new_index_finds(tmp_path: Path, seed: int) -> None:
+    """Whatever happens to the files, and also after there were too many: once there are not, all are found again."""
+    chance, stamps = random.Random(seed), itertools.count(10**18, 10**9)
+    watched = index(tmp_path, now_ns=time.time_ns, max_files=8)
+    outcomes = Counter[bool]()
+    for _ in range(80):
+        for _ in range(chance.randrange(1, 4)):
+            disturb(tmp_path, chance, next(stamps))
+        anew = index(tmp_path, now_ns=time.time_ns)
+        anew.scan()
+        fits = sum(path.is_file() for path in tmp_path.rglob("*.dcm")) <= 8
+        # Files that went make room at the end of a scan, for the next one.
+        assert (is_scanned(watched) or is_scanned(watched)) is fits
+        outcomes[fits] += 1
+        if fits:
+            assert everything(watched) == everything(anew)
+            assert watched.problems() == anew.problems()
+    assert min(outcomes[True], outcomes[False]) > 5
+
+
+def test_a_file_more_sorts_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand files that lie there cost nothing when one comes: only that one is sorted in."""
+    for n in range(20):
+        put(tmp_path / f"s{n}/a.dcm", SOPInstanceUID=f"7.{n}")
+    watched = index(tmp_path)
+    assert len(names(watched)) == 20
+    kept: list[str] = []
+    keep = watched._keep
+    monkeypatch.setattr(watched, "_keep", lambda path, entry: kept.append(Path(path).name) or keep(path, entry))
+    put(tmp_path / "s3/b.dcm", SOPInstanceUID="8.8")
+    assert len(names(watched)) == 21
+    assert kept == ["b.dcm"]
 
 
 def test_same_image_twice_is_one(tmp_path: Path) -> None:

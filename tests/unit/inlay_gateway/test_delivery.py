@@ -70,6 +70,10 @@ class Broker:
             raise Unavailable("broker-away", "The broker does not answer.")
         self.woken += job_ids
 
+    def waiting(self) -> int:
+        """What was taken is still there."""
+        return len(self.woken)
+
 
 def test_a_draft_is_sent_with_its_banner_and_recorded() -> None:
     """A drafted report goes out once as ORU^R01 with status R and the banner, and the trail says so."""
@@ -116,6 +120,17 @@ def test_only_a_refusal_of_the_message_itself_is_final(code: str, condition: Con
         receiver.answer = negative(code, condition)
         assert house.send(receiver.port) == [f"{code.lower()}-{int(condition)}"]
     assert house.items("oru")[0].state is state
+
+
+@pytest.mark.parametrize("number", [b"20714", b"9" * 5_000])
+def test_a_number_of_the_receivers_own_is_no_condition(number: bytes) -> None:
+    """What is longer than a code of table 0357 is not repeated: codes are few, in the outbox as in the metrics."""
+    house = House()
+    refuse = negative("AE", Condition.APPLICATION)
+    with receiving() as receiver:
+        receiver.answer = lambda header: refuse(header).replace(b"207^", number + b"^")
+        assert house.send(receiver.port) == ["ae"]
+    assert house.items("oru")[0].state is Delivery.PENDING
 
 
 def test_an_answer_to_something_else_delivers_nothing() -> None:

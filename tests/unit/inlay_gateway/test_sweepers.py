@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from inlay_core.application.drafting import claim_next, images_missing
 from inlay_core.application.ports import ImageRef
 from inlay_core.application.trail import verify_trail
+from inlay_core.domain.errors import Unavailable
 from inlay_core.domain.job import JobState
-from inlay_gateway.delivery import Books
-from inlay_gateway.sweepers import queue_arrived, reclaim, seal, wake
+from inlay_gateway.delivery import Books, deliver_wakeups
+from inlay_gateway.sweepers import ENOUGH_WAKEUPS, queue_arrived, reclaim, seal, wake
 from inlay_testkit.core import WORKER, StillClock, Ward, counting_ids
 from inlay_testkit.memory import Memory
 
@@ -26,6 +28,24 @@ class Shelf:
     def load(self, _ref: ImageRef) -> bytes:
         """No sweep loads an image."""
         raise AssertionError
+
+
+class Broker:
+    """A broker from which no worker takes anything, and which may be away."""
+
+    def __init__(self) -> None:
+        self.woken: list[str] = []
+        self.away = False
+
+    def wake(self, job_ids: Sequence[str]) -> None:
+        """Take a wake-up."""
+        self.woken += job_ids
+
+    def waiting(self) -> int:
+        """All of them are still there."""
+        if self.away:
+            raise Unavailable("broker-away", "The broker does not answer.")
+        return len(self.woken)
 
 
 class House:
@@ -75,16 +95,42 @@ def test_a_silent_worker_loses_its_job() -> None:
 
 def test_a_job_that_nobody_took_is_announced_again() -> None:
     """The broker may lose everything: after a while a queued job gets another wake-up, but not in every round."""
-    house = House()
+    house, broker = House(), Broker()
     house.ward.order()
     house.memory.world.outbox.clear()
-    assert wake(house.books, 30) == 0
+    assert wake(house.books, 30, broker) == 0
     house.clock.advance(31)
-    assert wake(house.books, 30) == 1
-    assert wake(house.books, 30) == 0
+    assert wake(house.books, 30, broker) == 1
+    assert wake(house.books, 30, broker) == 0
     assert [item.payload for item in house.memory.world.outbox.values()] == [
         {"job_id": job_id} for job_id in house.memory.world.jobs
     ]
+
+
+def test_wake_ups_do_not_pile_up_while_workers_are_away() -> None:
+    """Over a weekend without workers the broker fills to a bound and no further; emptied, it is told again.
+
+    Whether anything is told does not depend on how many jobs wait, and a broker that is away is told nothing.
+    """
+    house, broker = House(), Broker()
+    for number in range(40):
+        house.ward.order(str(number))
+    deliver_wakeups(house.books, broker)
+    rounds = 2 * 24 * 120
+    for _ in range(rounds):
+        house.clock.advance(30)
+        if wake(house.books, 29, broker):
+            deliver_wakeups(house.books, broker)
+    assert ENOUGH_WAKEUPS <= len(broker.woken) < ENOUGH_WAKEUPS + 40
+    assert len(house.memory.world.outbox) == len(broker.woken)
+    broker.woken.clear()
+    assert wake(house.books, 29, broker) == 40
+    deliver_wakeups(house.books, broker)
+    house.clock.advance(30)
+    broker.away = True
+    assert wake(house.books, 29, broker) == 0
+    broker.away = False
+    assert wake(house.books, 29, broker) == 40
 
 
 def test_the_trail_is_chained() -> None:

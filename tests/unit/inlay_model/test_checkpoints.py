@@ -103,3 +103,20 @@ def test_prefixes_are_dropped_oldest_first_beyond_the_byte_budget() -> None:
     kept.put("huge", Prefix(_Cache(51), 1))
     assert kept.get("huge") is None
     assert kept.nbytes <= 100
+
+
+def test_a_scrape_may_come_while_a_study_is_being_kept() -> None:
+    """What comes into the store between two looks is no error of whoever adds up its bytes."""
+    kept = Prefixes(budget_bytes=1_000)
+
+    class Meanwhile:
+        @property
+        def layers(self) -> list[_Layer]:
+            kept._kept[f"study {len(kept._kept)}"] = Prefix(_Cache(20), 1)
+            return [_Layer(10)]
+
+    for name in ("a", "b"):
+        kept.put(name, Prefix(Meanwhile(), 1))
+    before = len(kept._kept)
+    assert kept.nbytes == 2 * 20 + (before - 2) * 40
+    assert len(kept._kept) == before + 2

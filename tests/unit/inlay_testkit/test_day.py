@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +14,8 @@ import pytest
 from inlay_core.domain.job import JobKind
 from inlay_core.domain.order import Priority
 from inlay_model import DraftRequest
+from inlay_testkit.day.course import Sample, every, thinned, told
+from inlay_testkit.day.holding import Held, children, held, in_rollup
 from inlay_testkit.day.plan import BURST_SECONDS, IMAGES_SECONDS, day_of, plan, priorities_of
 from inlay_testkit.day.stages import Service, Turn, ends_of, passed_over, records_of, simulated, stages_of, summary
 from inlay_testkit.day.worker import Pace, PacedModel
@@ -131,3 +136,63 @@ def test_the_paced_engine_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not isinstance(answer, Exception)
     assert slept == [1.0, 0.75, 0.75, 0.75]
     assert model.name == "paced"
+
+
+def test_what_a_process_holds_is_what_its_pages_are_shared_among() -> None:
+    """PSS and its anonymous part with what is swapped out, in MB; a kernel that tells less is a KeyError."""
+    rollup = (
+        "5594-7ffe ---p 00000000 00:00 0    [rollup]\n"
+        "Rss:                90000 kB\nPss:                50000 kB\nPss_Anon:           30000 kB\nSwapPss:   1000 kB\n"
+    )
+    assert in_rollup(rollup) == (52.224, 31.744)
+    with pytest.raises(KeyError):
+        in_rollup("5594-7ffe ---p 00000000 00:00 0    [rollup]\nRss:    1 kB\n")
+
+
+def test_a_child_counts_with_its_parent() -> None:
+    """A process that is started here, and a file that is opened, are seen; one that has ended holds nothing."""
+    alone = held(os.getpid(), alone=True)
+    assert alone is not None
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid in children(os.getpid())
+        both = held(os.getpid())
+        child.communicate(b"\n")
+    assert both is not None
+    assert both.processes > alone.processes == 1
+    assert both.pss > 0.0 < both.heap <= both.pss
+    assert both.files > alone.files
+    assert held(child.pid) is None
+
+
+def test_growth_is_told_by_what_lasts() -> None:
+    """Two megabytes more per hour are told as such in spite of a peak; what the warm-up loaded is not growth."""
+    hours = [n / 100.0 for n in range(101)]
+    held_then = [Held(100.0 * (n > 5) + 2.0 * hour + 500.0 * (n == 60), 1.0, 7, 1) for n, hour in enumerate(hours)]
+    samples = [Sample(hour * 3600.0, {"relay": each}, 12) for hour, each in zip(hours, held_then, strict=True)]
+    found = told(samples, 24.0)
+    assert found["hour"][-1] == 24.0
+    relay = found["processes"]["relay"]
+    shown = {name: relay["pss_mb"][name] for name in ("warm", "middle", "end", "growth_per_hour")}
+    assert shown == {"warm": 100.2, "middle": 101.0, "end": 102.0, "growth_per_hour": pytest.approx(2.0, abs=0.01)}
+    assert relay["files"]["growth_per_hour"] == 0.0
+    assert len(relay["heap_mb"]["course"]) == 101
+    assert found["connections"]["end"] == 12
+    (only,) = samples[:1]
+    assert told([only], 24.0)["processes"]["relay"]["pss_mb"]["growth_per_hour"] == 0.0
+
+
+def test_a_long_course_is_thinned_to_its_peaks() -> None:
+    """So many moments at most, each the fullest of its neighbours; a short course stays as it is."""
+    course = [{"hour": n / 100.0, "queued": 9 if n == 1_234 else 1, "stat": 0} for n in range(3_700)]
+    thin = thinned(course, 100)
+    assert len(thin) == 100
+    assert course[1_234] in thin
+    assert [moment["hour"] for moment in thin] == sorted(moment["hour"] for moment in thin)
+    assert thinned(course[:50], 100) == course[:50]
+    assert thinned([], 100) == []
+
+
+@pytest.mark.parametrize(("compress", "seconds"), [(24.0, 30.0), (96.0, 7.5), (4_320.0, 1.0)])
+def test_a_long_day_is_looked_at_less_often(compress: float, seconds: float) -> None:
+    """Every 30 seconds of an hour, every second of a rehearsal."""
+    assert every(compress) == seconds

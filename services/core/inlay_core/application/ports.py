@@ -475,6 +475,10 @@ class Wakeup(Protocol):
         """Tell workers that jobs are queued. Raises Unavailable when the broker is away."""
         ...
 
+    def waiting(self) -> int:
+        """How many wake-ups no worker has taken yet. Raises Unavailable when the broker is away."""
+        ...
+
 
 # ---------------------------------------------------------------------------------------------- outbox
 

@@ -12,8 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import psycopg
+
 from inlay_core.bootstrap import Services
 from inlay_hl7.header import Header
+from inlay_testkit.day.course import Sample
+from inlay_testkit.day.holding import children, held
 from inlay_testkit.drills.processes import READY
 from inlay_testkit.peers import Server
 from inlay_testkit.premises import Premises, premises
@@ -49,9 +53,18 @@ class House:
 
     def cpu(self) -> dict[str, float]:
         """CPU seconds of each process and its children so far."""
+        return {**{name: _cpu(pid) for name, pid in self._pids().items()}, "clients": _own_cpu()}
+
+    def sample(self, seconds: float) -> Sample:
+        """What each process and its children hold now, so many seconds after the begin."""
+        found = {name: held(pid) for name, pid in self._pids().items()} | {"clients": held(os.getpid(), alone=True)}
+        return Sample(
+            seconds, {name: each for name, each in found.items() if each is not None}, _connections(self.site.postgres)
+        )
+
+    def _pids(self) -> dict[str, int]:
         theirs = {"postgresql": self.site.postgres, "redis": self.site.redis, **self.processes}
-        found = {name: _cpu(server.process.pid) for name, server in theirs.items() if server.process is not None}
-        return {**found, "clients": _own_cpu()}
+        return {name: server.process.pid for name, server in theirs.items() if server.process is not None}
 
 
 @contextmanager
@@ -101,12 +114,21 @@ def _cpu(pid: int) -> float:
     """User and system time of a process, of its children that ended, and of those that run."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        theirs = children(pid)
     except OSError:
         return 0.0
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") + sum(_cpu(int(child)) for child in children)
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") + sum(_cpu(child) for child in theirs)
 
 
 def _own_cpu() -> float:
     times = os.times()
     return times.user + times.system
+
+
+def _connections(postgres: Server) -> int:
+    """Connections to a PostgreSQL, without the one that asks."""
+    with psycopg.connect(postgres.url.replace("postgresql+psycopg://", "postgresql://")) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        ).fetchone()
+    return int(row[0]) if row else 0

@@ -8,12 +8,16 @@ from typing import Any
 
 from inlay_testkit.drills.outcome import COUNTED
 
+_WHEN = ("warm", "middle", "end")
+# Okabe and Ito's, which people who see colours differently can tell apart.
+_LINES = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000", "#999999")
 _COLOURS = {"p50": "#0072B2", "p95": "#E69F00", "p99": "#D55E00"}
 
 
 def table(report: Mapping[str, Any]) -> str:
     """Everything that was found."""
-    return "\n\n".join((_head(report), _stages(report["stages"]), _simulation(report["simulation"]), _verdict(report)))
+    parts = (_head(report), _stages(report["stages"]), _simulation(report["simulation"]), _holding(report["holding"]))
+    return "\n\n".join((*parts, _verdict(report)))
 
 
 def _head(report: Mapping[str, Any]) -> str:
@@ -42,6 +46,21 @@ def _simulation(rows: Sequence[Mapping[str, Any]]) -> str:
     return _markdown(("waits of", "figure", "measured, s", "simulated, s", "deviation, s"), cells)
 
 
+def _holding(holding: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            name,
+            *(f"{row['pss_mb'][when]:.1f}" for when in _WHEN),
+            f"{row['heap_mb']['growth_per_hour']:+.2f}",
+            *(f"{row['files'][when]:g}" for when in _WHEN),
+        )
+        for name, row in holding["processes"].items()
+    ]
+    head = ("held by", "MB after the warm-up", "middle", "end", "heap, MB per hour", "files then", "middle", "end")
+    connections = ", ".join(f"{holding['connections'][when]:g}" for when in _WHEN)
+    return f"{_markdown(head, rows)}\n\nConnections to PostgreSQL at these times: {connections}."
+
+
 def _verdict(report: Mapping[str, Any]) -> str:
     counted, cpu = report["outcome"], report["cpu_seconds"]
     wrong = ", ".join(f"{name} {counted[name]}" for name in COUNTED)
@@ -67,9 +86,9 @@ def draw(report: Mapping[str, Any], file: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.0, 9.0), layout="constrained")
+    figure = Figure(figsize=(9.0, 12.0), layout="constrained")
     FigureCanvasAgg(figure)
-    above, below = figure.subplots(2, 1, height_ratios=(3, 1))
+    above, below, held = figure.subplots(3, 1, height_ratios=(3, 1, 1.5))
     names = list(report["stages"])
     for row, name in enumerate(reversed(names)):
         found = report["stages"][name]
@@ -94,9 +113,17 @@ def draw(report: Mapping[str, Any], file: Path) -> None:
     below.plot(
         hours, [moment["stat"] for moment in report["course"]], color="#D55E00", linewidth=1, label="of these STAT"
     )
-    below.set_xlabel("hour of the simulated day")
     below.set_ylabel("jobs")
-    below.grid(linewidth=0.5, alpha=0.5)
-    below.legend(frameon=False)
+    holding = report["holding"]
+    for number, (name, row) in enumerate(holding["processes"].items()):
+        colour = _LINES[number % len(_LINES)]
+        held.plot(holding["hour"], row["pss_mb"]["course"], color=colour, linewidth=1, label=name)
+    held.set_ylim(bottom=0.0)
+    held.set_ylabel("memory (PSS), MB")
+    held.set_xlabel("hour of the simulated day")
+    held.sharex(below)
+    for each in (below, held):
+        each.grid(linewidth=0.5, alpha=0.5)
+        each.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "inlay"}):
         figure.savefig(file, metadata={"Date": None} if file.suffix.lower() == ".svg" else None)
