@@ -16,9 +16,13 @@ from inlay_model.pixels import RadiographLike, as_picture
 from inlay_model.prefix import Prefix, Prefixes, encode
 from inlay_model.prompt import Prompt, build_prompt
 from inlay_model.provenance import digest_of_ids, sha256_of
+from inlay_model.recent import Recent
+from inlay_model.vision import encode_images
 
 # How a kind of model reads the beginning of a prompt: see `prefix.encode`.
-Read = Callable[[Any, tuple[int, ...], tuple[int, ...], dict[str, torch.Tensor] | None], Prefix]
+Read = Callable[[Any, tuple[int, ...], tuple[int, ...], torch.Tensor | None], Prefix]
+# Of the 26B model an image takes 1.6 MB.
+_SEEN_BUDGET = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +40,22 @@ class Study:
 
 
 class Encoder:
-    """Encodes prompts with one checkpoint; what several requests share is kept under a byte budget."""
+    """Encodes prompts with one checkpoint; what several requests share is kept under a byte budget.
+
+    Kept are encoded prompts (`kept`) and, apart from them, what was seen in images: a draft and the first infill of a
+    study differ in the prompt, and neither the images nor the time that the vision tower takes for them.
+    """
 
     def __init__(self, checkpoint: Checkpoint, budget_bytes: int, read: Read = encode) -> None:
         self._checkpoint = checkpoint
         self._read = read
         self.kept = Prefixes(budget_bytes)
+        self._seen: Recent[torch.Tensor] = Recent(_SEEN_BUDGET)
+
+    def forget(self) -> None:
+        """Forget all that is kept: it is made again when it is needed."""
+        self.kept.clear()
+        self._seen.clear()
 
     def study(
         self,
@@ -91,8 +105,8 @@ class Encoder:
         key = self._key(prompt.ids[:length], digests)
         prefix = self.kept.get(key)
         if prefix is None:
-            pixels = self._pixels(pictures) if pictures else None
-            prefix = self._read(checkpoint.model, prompt.ids[:length], prompt.mm_token_type_ids[:length], pixels)
+            features = self._features(pictures, digests) if pictures else None
+            prefix = self._read(checkpoint.model, prompt.ids[:length], prompt.mm_token_type_ids[:length], features)
             self.kept.put(key, prefix)
         return Study(prompt, prefix, digests)
 
@@ -115,13 +129,21 @@ class Encoder:
             )
         return soft_tokens(processor, *picture.size)
 
-    def _pixels(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        model = self._checkpoint.model
-        batch = self._checkpoint.image_processor(images=list(pictures), return_tensors="pt")
-        return {
-            "pixel_values": batch["pixel_values"].to(model.device, model.dtype),
-            "image_position_ids": batch["image_position_ids"].to(model.device),
-        }
+    def _features(self, pictures: Sequence[Image.Image], digests: Sequence[str]) -> torch.Tensor:
+        key = self._key((), digests)
+        features_NH = self._seen.get(key)
+        if features_NH is None:
+            features_NH = looked_at(self._checkpoint, pictures)
+            self._seen.put(key, features_NH)
+        return features_NH
+
+
+def looked_at(checkpoint: Checkpoint, pictures: Sequence[Image.Image]) -> torch.Tensor:
+    """Soft tokens of these pictures one after the other, shape (N, H)."""
+    model = checkpoint.model
+    batch = checkpoint.image_processor(images=list(pictures), return_tensors="pt")
+    values = batch["pixel_values"].to(model.device, model.dtype)
+    return encode_images(model, values, batch["image_position_ids"].to(model.device))
 
 
 def image_digest(image: RadiographLike) -> str:

@@ -224,15 +224,14 @@ class Engine:
 
     def _work(self, request: DraftRequest | InfillRequest, tally: Tally) -> Passes[Filled]:
         """The request's answer. Where memory or numbers fail, the kept studies go: the next attempt encodes anew."""
-        kept = self._encoder.kept
-        with named(self._checkpoint.model.device, kept.clear):
+        with named(self._checkpoint.model.device, self._encoder.forget):
             try:
                 if isinstance(request, DraftRequest):
                     return (yield from self._drafting(request, tally))
                 return (yield from self._infilling(request, tally))
             except (NotANumber, NotEnoughMemory):
                 # What was not a number may have come from an encoded study, and would come from it again.
-                kept.clear()
+                self._encoder.forget()
                 raise
 
     def _drafting(self, request: DraftRequest, tally: Tally) -> Passes[Filled]:

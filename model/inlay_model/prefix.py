@@ -3,7 +3,6 @@
 Encoded studies are kept under a byte budget, so that an infill on a study already seen encodes nothing again.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,9 +13,11 @@ from transformers.cache_utils import DynamicCache
 from inlay_model.accelerator.ask import Ask
 from inlay_model.accelerator.attached import attached
 from inlay_model.errors import PromptTooLong
+from inlay_model.recent import Recent
 from inlay_model.rows import joined, mask, own_copy
 from inlay_model.step import Fixed, Step
 from inlay_model.stride import Stride
+from inlay_model.vision import as_encoder_outputs
 
 T = TypeVar("T")
 
@@ -34,39 +35,8 @@ class Prefix:
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.cache.layers)
 
 
-class Prefixes:
-    """Least-recently-used store of prefixes under a byte budget, by digest."""
-
-    def __init__(self, budget_bytes: int) -> None:
-        self._budget = budget_bytes
-        self._kept: OrderedDict[str, Prefix] = OrderedDict()
-        self.hits = 0
-        self.misses = 0
-
-    def get(self, key: str) -> Prefix | None:
-        """The prefix under this key, which thereby becomes the most recent."""
-        found = self._kept.get(key)
-        if found is None:
-            self.misses += 1
-            return None
-        self.hits += 1
-        self._kept.move_to_end(key)
-        return found
-
-    def put(self, key: str, prefix: Prefix) -> None:
-        """Keep the prefix, dropping the oldest ones beyond the budget; one larger than the budget is not kept."""
-        self._kept[key] = prefix
-        while self._kept and self.nbytes > self._budget:
-            self._kept.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget all of them."""
-        self._kept.clear()
-
-    @property
-    def nbytes(self) -> int:
-        """Memory held. May be asked from another thread, as Prometheus does, while studies come and go."""
-        return sum(prefix.nbytes for prefix in tuple(self._kept.values()))
+# Encoded studies by digest.
+Prefixes = Recent[Prefix]
 
 
 def encoder_masks(
@@ -105,10 +75,13 @@ def encode(
     model: Any,
     ids: tuple[int, ...],
     mm_token_type_ids: tuple[int, ...],
-    pixels: dict[str, torch.Tensor] | None,
+    features_NH: torch.Tensor | None,
     after: Prefix | None = None,
 ) -> Prefix:
-    """Encode these tokens (with the images among them), continuing `after` where given, which stays as it is."""
+    """Encode these tokens, with the soft tokens of the images among them (N, H); None: there is no image.
+
+    They go on from `after` where that is given, which stays as it is.
+    """
     device = model.device
     begin = 0 if after is None else after.length
     end = begin + len(ids)
@@ -119,7 +92,7 @@ def encode(
             f"for {most}. Send fewer images, or shorter locked texts and hints."
         )
     fast = attached(model)
-    found: Prefix | None = None if fast is None else fast.encode(ids, mm_token_type_ids, pixels, after)
+    found: Prefix | None = None if fast is None else fast.encode(ids, mm_token_type_ids, features_NH, after)
     if found is not None:
         return found
     cache = DynamicCache(config=model.config.get_text_config()) if after is None else own_copy(after.cache)
@@ -130,7 +103,7 @@ def encode(
         attention_mask=encoder_masks(model, ids_BT, types_BT, cache=cache),
         past_key_values=cache,
         position_ids=torch.arange(begin, end, device=device).unsqueeze(0),
-        **(pixels or {}),
+        mm_encoder_outputs=as_encoder_outputs(features_NH),
     )
     return Prefix(cache, end)
 

@@ -36,6 +36,7 @@ from inlay_model.request import (
 from inlay_model.rows import own_copy
 from inlay_model.tokens import encode_plain
 from inlay_model.transcript import decode, ends_sentence, fill_text, parse_draft, whole_sentences
+from inlay_model.vision import as_encoder_outputs
 
 # Where neither caller nor checkpoint says how much may be written: what one canvas of the 26B diffusion model holds.
 MOST_TOKENS = 256
@@ -253,7 +254,7 @@ def default_sibling() -> Path | None:
 
 
 def _encoded(
-    model: Any, ids: tuple[int, ...], mm_token_type_ids: tuple[int, ...], pixels: dict[str, torch.Tensor] | None
+    model: Any, ids: tuple[int, ...], mm_token_type_ids: tuple[int, ...], features_NH: torch.Tensor | None
 ) -> Prefix:
     cache = DynamicCache(config=model.config.get_text_config())
     model.model(
@@ -261,7 +262,7 @@ def _encoded(
         mm_token_type_ids=torch.tensor([mm_token_type_ids], device=model.device),
         past_key_values=cache,
         use_cache=True,
-        **(pixels or {}),
+        mm_encoder_outputs=as_encoder_outputs(features_NH, split=True),
     )
     return Prefix(cache, len(ids))
 

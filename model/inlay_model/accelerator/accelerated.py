@@ -40,11 +40,11 @@ class Accelerated:
         self._make_plain = plain
 
     def encode(
-        self, ids: tuple[int, ...], types: tuple[int, ...], pixels: dict[str, Tensor] | None, after: Prefix | None
+        self, ids: tuple[int, ...], types: tuple[int, ...], features_NH: Tensor | None, after: Prefix | None
     ) -> Prefix | None:
         """The encoded prompt, or nothing where the library's own path has to encode it."""
         try:
-            return self._run("encode", lambda runtime: runtime.encode(ids, types, pixels, after))
+            return self._run("encode", lambda runtime: runtime.encode(ids, types, features_NH, after))
         except Unfit as why:
             self._unfit(why)
             return None

@@ -47,8 +47,8 @@ class Tuning:
     rows_from: tuple[tuple[int, int], ...] = ((96, 128), (48, 64), (0, 32))
     most_rows: dict[int, int] = field(default_factory=lambda: {16: 128, 8: 64, 4: 64})
     # Rows of a block that holds little, which is mostly what an expert has beyond its full ones, by bits and by rows of
-    # those. Where nothing stands it has as many as the others; that is so everywhere until a GPU is faster otherwise.
-    rest: dict[tuple[int, int], int] = field(default_factory=dict)
+    # those. Where nothing stands it has as many as the others.
+    rest: dict[tuple[int, int], int] = field(default_factory=lambda: {(16, 128): 32})
     # Blocks of 128 rows fill the matrix unit themselves; with fewer the weights must.
     up: dict[tuple[int, int], Tile] = field(
         default_factory=lambda: _shapes(

@@ -38,7 +38,7 @@ class Press:
         self,
         ids: tuple[int, ...],
         mm_token_type_ids: tuple[int, ...],
-        pixels: dict[str, Tensor] | None,
+        features_NH: Tensor | None,
         after: Prefix | None = None,
     ) -> Prefix:
         """The prefix of these tokens, continuing `after`; raises `Unfit` for prompts that reach the sliding window."""
@@ -52,7 +52,7 @@ class Press:
             for room, layer in zip(self._rooms, after.cache.layers, strict=True):
                 room.keys[:, :, :begin].copy_(layer.keys)
                 room.values[:, :, :begin].copy_(layer.values)
-        sheet.write(self._embedded(ids, pixels), sees_until(mm_token_type_ids, begin), begin)
+        sheet.write(self._embedded(ids, features_NH), sees_until(mm_token_type_ids, begin), begin)
         run()
         self.kept = Prefix(self._cache(end), end)
         return self.kept
@@ -61,15 +61,14 @@ class Press:
         """Capture the pass for prompts of this length."""
         self._pass_for(padded_prompt(length))
 
-    def _embedded(self, ids: tuple[int, ...], pixels: dict[str, Tensor] | None) -> Tensor:
+    def _embedded(self, ids: tuple[int, ...], features_NH: Tensor | None) -> Tensor:
         encoder = self._model.model.encoder
         ids_1T = torch.tensor([ids], device=self._machine.weights.device)
         embedded_1TH: Tensor = encoder.get_input_embeddings()(ids_1T)
-        if pixels:
-            seen = encoder.get_image_features(pixels["pixel_values"], pixels["image_position_ids"], return_dict=True)
-            features = seen.pooler_output.to(embedded_1TH.dtype)
-            at = encoder.get_placeholder_mask(ids_1T, inputs_embeds=embedded_1TH, image_features=features)
-            embedded_1TH = embedded_1TH.masked_scatter(at, features)
+        if features_NH is not None:
+            features_NH = features_NH.to(embedded_1TH.dtype)
+            at = encoder.get_placeholder_mask(ids_1T, inputs_embeds=embedded_1TH, image_features=features_NH)
+            embedded_1TH = embedded_1TH.masked_scatter(at, features_NH)
         return embedded_1TH[0]
 
     def _pass_for(self, length: int) -> tuple["_Sheet", Callable[[], None]]:

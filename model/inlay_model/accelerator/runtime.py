@@ -58,11 +58,11 @@ class Runtime:
         self,
         ids: tuple[int, ...],
         mm_token_type_ids: tuple[int, ...],
-        pixels: dict[str, Tensor] | None,
+        features_NH: Tensor | None,
         after: Prefix | None = None,
     ) -> Prefix:
         """As `inlay_model.prefix.encode`."""
-        return self.press.encode(ids, mm_token_type_ids, pixels, after)
+        return self.press.encode(ids, mm_token_type_ids, features_NH, after)
 
     def read(
         self, prefixes: Sequence[Prefix], canvas_BL: Tensor, wanted_BL: Tensor, told_BLH: Tensor | None = None

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from inlay_model.canvas import lay_out_draft
+from inlay_model.encoding import looked_at
 from inlay_model.engine import Engine, RadiographLike, as_picture
 from inlay_model.evaluation.endpoints import Chat
 from inlay_model.evaluation.loaded import Placing, autoregressive, diffusion, parts_of
@@ -44,17 +45,13 @@ class DiffusionCandidate:
         checkpoint, model = self._checkpoint, self._checkpoint.model
         picture = as_picture(image)
         prompt = build_prompt(checkpoint.tokenizer, soft_tokens(checkpoint.image_processor, *picture.size), question)
-        batch = checkpoint.image_processor(images=[picture], return_tensors="pt")
-        pixels = {
-            "pixel_values": batch["pixel_values"].to(model.device, model.dtype),
-            "image_position_ids": batch["image_position_ids"].to(model.device),
-        }
         layout = lay_out_draft(checkpoint.tokenizer, None, checkpoint.canvas_length)
         sampler = make_sampler(sampler_defaults(model), steps=self._steps, early_stop=True)
         generator = torch.Generator(model.device)
         generator.manual_seed(self._seed)
         with torch.inference_mode():
-            prefix = encode(model, prompt.ids, prompt.mm_token_type_ids, pixels)
+            features = looked_at(checkpoint, [picture])
+            prefix = encode(model, prompt.ids, prompt.mm_token_type_ids, features)
             done = run(
                 Decoder(model, prefix),
                 as_fixed([layout], model.device),

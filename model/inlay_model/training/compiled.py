@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from inlay_model.training.encoding import text_layers, vision_of
+from inlay_model.training.encoding import text_layers
+from inlay_model.vision import vision_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 

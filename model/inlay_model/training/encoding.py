@@ -14,6 +14,7 @@ from torch import Tensor
 
 from inlay_model.prefix import encoder_masks
 from inlay_model.prompt import Prompt
+from inlay_model.vision import as_encoder_outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +80,11 @@ def patches(image_BHW: Tensor, patch: int) -> tuple[Tensor, Tensor]:
     return grey.repeat_interleave(3, dim=-1), positions
 
 
-def vision_of(model: Any) -> Any:
-    """The part of a model that holds `vision_tower` and `embed_vision`."""
-    return model.model.encoder if hasattr(model.model, "encoder") else model.model
-
-
 def text_layers(model: Any) -> list[Any]:
     """All layers of the text stack; those of DiffusionGemma's encoder and decoder share their weights."""
     if hasattr(model.model, "encoder"):
         return [*model.model.encoder.language_model.layers, *model.model.decoder.layers]
     return list(model.model.language_model.layers)
-
-
-def encode_images(model: Any, values_BPD: Tensor, positions_BP2: Tensor) -> Tensor:
-    """Soft tokens of all images of a batch one after the other, shape (N, H); positions of -1 are padding."""
-    found = vision_of(model).get_image_features(values_BPD, positions_BP2, return_dict=True).pooler_output
-    # Gemma 4 gives a tuple of the images' tokens, DiffusionGemma all of them in one tensor.
-    features_NH: Tensor = torch.cat(found) if isinstance(found, (tuple, list)) else found
-    return features_NH.reshape(-1, features_NH.shape[-1])
 
 
 def encode_prompt(model: Any, prompts: Prompts, features_NH: Tensor | None) -> Any:
@@ -111,13 +99,3 @@ def encode_prompt(model: Any, prompts: Prompts, features_NH: Tensor | None) -> A
         mm_encoder_outputs=as_encoder_outputs(features_NH),
     )
     return encoded.past_key_values
-
-
-def as_encoder_outputs(features_NH: Tensor | None, *, split: bool = False) -> dict[str, Any] | None:
-    """Image tokens as the models take them in; `split` as a tuple, which is what Gemma 4 wants."""
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-    if features_NH is None:
-        return None
-    pooled: Any = (features_NH,) if split else features_NH
-    return {"image": BaseModelOutputWithPooling(pooler_output=pooled)}

@@ -24,13 +24,14 @@ from inlay_model.training import lora
 from inlay_model.training.compiled import compile_layers, padded
 from inlay_model.training.corruption import BoolArray, Corruption, IntArray, filled, gap_noise, plain_noise, shifted
 from inlay_model.training.dataset import Dataset, Example, Limits, encode_text
-from inlay_model.training.encoding import Prompts, encode_images, stack_prompts, with_question
+from inlay_model.training.encoding import Prompts, stack_prompts, with_question
 from inlay_model.training.gap_questions import gap_of
 from inlay_model.training.log import RunLog
 from inlay_model.training.loop import Loop, Task
 from inlay_model.training.objectives import Answers, BlockDiffusion, NextToken, Objective
 from inlay_model.training.recipe import Recipe
 from inlay_model.training.state import load_state, save_state
+from inlay_model.vision import encode_images
 
 # Keys of the phase that mean something here and not to the loop.
 EXTRA_KEYS = ("epochs", "activation_checkpointing")

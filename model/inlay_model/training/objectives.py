@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from inlay_model.training.encoding import Prompts, as_encoder_outputs, encode_prompt
+from inlay_model.training.encoding import Prompts, encode_prompt
+from inlay_model.vision import as_encoder_outputs
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from inlay_model.phantom.findings import draw_findings
 from inlay_model.phantom.render import SIZE, ingredients, paint
 from inlay_model.training import architecture
 from inlay_model.training.compiled import compile_layers, compiled, worth_compiling
-from inlay_model.training.encoding import Prompts, encode_images, patches, vision_of
+from inlay_model.training.encoding import Prompts, patches
 from inlay_model.training.log import RunLog
 from inlay_model.training.loop import Loop, Task
 from inlay_model.training.objectives import Answers, BlockDiffusion, NextToken, Objective
@@ -32,6 +32,7 @@ from inlay_model.training.phantoms import Batch, Drawing, batch, batch_at
 from inlay_model.training.recipe import Recipe
 from inlay_model.training.sight import FindingHeads
 from inlay_model.training.state import has_state, load_state, save_state
+from inlay_model.vision import encode_images, vision_of
 
 _PHASES = ("sight", "training")
 # Keys of a phase that mean something here and not to the loop.

@@ -23,8 +23,10 @@ from inlay_model import (
     RunRecord,
     Section,
     StepEvent,
+    encoding,
 )
 from inlay_model.canvas import lay_out_draft
+from inlay_model.encoding import looked_at
 from inlay_model.gaps import as_fixed
 from inlay_model.generate import run
 from inlay_model.loading import make_sampler, sampler_defaults
@@ -59,7 +61,8 @@ def test_a_free_canvas_is_denoised_as_by_transformers_generate(engine: Any, imag
     layout = lay_out_draft(checkpoint.tokenizer, None, checkpoint.canvas_length)
     sampler = make_sampler(sampler_defaults(checkpoint.model), steps=8, early_stop=True)
     with torch.inference_mode():
-        prefix = encode(checkpoint.model, prompt.ids, prompt.mm_token_type_ids, pixels)
+        features = looked_at(checkpoint, [Image.fromarray(image)])
+        prefix = encode(checkpoint.model, prompt.ids, prompt.mm_token_type_ids, features)
         ours = run(
             Decoder(checkpoint.model, prefix),
             as_fixed([layout], torch.device("cpu")),
@@ -222,3 +225,29 @@ def test_importing_the_package_loads_no_torch() -> None:
     code = "import sys, inlay_model as m; m.Lock('x'); assert 'Engine' in m.__all__; print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
+
+
+def test_images_are_looked_at_once_for_all_prompts(
+    engine: Any, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A draft and infills of a study have prompts of their own, and one look at its images; another image has another.
+
+    What was seen is forgotten with the encoded studies.
+    """
+    looks: list[int] = []
+
+    def counted(checkpoint: Any, pictures: Any) -> torch.Tensor:
+        looks.append(len(pictures))
+        return looked_at(checkpoint, pictures)
+
+    monkeypatch.setattr(encoding, "looked_at", counted)
+    fresh = Engine(engine.checkpoint)
+    asked = (Section("findings", (Lock("The heart is normal. "), Gap(max_tokens=4))),)
+    fresh.draft([image], settings=SHORT, context=PromptContext(style="concise"))
+    first = fresh.infill([image], asked, settings=SHORT)
+    assert (looks, fresh.prefixes.misses) == ([1], 2)
+    fresh.draft([255 - image], settings=SHORT)
+    assert looks == [1, 1]
+    fresh._encoder.forget()
+    assert fresh.infill([image], asked, settings=SHORT).sections == first.sections
+    assert looks == [1, 1, 1]

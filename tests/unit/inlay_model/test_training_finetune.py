@@ -130,7 +130,7 @@ def test_an_adapter_learns_and_leaves_the_base_alone(
 
 
 def _features(model: Any, batch: Batch) -> torch.Tensor:
-    from inlay_model.training.encoding import encode_images
+    from inlay_model.vision import encode_images
 
     assert batch.pixels is not None
     return encode_images(model, *batch.pixels)

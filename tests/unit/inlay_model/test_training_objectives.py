@@ -15,9 +15,10 @@ from inlay_model.prefix import encoder_masks
 from inlay_model.prompt import Prompt
 from inlay_model.tokens import control_tokens
 from inlay_model.training.architecture import new_model
-from inlay_model.training.encoding import Prompts, encode_images, patches, stack_prompts
+from inlay_model.training.encoding import Prompts, patches, stack_prompts
 from inlay_model.training.objectives import Answers, BlockDiffusion, NextToken, denoising_loss, with_noise
 from inlay_model.training.phantoms import Batch, batch_at
+from inlay_model.vision import encode_images
 from inlay_model.vocabulary import SPECIAL_TOKENS
 from inlay_testkit.tiny_training import random_model, tiny_drawing, tiny_recipe, tokenizer
 

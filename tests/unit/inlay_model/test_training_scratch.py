@@ -12,10 +12,11 @@ from torch._dynamo.utils import counters
 
 from inlay_model.loading import default_checkpoint, kind_of, load
 from inlay_model.training.architecture import new_model
-from inlay_model.training.encoding import text_layers, vision_of
+from inlay_model.training.encoding import text_layers
 from inlay_model.training.log import RunLog
 from inlay_model.training.phantoms import Batch, Drawing
 from inlay_model.training.scratch import Options, PhantomTrainer
+from inlay_model.vision import vision_of
 from inlay_testkit.tiny_training import tiny_recipe, tokenizer
 
 KINDS = ("diffusion", "autoregressive")
