@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from inlay_core.application.drafting import claim_next, wake_forgotten
 from inlay_core.application.trail import make_checkpoint, seal_trail, verify_trail
 from inlay_core.bootstrap import clock
 from inlay_core.domain.errors import Unavailable
+from inlay_core.domain.job import JobKind
+from inlay_core.domain.switch import Allowance
 from inlay_core.messaging import QUEUE, CeleryWakeup, celery_app
 from inlay_core.persistence import schema
 from inlay_core.persistence.encryption import KeyRing
@@ -27,6 +30,7 @@ from inlay_core.persistence.unit_of_work import SqlUnitOfWork
 from inlay_core.progress import RedisProgress
 from inlay_core.redis_servers import redis_client
 from inlay_core.settings import Settings
+from inlay_gateway.delivery import Books, deliver_wakeups
 from inlay_testkit.core import RELAY, WORKER, StillClock, Ward, order_command
 from inlay_testkit.peers import find_program, free_port, postgres_cluster, running
 from inlay_testkit.retention_contract import NOTARY
@@ -103,6 +107,34 @@ def test_an_emptied_redis_loses_no_job(postgres_url: str, redis_url: str, tmp_pa
         assert claim_next(*ward.trio, WORKER) is not None
         assert claim_next(*ward.trio, WORKER) is None
         progress.close()
+
+
+def test_a_worker_that_is_woken_finds_its_job(postgres_url: str) -> None:
+    """From the moment at which the broker is told, nothing that the relay writes locks the job.
+
+    A claim passes over what is locked: a worker that looked at that moment waited for the next wake-up, half a minute.
+    """
+    with opened(postgres_url, DatabaseLimits(lock_seconds=1)) as engine:
+        ward = Ward(SqlUnitOfWork(engine), StillClock())
+        ward.order("1")
+        books = Books(lambda: SqlUnitOfWork(engine), ward.clock, ward.new_id, ward.site)
+
+        class Worker:
+            def wake(self, _: Sequence[str]) -> None:
+                """It claims at once, and its transaction is open while the relay goes on."""
+                self.uow = SqlUnitOfWork(engine)
+                self.uow.__enter__()
+                later = ward.clock() + timedelta(seconds=60)
+                assert self.uow.jobs.claim(ward.clock(), later, Allowance(frozenset(JobKind))) is not None
+
+            def waiting(self) -> int:
+                return 0
+
+        worker = Worker()
+        try:
+            assert [sent.ok for sent in deliver_wakeups(books, worker)] == [True]
+        finally:
+            worker.uow.__exit__(None, None, None)
 
 
 def test_a_dump_is_restored_and_its_trail_verifies(postgres_server_url: str, postgres_url: str, tmp_path: Path) -> None:

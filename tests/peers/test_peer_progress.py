@@ -49,6 +49,15 @@ def test_a_late_watcher_sees_the_newest_canvas_and_what_follows(progress: RedisP
     assert canvases(progress.follow("j", second.sequence), 1) == []
 
 
+def test_two_canvases_within_a_millisecond_are_two(progress: RedisProgress) -> None:
+    """The last canvas comes right after the one before: its watcher hears of both."""
+    events = progress.follow("j")
+    assert next(events) is None
+    progress.publish("j", 1, 16, "one")
+    progress.publish("j", 1, 1, "one, the last")
+    assert canvases(events, 2) == ["one", "one, the last"]
+
+
 def test_jobs_are_kept_apart(progress: RedisProgress) -> None:
     """A watcher of one job sees nothing of another."""
     progress.publish("other", 1, 16, "secret")

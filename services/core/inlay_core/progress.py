@@ -1,6 +1,7 @@
 """Two adapters of the progress port: a throttled database row, and Redis publish/subscribe.
 
-Sequences are milliseconds, so that a job that starts again is still ahead of what its watchers saw.
+Sequences are milliseconds, so that a job that starts again is still ahead of what its watchers saw; of two canvases
+within one, the second is a millisecond ahead of the clock.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class RowProgress:
     def publish(self, job_id: str, step: int, steps: int, text: str, accepted: Sequence[tuple[int, int]] = ()) -> None:
         """Write the row, unless the last one is too fresh. A busy database costs a canvas, not the job."""
         now = self._clock()
-        sequence = int(now.timestamp() * 1000)
+        sequence = max(int(now.timestamp() * 1000), self._last.get(job_id, 0) + 1)
         fresh_since = sequence - self._min_seconds * 1000
         if self._last.get(job_id, 0) > fresh_since and step < steps:
             return
@@ -86,10 +87,12 @@ class RedisProgress:
         self._redis: Any = redis_client(url, master, socket_timeout=5, socket_connect_timeout=2)
         self._clock = clock
         self._wait_seconds = wait_seconds
+        self._sequence = 0
 
     def publish(self, job_id: str, step: int, steps: int, text: str, accepted: Sequence[tuple[int, int]] = ()) -> None:
         """Tell those who listen. A Redis that is away costs a canvas, not the job."""
-        sequence = int(self._clock().timestamp() * 1000)
+        # Jobs share it: what matters is that each is told later than before.
+        self._sequence = sequence = max(int(self._clock().timestamp() * 1000), self._sequence + 1)
         body = json.dumps([sequence, step, steps, text, [list(span) for span in accepted]])
         try:
             self._redis.set(_CHANNEL + job_id, body, ex=_KEEP_SECONDS)

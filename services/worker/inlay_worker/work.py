@@ -88,8 +88,9 @@ class _Run:
     # Seconds by stage, as far as it came; `moment` is when the present stage began.
     stages: dict[str, float] = field(default_factory=dict)
     moment: float = 0.0
-    # What was told of it, to be played again.
+    # What was told of it, to be played again; the newest is also there where there were too many.
     canvases: list[StepProgress] = field(default_factory=list)
+    newest: StepProgress | None = None
     locks: int = 0
     kept: int = 0
     disputes: int = 0
@@ -293,6 +294,8 @@ class Worker:
         run.stages["model"] = self.timer() - run.moment
         # The last canvas is told before the report changes, not after.
         run.telling.close()
+        if isinstance(answer, Generated):
+            self._tell_last(run)
         self._settle(run, lambda: self._applied(run, answer))
 
     def _applied(self, run: _Run, answer: Generated | Exception) -> Job:
@@ -381,6 +384,7 @@ class Worker:
             try:
                 moment = int(self.clock().timestamp() * 1000)
                 shown = StepProgress(job.id, event.step, event.steps, event.text, tuple(event.accepted), moment)
+                run.newest = shown
                 if len(run.canvases) < MOST_CANVASES:
                     run.canvases.append(shown)
                 self.progress.publish(job.id, event.step, event.steps, event.text, event.accepted)
@@ -389,6 +393,16 @@ class Worker:
                 raise
 
         return publish
+
+    def _tell_last(self, run: _Run) -> None:
+        """A model that stopped early took all the steps that there are: whoever watches looks for the result now."""
+        newest = run.newest
+        if newest is None or newest.step >= newest.steps:
+            return
+        try:
+            self.progress.publish(run.job.id, newest.step, newest.step, newest.text, newest.accepted)
+        except Exception as error:  # noqa: BLE001 - it costs the watcher a moment, and not the job.
+            _log.warning("progress.not_told", job_id=run.job.id, exc_info=error)
 
     def _remember(self, job: Job, study: Study | None) -> None:
         """The model keeps the study encoded: further jobs about this report are cheaper here than elsewhere."""

@@ -67,17 +67,24 @@ class NoPrefixes:
 class FakeModel:
     """Writes the same sentence everywhere, in `steps` steps; keeps what it was asked in `asked`.
 
-    `before_step` is called before each step, with its number: a test cancels, waits or raises there.
+    `before_step` is called before each step, with its number: a test cancels, waits or raises there. With `foreseen` it
+    stops early, as a real model does: it says of each step that there may be so many.
     """
 
     def __init__(
-        self, *, demonstration: bool = False, steps: int = 2, before_step: Callable[[int], None] | None = None
+        self,
+        *,
+        demonstration: bool = False,
+        steps: int = 2,
+        foreseen: int | None = None,
+        before_step: Callable[[int], None] | None = None,
     ) -> None:
         self.name = "fake"
         self.digest = "0" * 64
         self.is_demonstration = demonstration
         self.views = 1
         self.steps = steps
+        self.foreseen = foreseen or steps
         self.before_step = before_step or (lambda _: None)
         self.disputes: tuple[Dispute, ...] | None = None
         self.asked: list[dict[str, Any]] = []
@@ -155,7 +162,7 @@ class FakeModel:
             if cancelled is not None and cancelled():
                 raise Cancelled
             if on_step is not None:
-                on_step(StepEvent(step, self.steps, f"step {step}", ((0, 4),), self.steps - step))
+                on_step(StepEvent(step, self.foreseen, f"step {step}", ((0, 4),), self.steps - step))
 
 
 def _seed(options: dict[str, Any]) -> int:

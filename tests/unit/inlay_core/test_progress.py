@@ -70,8 +70,14 @@ def test_rows_are_throttled_but_the_last_step_is_written(memory: Memory, clock: 
     clock.advance(0.05)
     progress.publish("j", 2, 3, "two")
     assert shown(progress, "j", 1) == ["one"]
+    follower = progress.follow("j")
+    first = next(follower)
     progress.publish("j", 3, 3, "three")
     assert shown(progress, "j", 1) == ["three"]
+    last = next(follower)
+    assert first is not None
+    assert last is not None
+    assert last.sequence > first.sequence
 
 
 def test_jobs_that_end_before_their_last_step_are_not_remembered(memory: Memory, clock: StillClock) -> None:

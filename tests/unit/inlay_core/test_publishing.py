@@ -67,13 +67,15 @@ def test_what_cannot_be_delivered_is_parked_and_recorded(ward: Ward, *, permanen
 
 
 def test_a_wake_up_marks_its_job_as_announced(ward: Ward, memory: Memory) -> None:
-    """The delivered wake-up is what the sweeper of forgotten jobs counts from; it is no event."""
+    """The wake-up is what the sweeper of forgotten jobs counts from, before it is told; it is no event."""
     report = ward.order()
     ward.clock.advance(10)
     item = take(ward, Destination.CELERY)
+    told_at = ward.clock()
+    ward.clock.advance(1)
     publishing.delivered(*ward.trio, RELAY, item.id)
     (job,) = memory.world.jobs.values()
-    assert job.woken_at == ward.clock()
+    assert job.woken_at == told_at
     assert "relay:report:sent" not in ward.tags(report.id)
 
 

@@ -103,6 +103,43 @@ def test_every_step_is_published_and_kept_with_the_result() -> None:
     assert kept == hospital.canvases
 
 
+def test_who_watches_a_model_that_stops_early_is_told_which_canvas_was_the_last() -> None:
+    """It is told once more, with as many steps as were taken; it is kept once. A job that fails has no last canvas."""
+    hospital = Hospital(FakeModel(steps=2, foreseen=16))
+    hospital.worker.stream = nullcontext
+    report = hospital.order()
+    hospital.worker.work_off()
+    (job,) = hospital.jobs(report)
+    assert [(step, steps) for _, step, steps, _ in hospital.canvases] == [(1, 16), (2, 16), (2, 2)]
+    assert hospital.canvases[-1][3] == "step 2"
+    with hospital.ward.uow as uow:
+        assert [(one.step, one.steps) for one in uow.progress.kept(job.id)] == [(1, 16), (2, 16)]
+    hospital.canvases.clear()
+
+    def fail_in_the_second(step: int) -> None:
+        if step == 2:
+            raise ValueError
+
+    hospital.model.before_step = fail_in_the_second
+    hospital.order("2")
+    hospital.worker.work_off()
+    assert [(step, steps) for _, step, steps, _ in hospital.canvases] == [(1, 16)]
+
+
+def test_a_watcher_that_cannot_be_told_the_last_canvas_costs_nothing() -> None:
+    """The result is written all the same."""
+    hospital = Hospital(FakeModel(steps=1, foreseen=16))
+    report = hospital.order()
+
+    def publish(_job: str, step: int, steps: int, *_: object) -> None:
+        if step == steps:
+            raise OSError
+
+    hospital.worker.progress.publish = publish  # type: ignore[method-assign,assignment]
+    hospital.worker.work_off()
+    assert hospital.jobs(report)[0].state is JobState.SUCCEEDED
+
+
 def test_seed_follows_from_the_job() -> None:
     """Two jobs have two seeds, and the same job has the same seed again after a crash."""
     hospital = Hospital()

@@ -97,10 +97,16 @@ def publish_report(act: Act, report: Report) -> None:
 def claim_deliveries(
     uow: UnitOfWork, clock: Clock, destination: str, *, limit: int = 50, lease_seconds: float = 60.0
 ) -> Sequence[OutboxItem]:
-    """Lease the due items of a destination, at most the oldest of each key; nobody else gets them meanwhile."""
+    """Lease the due items of a destination, at most the oldest of each key; nobody else gets them meanwhile.
+
+    That jobs are announced is noted here, before they are: a worker that looks for them passes over a job that is
+    locked for such a note, finds nothing, and waits for the next wake-up.
+    """
     with uow:
         now = clock()
         items = uow.outbox.claim(destination, now, now + timedelta(seconds=lease_seconds), limit)
+        if destination == Destination.CELERY:
+            uow.jobs.woken([item.key for item in items], now)
         uow.commit()
         return items
 
@@ -118,8 +124,6 @@ def delivered(uow: UnitOfWork, clock: Clock, new_id: NewId, actor: Actor, item_i
         uow.outbox.save(replace(done, state=Delivery.DELIVERED))
         if item.destination != Destination.CELERY:
             _record_delivery(Act(uow, now, new_id, actor), item, Tag.RELAY_REPORT_SENT)
-        else:
-            uow.jobs.woken([item.key], now)
         uow.commit()
 
 

@@ -41,7 +41,8 @@ class PacedModel(FakeModel):
     """Writes the same sentences as the fake model, at a set pace."""
 
     def __init__(self, pace: Pace) -> None:
-        super().__init__(steps=pace.steps, before_step=self._wait)
+        # As real models do, it stops before all the steps that it may take.
+        super().__init__(steps=pace.steps, foreseen=2 * pace.steps, before_step=self._wait)
         self.name = "paced"
         self._pace = pace
         self._began = 0.0
