@@ -77,6 +77,8 @@ class FakeModel:
         self.digest = "0" * 64
         self.is_demonstration = demonstration
         self.views = 1
+        self.takes_hints = True
+        self.rewrites = True
         self.steps = steps
         self.before_step = before_step or (lambda _: None)
         self.disputes: tuple[Dispute, ...] | None = None
