@@ -99,6 +99,16 @@ class Engine:
         return self._checkpoint.about.styles
 
     @property
+    def takes_hints(self) -> bool:
+        """Whether the checkpoint is told of the hints of gaps; others leave them aside."""
+        return self._checkpoint.about.takes_hints
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether the checkpoint was trained to say a report again in another style; others refuse to."""
+        return self._checkpoint.about.rewrites
+
+    @property
     def views(self) -> int:
         """How many images of a study the checkpoint was trained to read together."""
         return self._checkpoint.about.views
@@ -156,7 +166,8 @@ class Engine:
 
         Raises `CanvasOverflow` before any work where locks and smallest gaps need more tokens than the canvas has, and
         `Cancelled` between two steps once `cancelled()` is true. The note `unfinished-sentence` says that no length was
-        found at which a gap ends with a sentence.
+        found at which a gap ends with a sentence; `hints-left-aside`, that gaps had hints of which the model was not
+        told: a checkpoint that was not trained for them, or a rewriting.
         """
         return self._alone(InfillRequest(images, tuple(sections), settings, context, on_step, cancelled))
 
@@ -302,7 +313,9 @@ class Engine:
             gap_lengths=tuple(end - begin for best in found for begin, end in best.layout.spans),
             **self._page(tally),
         )
-        notes = () if all(best.whole for best in found) else ("unfinished-sentence",)
+        whole = all(best.whole for best in found)
+        deaf = hints_of(call.sections) and (call.context.rewrite or not self.takes_hints)
+        notes = (*(() if whole else ("unfinished-sentence",)), *(("hints-left-aside",) if deaf else ()))
         choices = tuple(one for page, best in zip(pages, found, strict=True) for one in _choices(page, best))
         return Filled(
             tuple(filled), record, notes, self._disputes(call, readings), self._confidence(call, readings), choices

@@ -154,9 +154,10 @@ class Filling:
     def _told(self, text: str, score: float) -> Alternative:
         """A text with its score, and its probability where the checkpoint has a curve for texts of one gap.
 
-        Texts that are written to the end of a report are scored by more than their gap: no curve is known for these.
+        Texts that are written to the end of a report are scored by more than their gap, and those of a rewriting by how
+        they say what stood there: no curve is known for these.
         """
-        curve = self._checkpoint.about.calibration
+        curve = () if self.call.context.rewrite else self._checkpoint.about.calibration
         return Alternative(text, score, probability(curve, score) if curve else None)
 
     def _doubt(self, ids: Sequence[int], begin: int, end: int) -> Passes[float]:

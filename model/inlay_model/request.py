@@ -180,7 +180,7 @@ class Alternative:
     """A text for a gap, without the blanks around it; the score is a mean log-probability (nats; larger is better).
 
     `probability` is how often a text of such a score was right, where the checkpoint has a curve for that: for gaps
-    that are filled by themselves, not for texts that are written to the end of a report.
+    that are filled by themselves, not for texts that are written to the end of a report, or that say one again.
     """
 
     text: str

@@ -7,24 +7,30 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from inlay_cli.demonstration.phantom import phantom_file
+from inlay_cli.demonstration.phantom import FINDINGS, SEED, phantom_file
 from inlay_core.application import drafting
 from inlay_core.domain.errors import Unavailable
-from inlay_core.domain.infill import Gap, InfillRequest, InfillSection, LockText
+from inlay_core.domain.infill import FreeText, Gap, InfillRequest, InfillSection, LockText, resolve
 from inlay_core.domain.job import JobState
 from inlay_core.domain.lifecycle import Status
+from inlay_core.domain.report import Report
 from inlay_core.settings import Settings
-from inlay_model import RunRecord
+from inlay_model import Engine, RunRecord
 from inlay_model.adapters import digest_of_adapter
+from inlay_model.evaluation.wishes import sentences_of
 from inlay_model.loading import default_checkpoint
+from inlay_model.phantom.findings import Findings
+from inlay_model.phantom.grammar import read_sentences, write_report
+from inlay_model.phantom.render import phantom
 from inlay_testkit.core import RADIOLOGIST
 from inlay_testkit.dicom import PHANTOM_TAGS
 from inlay_testkit.installation import Installation
 from inlay_testkit.tiny_diffusion import save_tiny
 from inlay_testkit.tiny_training import save_tiny_adapter
-from inlay_worker.generation import Model
+from inlay_worker.generation import Model, sections_of
 from inlay_worker.wiring import load_model, make_worker
 from inlay_worker.work import Worker
 
@@ -171,8 +177,8 @@ def test_missing_checkpoint_is_said_before_any_job_is_touched(tmp_path: Path) ->
     assert caught.value.place == "INLAY_MODEL"
 
 
-def test_shipped_checkpoint_drafts_sentences(tmp_path: Path) -> None:
-    """The demonstration checkpoint, as shipped, drafts both sections of a phantom in whole sentences."""
+def drafted_phantom(tmp_path: Path) -> tuple[Site, Report]:
+    """A site with the demonstration checkpoint, as shipped, and the report that it has drafted of a phantom."""
     # The phantom shows Petra, and the order is for somebody else.
     site = Site(tmp_path, default_checkpoint(), steps=16, patient_check="off")
     report = site.order(image=False, wake=False)
@@ -181,7 +187,45 @@ def test_shipped_checkpoint_drafts_sentences(tmp_path: Path) -> None:
     os.utime(file, (0, 0))  # Written long ago: nothing waits for it to settle.
     site.wakeup.wake([site.job(report).id])
     site.worker.work_off()
-    drafted = site.report(report)
+    return site, site.report(report)
+
+
+def test_shipped_checkpoint_says_a_report_again_around_a_lock(tmp_path: Path) -> None:
+    """A report of another style with one sentence locked comes back in the site's style, with the phantom's findings.
+
+    The lock is there byte for byte, the run record says what was asked, and the run gives the same text once more.
+    """
+    site, drafted = drafted_phantom(tmp_path)
+    findings = Findings.normal(**FINDINGS)
+    foreign = write_report(findings, "narrative", np.random.default_rng(0))
+    said = [f"{sentence} " for sentence in dict(foreign.sections)["findings"]]
+    items = (FreeText("".join(said[:2])), LockText(said[2]), FreeText("".join(said[3:])))
+    impression = InfillSection("impression", (FreeText(foreign.text("impression")),))
+    request = InfillRequest((InfillSection("findings", items), impression), seed=1, rewrite=True)
+    drafting.request_infill(*site.ward.trio, RADIOLOGIST, drafted.id, expected_version=drafted.version, request=request)
+    site.worker.work_off()
+    after = {section.name: section for section in site.report(drafted).sections}
+    job = site.jobs(drafted)[-1]
+    assert (job.state, [one.text for one in after["findings"].fragments if one.locked]) == (
+        JobState.SUCCEEDED,
+        [said[2]],
+    )
+    sentences = [fragment.text.strip() for fragment in after["findings"].fragments]
+    assert read_sentences(sentences).findings() == findings
+    assert {one for one in sentences if one != said[2].strip()} <= sentences_of(findings, "standard")
+    assert job.run_record is not None
+    assert job.run_record["context"] == {"style": "standard", "rewrite": True}
+    assert (job.run_record["rewrites"], job.run_record["takes_hints"]) == (True, False)
+    asked = sections_of(resolve(request, drafted.sections), replaced=True)
+    image = phantom(SEED, findings).image
+    assert isinstance(site.model, Engine)
+    again = site.model.replay(RunRecord.from_json(job.run_record), [image], asked)
+    assert again.sections[0].text.split() == after["findings"].text.split()
+
+
+def test_shipped_checkpoint_drafts_sentences(tmp_path: Path) -> None:
+    """The demonstration checkpoint, as shipped, drafts both sections of a phantom in whole sentences."""
+    _, drafted = drafted_phantom(tmp_path)
     assert drafted.status is Status.DRAFTED
     for name in ("findings", "impression"):
         section = drafted.section(name)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,106 @@ def test_the_whole_job_by_mouse(room: Room) -> None:
     expect(page.locator("#banner")).to_be_hidden()
     texts = [one.text for one in fragments(room, report_id)]
     assert texts == ["New text 1. ", "No pleural effusion.\n", "No pneumothorax. "]
+
+
+def test_a_report_is_said_again_in_the_sites_style(room: Room) -> None:
+    """Shift+F2 shows the model what is not locked and keeps the locks; what came can be rejected and undone."""
+    report_id = room.drafted()
+    asked: list[Any] = []
+    room.worker.words = lambda gap, number: asked.append(gap) or (f"In style {number}. ",)
+    page = room.read(report_id)
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("F3")
+    saved(page)
+    with page.expect_request("**/infill") as sent:
+        page.keyboard.press("Shift+F2")
+    assert (sent.value.post_data_json or {})["rewrite"] is True
+    expect(message(page)).to_contain_text("Said again in the site's style: 3 places")
+    assert [(name, item.replaces, item.hint) for name, _, item in asked] == [
+        ("findings", "The heart is normal. ", None),
+        ("findings", "No pneumothorax. ", None),
+        ("impression", "No acute findings.", None),
+    ]
+    texts = [(one.text, one.locked) for one in fragments(room, report_id)]
+    assert texts == [("In style 1. ", False), ("No pleural effusion.\n", True), ("In style 2. ", False)]
+    page.keyboard.press("Control+z")
+    expect(section(page, "findings")).to_contain_text("No pneumothorax.")
+    page.keyboard.press("Control+y")
+    expect(section(page, "findings")).to_contain_text("In style 2.")
+    page.get_by_role("button", name="Reject").first.click()
+    expect(section(page, "findings")).to_contain_text("The heart is normal.")
+    saved(page)
+    page.get_by_role("tab", name="Versions").click()
+    page.get_by_label("with version").select_option("6")
+    page.get_by_text("What the model was run with").click()
+    expect(page.locator("#side h4").filter(has_text="House style")).to_be_visible()
+
+
+def test_gaps_are_left_to_the_fill_when_a_report_is_said_again(room: Room) -> None:
+    """Text beside a gap is what is said again; where there is no text but gaps and locks the page says so."""
+    report_id = room.drafted()
+    asked: list[Any] = []
+    room.worker.words = lambda gap, number: asked.append(gap) or (f"In style {number}. ",)
+    page = room.read(report_id)
+    page.keyboard.press("F4")
+    page.keyboard.type("heart")
+    page.keyboard.press("Enter")
+    saved(page)
+    page.get_by_role("button", name="House style").click()
+    expect(message(page)).to_contain_text("Said again")
+    said = "The heart is normal. No pleural effusion.\nNo pneumothorax. "
+    assert [(name, item.replaces, item.hint) for name, _, item in asked] == [
+        ("findings", said, None),
+        ("impression", "No acute findings.", None),
+    ]
+    for _ in range(2):
+        page.get_by_role("button", name="Accept").first.click()
+    expect(page.locator(".lock")).to_have_count(2)
+    sentence(page, "In style 1.").click()
+    page.keyboard.press("F4")
+    expect(page.locator(".gap")).to_have_count(1)
+    page.keyboard.press("Enter")
+    page.keyboard.press("Shift+F2")
+    expect(message(page)).to_contain_text("no text to be said again")
+
+
+def test_what_a_model_cannot_is_said_where_it_is_asked(room: Room) -> None:
+    """A model that rewrites nothing and is told of no hints: the command gives its reason, and so does the gap."""
+    record = {"model": "test", "seed": 1, "rewrites": False, "takes_hints": False}
+    report_id = room.drafted(draft=replace(sentences("The heart is normal. "), run_record=record))
+    page = room.read(report_id)
+    command = page.get_by_role("button", name="House style")
+    expect(command).to_be_disabled()
+    expect(command).to_have_attribute("title", re.compile("not trained"))
+    page.keyboard.press("Shift+F2")
+    expect(message(page)).to_contain_text("not trained to say one again")
+    page.keyboard.press("F4")
+    expect(page.locator(".gap input")).to_have_attribute("placeholder", re.compile("takes no hints"))
+    expect(page.get_by_label("is not told of hints")).to_be_focused()
+    page.keyboard.type("heart")
+    page.keyboard.press("Enter")
+    saved(page)
+    room.worker.notes = ("hints-left-aside",)
+    page.keyboard.press("F2")
+    expect(message(page)).to_contain_text("This model is not told of hints")
+
+
+def test_new_text_says_how_often_such_text_was_right(room: Room) -> None:
+    """Beside the number of each text, in whole percents that claim no more than a curve can; nothing where unknown."""
+    report_id = room.drafted()
+    room.worker.odds = (0.99813, 0.62371)
+    page = room.read(report_id)
+    page.keyboard.press("F2")
+    expect(message(page)).to_contain_text("Filled")
+    counts = page.locator(".review .count")
+    expect(counts).to_have_text(["1/3 · over 99 %", "1/3 · over 99 %"])
+    expect(counts.first).to_have_attribute("title", re.compile("over 99 % were right"))
+    page.keyboard.press("Alt+.")
+    expect(counts.first).to_have_text("2/3 · 62 %")
+    expect(message(page)).to_contain_text("Text 2 of 3. Of texts with such a score 62 % were right")
+    page.keyboard.press("Alt+.")
+    expect(counts.first).to_have_text("3/3")
+    expect(message(page)).to_have_text("Text 3 of 3.")
 
 
 def test_typing_makes_text_the_clinicians_and_locks_it(room: Room) -> None:

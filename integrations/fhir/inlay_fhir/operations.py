@@ -75,8 +75,10 @@ def infill_body(parameters: Json) -> dict[str, Any]:
                 body["sections"].append(_section(each, place))
             case "seed" | "steps" | "alternatives":
                 body[str(each["name"])] = _value(each, ("valueInteger", "valuePositiveInt", "valueUnsignedInt"), place)
+            case "rewrite":
+                body["rewrite"] = _value(each, ("valueBoolean",), place)
             case _:
-                raise bad(f"{place}.name", "one of section, seed, steps, alternatives.")
+                raise bad(f"{place}.name", "one of section, seed, steps, alternatives, rewrite.")
     return body
 
 
@@ -122,7 +124,7 @@ def _gap(part: Json, place: str) -> dict[str, Any]:
 def _value(parameter: Json, names: tuple[str, ...], place: str) -> Any:
     """The value under one of the names; strings keep every character, because a lock is kept byte for byte."""
     found = [parameter[name] for name in names if name in parameter]
-    wanted = int if names[0] == "valueInteger" else str
+    wanted = {"valueInteger": int, "valueBoolean": bool}.get(names[0], str)
     if len(found) != 1 or type(found[0]) is not wanted:
         raise bad(place, f"has one of {', '.join(names)}.")
     return found[0]
@@ -154,7 +156,7 @@ _SECTION: Final = _parameter(
         "A place to be filled.",
         _parameter("min-tokens", "in", 0, "1", "Least length in tokens.", type="integer"),
         _parameter("max-tokens", "in", 0, "1", "Greatest length in tokens.", type="integer"),
-        _parameter("hint", "in", 0, "1", "Words that the model is given for this gap.", type="string"),
+        _parameter("hint", "in", 0, "1", "What the gap is to speak of. Some models are not told.", type="string"),
     ),
 )
 
@@ -177,6 +179,15 @@ OPERATIONS: Final[Mapping[str, Json]] = MappingProxyType(
                     "How many different texts are looked for in every gap, at most 5; fewer may be found. The "
                     "completed Task has them in its output, best first.",
                     type="integer",
+                ),
+                _parameter(
+                    "rewrite",
+                    "in",
+                    0,
+                    "1",
+                    "Whether free text is to say the same again in the site's style. A model that was not trained for "
+                    "it refuses: the Task fails, and the report stays as it is.",
+                    type="boolean",
                 ),
                 _parameter("return", "out", 1, "1", "The job.", type="Task"),
             ],

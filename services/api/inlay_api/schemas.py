@@ -330,7 +330,11 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "seed": _maybe({"type": "integer", "minimum": 0, "maximum": 2**63 - 1}),
             "steps": _maybe({"type": "integer", "minimum": 1, "maximum": 1024}),
             "alternatives": _maybe({"type": "integer", "minimum": 1, "maximum": MAX_ALTERNATIVES}),
-            "rewrite": {"type": "boolean", "description": "Say the same in the site's style, around what is locked."},
+            "rewrite": {
+                "type": "boolean",
+                "description": "Say free text again in the site's style, around what is locked. Hints are left aside, "
+                "and a model that was not trained for it refuses: the job fails as `cannot-rewrite`.",
+            },
             "warm_start": _maybe(
                 {
                     "type": "number",
@@ -348,7 +352,14 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         {
             "min_tokens": _maybe({"type": "integer", "minimum": 0, "maximum": MAX_GAP_TOKENS}),
             "max_tokens": _maybe({"type": "integer", "minimum": 1, "maximum": MAX_GAP_TOKENS}),
-            "hint": _maybe({"type": "string", "maxLength": MAX_HINT_LENGTH}),
+            "hint": _maybe(
+                {
+                    "type": "string",
+                    "maxLength": MAX_HINT_LENGTH,
+                    "description": "What the gap is to speak of. Where the model is not told of it, the run record of "
+                    "the job has `hints-left-aside` among its `notes`.",
+                }
+            ),
         },
         optional=("min_tokens", "max_tokens", "hint"),
     ),
@@ -369,7 +380,11 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 **_maybe({"type": "integer", "minimum": 1}),
                 "description": "Which of the queued jobs it is by priority and age; null for one that is not queued.",
             },
-            "run_record": _maybe({"type": "object"}),
+            "run_record": {
+                **_maybe({"type": "object"}),
+                "description": "What the model was run with. `takes_hints` and `rewrites` say what it can, `notes` "
+                "what a reader should know of this run.",
+            },
             "result_version": _maybe({"type": "integer", "minimum": 1}),
             "alternatives": _list(
                 _object(

@@ -85,6 +85,16 @@ class Model(Protocol):
         ...
 
     @property
+    def takes_hints(self) -> bool:
+        """Whether it is told of the hints of gaps."""
+        ...
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether it was trained to say a report again in one of its styles."""
+        ...
+
+    @property
     def prefixes(self) -> KeptPrefixes:
         """The encoded studies that are kept."""
         ...
@@ -152,15 +162,24 @@ class Generation:
         return Writer(self._model.name, self._model.digest)
 
     def check(self, job: Job, study: Study | None) -> None:
-        """Refuse what must not be generated, before anything is: Forbidden not-a-phantom, Invalid images-missing."""
+        """Refuse what must not be generated, before anything is.
+
+        Raises Forbidden not-a-phantom, Invalid images-missing, or Invalid cannot-rewrite.
+        """
         if job.kind is JobKind.DRAFT and study is None:
             raise Invalid("images-missing", "There are no images to draft from.")
         if study is None and not self._without_images:
             raise Invalid("images-missing", "There are no images, and this site fills no gaps from the text alone.")
+        if job.request.get("rewrite") and not self._rewrites:
+            raise Invalid("cannot-rewrite", "The model was not trained to say a report again in the site's style.")
         if not self._model.is_demonstration or self._demo_on_any_study:
             return
         if study is None or not study.phantom:
             raise Forbidden("not-a-phantom", "The demonstration model reads synthetic phantoms only, and this is none.")
+
+    @property
+    def _rewrites(self) -> bool:
+        return self._model.rewrites and self._style is not None
 
     def warm_up(self) -> None:
         """Draft once from an empty picture. Raises Unavailable where the model cannot."""
@@ -184,7 +203,7 @@ class Generation:
 
         def finished(at: int, answer: Filled | Exception) -> None:
             place = places[at]
-            ended(place, _generated(asked[place], answer) if isinstance(answer, Filled) else answer)
+            ended(place, self._generated(asked[place], answer) if isinstance(answer, Filled) else answer)
 
         self._model.batch([self._request(one) for one in asked.values()], finished)
 
@@ -220,17 +239,19 @@ class Generation:
             on_stage=asked.on_stage,
         )
 
-
-def _generated(asked: Asked, filled: Filled) -> Generated:
-    claimed, record = asked.claimed, run_record(filled, asked.study)
-    if claimed.job.kind is JobKind.DRAFT:
-        return Generated(record, texts=tuple((s.name, storable(s.text)) for s in filled.sections))
-    return Generated(
-        record,
-        fills=fills_of(claimed.sections, filled),
-        disputes=disputes_of(claimed.sections, filled),
-        alternatives=choices_of(filled),
-    )
+    def _generated(self, asked: Asked, filled: Filled) -> Generated:
+        claimed = asked.claimed
+        # What the model can: whoever reads the record knows what to ask of it next.
+        able = {"takes_hints": self._model.takes_hints, "rewrites": self._rewrites}
+        record = {**run_record(filled, asked.study), **able}
+        if claimed.job.kind is JobKind.DRAFT:
+            return Generated(record, texts=tuple((s.name, storable(s.text)) for s in filled.sections))
+        return Generated(
+            record,
+            fills=fills_of(claimed.sections, filled),
+            disputes=disputes_of(claimed.sections, filled),
+            alternatives=choices_of(filled),
+        )
 
 
 def compared_with(claimed: Claimed, study: Study) -> tuple[Comparison, ...]:

@@ -48,6 +48,9 @@ class Worker:
         self.draft = draft
         self.words: Callable[[Gap, int], tuple[str, ...]] = new_words
         self.disputes: Callable[[Claimed], Sequence[Dispute]] = nothing_disputed
+        # Of the first texts of each gap how probable they are, and what run records note.
+        self.odds: tuple[float, ...] = ()
+        self.notes: tuple[str, ...] = ()
         self.may_take = threading.Event()
         self.may_end = threading.Event()
         self.may_take.set()
@@ -105,11 +108,14 @@ class Worker:
                     continue
                 texts = self.words((part.name, number, item), len(fills) + 1)
                 fills.append(Fill(part.name, number, texts[0]))
-                choices.append(Choice(part.name, number, tuple(Candidate(one.strip(), -0.1) for one in texts)))
+                known = (*self.odds, *(None for _ in texts))
+                offered = tuple(Candidate(one.strip(), -0.1, odds) for one, odds in zip(texts, known, strict=False))
+                choices.append(Choice(part.name, number, offered))
                 canvas.append((texts[0], True))
             canvas.append(("\n", False))
         disputes = tuple(self.disputes(claimed))
-        record = {"model": "test", "seed": 1, "steps_taken": STEPS}
+        context = {"style": "plain", "rewrite": claimed.job.request["rewrite"]}
+        record = {"model": "test", "seed": 1, "steps_taken": STEPS, "context": context, "notes": list(self.notes)}
         return Generated(record, fills=tuple(fills), disputes=disputes, alternatives=tuple(choices)), canvas
 
 
@@ -150,6 +156,7 @@ class Room:
         self.requests.clear()
         self.problems.clear()
         self.worker.words, self.worker.disputes = new_words, nothing_disputed
+        self.worker.odds = self.worker.notes = ()
         self.worker.may_take.set()
         self.worker.may_end.set()
 

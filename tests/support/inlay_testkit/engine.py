@@ -83,6 +83,8 @@ class FakeModel:
         self.digest = "0" * 64
         self.is_demonstration = demonstration
         self.views = 1
+        self.takes_hints = True
+        self.rewrites = True
         self.steps = steps
         self.foreseen = foreseen or steps
         self.before_step = before_step or (lambda _: None)

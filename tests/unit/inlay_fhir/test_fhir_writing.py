@@ -6,7 +6,17 @@ import pytest
 from inlay_core.application import drafting
 from inlay_core.application.ports import Generated
 from inlay_core.domain.identity import Actor
-from inlay_core.domain.infill import Candidate, Choice, Fill, Gap, InfillRequest, InfillSection, LockRef, LockText
+from inlay_core.domain.infill import (
+    Candidate,
+    Choice,
+    Fill,
+    FreeText,
+    Gap,
+    InfillRequest,
+    InfillSection,
+    LockRef,
+    LockText,
+)
 from inlay_core.domain.job import JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.domain.order import OrderStatus, Priority
@@ -360,6 +370,18 @@ def test_an_infill_is_a_task(desk: Desk) -> None:
     assert infill(desk, report, {"name": "section", "part": parts}, match="2").status == 412
 
 
+def test_free_text_can_be_asked_for_in_the_sites_style(desk: Desk) -> None:
+    """The parameter rewrite is the request's flag."""
+    report = desk.ward.drafted()
+    parts = [{"name": "name", "valueCode": "impression"}, {"name": "free-text", "valueString": "Normal."}]
+    reply = infill(desk, report, {"name": "section", "part": parts}, {"name": "rewrite", "valueBoolean": True})
+    with desk.ward.uow as uow:
+        job = uow.jobs.get(reply.json["id"])
+    assert job is not None
+    expected = InfillRequest((InfillSection("impression", (FreeText("Normal."),)),), rewrite=True)
+    assert InfillRequest.from_json(job.request) == expected
+
+
 def test_the_texts_that_a_gap_might_hold_are_the_tasks_output(desk: Desk) -> None:
     """With alternatives asked for, the completed Task has each text, its score, and its probability where known.
 
@@ -410,6 +432,7 @@ def test_the_texts_that_a_gap_might_hold_are_the_tasks_output(desk: Desk) -> Non
         {"name": "colour", "valueString": "red"},
         {"name": "seed", "valueString": "5"},
         {"name": "seed", "valueInteger": True},
+        {"name": "rewrite", "valueInteger": 1},
         {"name": "section", "part": [{"name": "name", "valueCode": "nowhere"}]},
         {
             "name": "section",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inlay_model import CheckpointProblem, Engine, Filled, Gap, GenerationSettings, Lock, Section
+from inlay_model import CheckpointProblem, Engine, Filled, Gap, GenerationSettings, Lock, PromptContext, Section
 from inlay_model.calibration import Bin, expected_error, fitted, probability, reliability
 from inlay_model.evaluation.alternatives import Found, crossed, judge, keep, scored, summary, table
 from inlay_model.loading import read_about
@@ -65,6 +65,22 @@ def test_alternatives_have_probabilities_where_the_checkpoint_has_a_curve(engine
     ]
     assert [one.probability for one in other.texts] == [None] * len(other.texts)
     assert [one.text for one in choice.texts] == [one.text for one in other.texts]
+
+
+def test_a_text_that_says_one_again_has_no_probability(engine: Any) -> None:
+    """The curve is of sentences that were masked: what is rewritten is ranked, and nothing is claimed of it."""
+    gap = Gap(max_tokens=6, replaces="There is no effusion. ")
+    asked = (Section("findings", (Lock("The heart is normal. "), gap, Lock("No pneumothorax. "))),)
+    about = replace(engine.checkpoint.about, calibration=((-8.0, 0.2), (-1.0, 0.9)), rewrites=True)
+    told = Engine(replace(engine.checkpoint, about=about)).infill(
+        None,
+        asked,
+        settings=GenerationSettings(steps=2, alternatives=2),
+        context=PromptContext("concise", rewrite=True),
+    )
+    (choice,) = told.alternatives
+    assert choice.texts
+    assert {one.probability for one in choice.texts} == {None}
 
 
 class Says:

@@ -58,6 +58,7 @@ def test_only_trained_checkpoints_are_told(engine: Any, image: np.ndarray) -> No
     assert told.run.prompt_digest != silent.run.prompt_digest
     untold = engine.infill([image], ASKED, settings=SHORT)
     assert untold.run.prompt_digest == silent.run.prompt_digest
+    assert [("hints-left-aside" in one.notes) for one in (told, silent, untold)] == [False, False, True]
     assert (fresh.prefixes.misses, fresh.prefixes.hits) == (2, 0)
     again = fresh.infill([image], ASKED, settings=SHORT)
     assert (fresh.prefixes.misses, fresh.prefixes.hits) == (2, 1)
@@ -69,6 +70,7 @@ def test_only_trained_checkpoints_are_told(engine: Any, image: np.ndarray) -> No
         fresh.infill([image], ASKED, settings=SHORT, context=PromptContext(rewrite=True))
     answer = fresh.infill([image], ASKED, settings=SHORT, context=rewrite)
     assert answer.run.prompt_digest != told.run.prompt_digest
+    assert "hints-left-aside" in answer.notes
     assert [piece.text for piece in answer.sections[0].pieces if piece.kind == "lock"] == [
         item.text for item in ASKED[0].items if isinstance(item, Lock)
     ]

@@ -413,6 +413,24 @@ def test_a_rewriting_shows_the_model_what_is_to_be_said_in_the_sites_style() -> 
     assert [asked.get("context") for asked in hospital.model.asked[1:]] == [PromptContext("plain", rewrite=True), None]
 
 
+def test_a_model_that_cannot_rewrite_is_not_asked_to() -> None:
+    """The job ends at once with a reason in words, the text stays, and records say what the model can."""
+    hospital = Hospital()
+    hospital.model.rewrites = hospital.model.takes_hints = False
+    report = hospital.order()
+    hospital.worker.work_off()
+    drafted = hospital.ward.report(report.id)
+    hospital.infill(drafted, rewrite=True)
+    hospital.worker.work_off()
+    draft, rewriting = hospital.jobs(report)
+    assert draft.run_record is not None
+    assert (draft.run_record["rewrites"], draft.run_record["takes_hints"]) == (False, False)
+    assert rewriting.reason is not None
+    assert (rewriting.state, rewriting.reason.code) == (JobState.FAILED, "cannot-rewrite")
+    assert hospital.ward.report(report.id) == drafted
+    assert len(hospital.model.asked) == 1
+
+
 # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

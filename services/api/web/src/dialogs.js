@@ -146,7 +146,7 @@ export function retractDialog() {
 }
 
 const KEYS = [
-  ["F2", "keys.fill"], ["Esc", "keys.cancel"], ["F3", "keys.lock"], ["F4", "keys.gap"], ["Alt+Backspace", "keys.remove"],
+  ["F2", "keys.fill"], ["Shift+F2", "keys.restyle"], ["Esc", "keys.cancel"], ["F3", "keys.lock"], ["F4", "keys.gap"], ["Alt+Backspace", "keys.remove"],
   ["Alt+↓ / Alt+↑", "keys.step"], ["Alt+. / Alt+,", "keys.alternatives"], ["F6", "keys.next"],
   ["Ctrl+Z / Ctrl+Y", "keys.undo"], ["F9", "keys.sign"], ["F1", "keys.help"],
 ];

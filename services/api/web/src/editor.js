@@ -21,6 +21,8 @@ export class Editor {
     this.pieces = pieces;
     this.on = on;
     this.editable = editable;
+    /** Whether the model is told of the hints of gaps. */
+    this.takesHints = true;
     /** key -> element that shows what is being written there, while a fill runs. */
     this.streams = new Map();
     /** Job id whose text is new, and its runs: see review.js. */
@@ -289,7 +291,10 @@ export function tagOf(origin, locked, isFresh = false) {
 
 function reviewOf(run, act) {
   const many = run.texts > 1;
-  const count = many ? h("span", { class: "count" }, t("review.count", { at: run.at + 1, of: run.texts })) : null;
+  const number = many ? t("review.count", { at: run.at + 1, of: run.texts }) : null;
+  const words = [number, run.odds].filter(Boolean).join(" · ");
+  const title = run.odds ? t("review.odds", { odds: run.odds }) : null;
+  const count = words ? h("span", { class: "count", title }, words) : null;
   return h(
     "span",
     { class: "review", role: "group", "aria-label": t("review.label"), contenteditable: "false" },
@@ -363,10 +368,11 @@ class GapView {
     this.input = h("input", {
       type: "text",
       maxlength: "200",
-      size: Math.max(12, node.attrs.hint.length + 1),
+      size: Math.max(editor.takesHints ? 12 : 20, node.attrs.hint.length + 1),
       value: node.attrs.hint,
-      placeholder: t("gap.placeholder"),
-      "aria-label": t("gap.label"),
+      placeholder: t(editor.takesHints ? "gap.placeholder" : "gap.placeholder.deaf"),
+      "aria-label": t(editor.takesHints ? "gap.label" : "gap.label.deaf"),
+      title: editor.takesHints ? null : t("gap.deaf"),
       autocomplete: "off",
       disabled: !editor.editable,
     });

@@ -10,9 +10,10 @@ const LONELY_MS = 4000;
 
 /**
  * What is asked of the model: {body, layout, opened}. Locks go by their ids, what stands open between them are items.
- * `opened` says for each item which pieces it stands for. Null where nothing is open.
+ * `opened` says for each item which pieces it stands for. With `rewrite` open text is to be said again in the site's
+ * style. Null where nothing is open, or no text to be said again.
  */
-export function requestOf(doc, pieces, alternatives) {
+export function requestOf(doc, pieces, { alternatives, rewrite = false }) {
   const sections = [];
   const layout = [];
   const opened = [];
@@ -25,12 +26,13 @@ export function requestOf(doc, pieces, alternatives) {
       items: items.map((item) => (item.lock ? { lock: item.lock.text } : { open: item.open[0].key })),
     });
     if (items.every((item) => item.lock)) continue;
-    sections.push({ name: section.name, items: items.map((item) => asked(item, pieces)) });
+    sections.push({ name: section.name, items: items.map((item) => asked(item, pieces, rewrite)) });
     items.forEach((item, number) => {
       if (item.open) opened.push({ section: section.name, item: number, pieces: item.open });
     });
   }
-  return sections.length ? { body: { sections, alternatives }, layout, opened } : null;
+  const any = rewrite ? sections.some(({ items }) => items.some((item) => item.text)) : sections.length;
+  return any ? { body: { sections, alternatives, rewrite }, layout, opened } : null;
 }
 
 /** Locks, and between two of them one stretch that is open: the model writes it as a whole, gaps and text alike. */
@@ -45,12 +47,15 @@ function itemsOf(pieces) {
   return items;
 }
 
-function asked(item, pieces) {
+function asked(item, pieces, rewrite) {
   if (item.lock) return { lock: pieces.place(item.lock.key, item.lock.text).id };
+  const text = item.open.map((piece) => piece.text).join("");
+  // What is said again is said from the text: the model is not told of gaps in it.
+  if (rewrite && text.trim()) return { text, locked: false };
   const gaps = item.open.filter((piece) => piece.kind === "gap");
   const hint = gaps.map((piece) => piece.hint.trim()).filter(Boolean).join(", ");
   if (gaps.length) return { gap: { hint: hint.slice(0, 200) || null } };
-  return { text: item.open.map((piece) => piece.text).join(""), locked: false };
+  return { text, locked: false };
 }
 
 /** One fill, from the job to its end. `on`: told(text, kind), ended(job or null). */

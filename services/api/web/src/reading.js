@@ -15,8 +15,9 @@ import { Unread } from "./unread.js";
 // Long enough to finish a word, short enough that little is lost with a browser that dies.
 const AUTOSAVE_MS = 700;
 const LOOK_MS = 6000;
-// More than one text for a gap costs the worker as many fillings.
-const ALTERNATIVES = 3;
+// More than one text for a gap costs the worker as many fillings. A style has one way to say a report.
+const FILLS = { alternatives: 3 };
+const RESTYLES = { alternatives: 1, rewrite: true };
 const REVIEWED = ["drafted", "in-review"];
 const SIGNED = ["signed", "amended", "corrected", "appended"];
 const NOTHING_NEW = { job: null, locks: [], open: [], alternatives: [] };
@@ -91,12 +92,18 @@ class Reading {
     };
   }
 
+  /** What the model that wrote here last says of itself, {takes_hints, rewrites}: false is a no, undefined unknown. */
+  get model() {
+    return this.report.run_records.at(-1)?.record ?? {};
+  }
+
   // ------------------------------------------------------------------------------------------------ showing
 
   /** A version that is shown in place of what was there. */
   #take(body, how = {}) {
     this.report = body;
     this.editor.editable = this.may.edit;
+    this.editor.takesHints = this.model.takes_hints !== false;
     this.editor.show(body, how);
     this.#drawn();
   }
@@ -117,6 +124,7 @@ class Reading {
       // One takes the other's place, so that the text does not move when a fill begins.
       fill: this.mayEdit && REVIEWED.includes(report.status) && !this.fill,
       cancel: Boolean(this.fill),
+      restyle: this.mayEdit && REVIEWED.includes(report.status),
       ...Object.fromEntries(["lock", "gap", "remove", "undo", "redo"].map((name) => [name, may.edit])),
       retry: may.retry,
       amend: may.amend && !this.amending,
@@ -127,6 +135,9 @@ class Reading {
     };
     for (const [name, element] of Object.entries(this.buttons)) element.hidden = !shown[name];
     this.buttons.fill.disabled = !may.fill;
+    const able = this.model.rewrites !== false;
+    this.buttons.restyle.disabled = !may.fill || !able;
+    this.buttons.restyle.title = t(able ? "do.restyle.title" : "restyle.unable");
     this.root.querySelector("#toolbar").hidden = false;
     this.editor.view.setProps({});
     this.unread.observe();
@@ -148,6 +159,7 @@ class Reading {
     const { editor } = this;
     this.buttons = {
       fill: button(t("do.fill"), "F2", act(() => this.#fill()), { class: "main", title: t("do.fill.title") }),
+      restyle: button(t("do.restyle"), null, act(() => this.#restyle()), { "aria-keyshortcuts": "Shift+F2" }),
       cancel: button(t("do.cancel"), "Esc", act(() => this.fill?.cancel())),
       lock: button(t("do.lock"), "F3", act(() => editor.lock()), { title: t("do.lock.title") }),
       gap: button(t("do.gap"), "F4", act(() => editor.gap()), { title: t("do.gap.title") }),
@@ -176,7 +188,7 @@ class Reading {
     const plain = !event.ctrlKey && !event.altKey && !event.metaKey;
     const keys = {
       F1: () => keysDialog(),
-      F2: () => this.may.fill && this.#fill(),
+      F2: () => this.may.fill && (event.shiftKey ? this.#restyle() : this.#fill()),
       F3: () => this.may.edit && this.editor.lock(),
       F4: () => this.may.edit && this.editor.gap(),
       F6: () => this.#nextPoint(),
@@ -340,14 +352,20 @@ class Reading {
 
   // ------------------------------------------------------------------------------------------------ filling
 
-  async #fill() {
+  /** What is not locked is said again in the site's style: a fill that is shown what stood there. */
+  #restyle() {
+    if (this.model.rewrites === false) return this.say(t("restyle.unable"), "problem");
+    return this.#fill(RESTYLES);
+  }
+
+  async #fill(wanted = FILLS) {
     if (this.fill || !REVIEWED.includes(this.report.status)) return;
     performance.mark("inlay-fill");
     this.editor.settle();
     await this.flush();
-    const asked = requestOf(this.editor.view.state.doc, this.pieces, ALTERNATIVES);
+    const asked = requestOf(this.editor.view.state.doc, this.pieces, wanted);
     if (!asked) {
-      this.say(t("fill.nothing"), "problem");
+      this.say(t(wanted.rewrite ? "restyle.nothing" : "fill.nothing"), "problem");
       return;
     }
     const { body: job } = await api.infill(this.id, this.report.version, asked.body);
@@ -380,7 +398,7 @@ class Reading {
     this.#take(body, { undoable: true });
     performance.mark("inlay-filled");
     const disputes = body.sections.flatMap((one) => one.fragments).filter((one) => one.warnings.length).length;
-    this.say(disputes ? t("fill.disputed", { count: disputes }) : t("fill.done", { count: this.#runs().length }));
+    this.say(disputes ? t("fill.disputed", { count: disputes }) : ended(job.run_record ?? {}, this.#runs().length));
     this.side.check();
     const first = this.#runs()[0];
     // Whoever has gone on to another place stays there.
@@ -482,7 +500,9 @@ class Reading {
     this.editor.view.dispatch(tr.replaceWith(from, to, nodes).setMeta("stored", true));
     if (written.length) this.editor.goToKey(keyed.get(written[0].id));
     this.#drawn();
-    this.say(t("review.exchanged", { at: text + 1, of: run.texts }));
+    const { odds } = this.#runHere() ?? {};
+    const exchanged = t("review.exchanged", { at: text + 1, of: run.texts });
+    this.say(odds ? `${exchanged} ${t("review.odds", { odds })}` : exchanged);
     this.side.check();
   }
 
@@ -599,6 +619,13 @@ class Reading {
     this.#take(body);
     this.say(t("retract.done"));
   }
+}
+
+/** What a fill that has ended says: how many places are new, and what the model left aside. */
+function ended({ notes = [], context }, count) {
+  if (context?.rewrite) return t("restyle.done", { count });
+  const done = t("fill.done", { count });
+  return notes.includes("hints-left-aside") ? `${done} ${t("gap.deaf")}` : done;
 }
 
 function freshOf(job, open) {

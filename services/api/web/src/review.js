@@ -1,6 +1,7 @@
 // What the last fill wrote, gap by gap: which words are new, which other texts there are, and what stood there before.
+import { t } from "./texts.js";
 
-/** The runs of new text in a section: [{section, from, to, keys, item, texts, at, label}]. */
+/** The runs of new text in a section: [{section, from, to, keys, item, texts, at, odds, label}]. */
 export function runsOf(name, pieces, known, fresh) {
   if (!fresh.job) return [];
   const runs = [];
@@ -34,6 +35,14 @@ function described(run, pieces, known, fresh) {
   const offered = fresh.alternatives.find((one) => one.section === run.section && one.item === item);
   const texts = offered?.texts.map((one) => one.text.trim()) ?? [];
   const at = Math.max(0, texts.indexOf(run.text.trim()));
+  const odds = oddsOf(offered?.texts[texts.indexOf(run.text.trim())]?.probability);
   const label = `${fresh.job} ${run.section} ${run.keys.join(" ")} ${at} ${texts.length}`;
-  return { ...run, item, texts: texts.length, at, label };
+  return { ...run, item, texts: texts.length, at, odds, label };
+}
+
+/** A probability in words that promise no more than a curve of some hundred cases can; null without one. */
+export function oddsOf(probability) {
+  if (probability === undefined) return null;
+  if (probability < 0.01) return t("odds.least");
+  return probability > 0.99 ? t("odds.most") : t("odds", { percent: Math.round(probability * 100) });
 }

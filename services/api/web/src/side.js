@@ -175,7 +175,8 @@ function versionLabel(version) {
 }
 
 function recordOf({ job_id: job, kind, record }) {
-  const title = h("h4", {}, t(`versions.run.${kind}`), h("small", {}, ` ${t("versions.job", { job: job.slice(0, 8) })}`));
+  const what = record.context?.rewrite ? "restyle" : kind;
+  const title = h("h4", {}, t(`versions.run.${what}`), h("small", {}, ` ${t("versions.job", { job: job.slice(0, 8) })}`));
   return [title, replayOf(job), h("pre", { tabindex: "0" }, JSON.stringify(record, null, 1))];
 }
 
