@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inlay_testkit.chart import ROOT
+from inlay_testkit.chart import CHART, ROOT
 
 DOCKERFILES = sorted((ROOT / "services").glob("*/Dockerfile"))
 LABELS = ("title", "description", "licenses", "version", "revision", "created")
@@ -54,6 +54,26 @@ def test_only_the_worker_has_the_model() -> None:
         assert "traces]" in text
         assert ("[model,traces]" in text) == (path.parent.name == "worker")
         assert ("inlay_model/checkpoints" in text) == (path.parent.name != "worker")
+
+
+def test_the_image_for_gpus_can_compile_where_it_runs() -> None:
+    """Triton needs a C compiler, Python's headers, which the build tries, and folders that the chart makes writable."""
+    text = (ROOT / "services" / "worker" / "Dockerfile").read_text(encoding="utf-8")
+    stage = text[text.index("FROM cpu AS cuda") :]
+    assert "gcc libc6-dev" in stage
+    assert "#include <Python.h>" in stage
+    assert {"HOME=/var/lib/inlay", "TRITON_CACHE_DIR=/tmp/triton"} <= set(stage.split())
+    mounts = (CHART / "templates" / "_pod.tpl").read_text(encoding="utf-8")
+    assert all(f"mountPath: {folder}\n" in mounts for folder in ("/var/lib/inlay", "/tmp"))
+
+
+def test_what_torch_leaves_open_for_cuda_is_named() -> None:
+    """Torch fixes most of its CUDA packages; those that it gives a range for would change with the day of a build."""
+    said = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert all(
+        re.search(rf"^{name}==", said, re.MULTILINE)
+        for name in ("cuda-bindings", "cuda-pathfinder", "nvidia-nvjitlink")
+    )
 
 
 def test_the_build_sees_the_sources_and_nothing_else() -> None:
