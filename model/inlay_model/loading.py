@@ -192,7 +192,7 @@ def load(
     _check_files(folder, kind)
     adapters = _read_adapters(adapter)
     spread = device == "auto"
-    target = _device(None if spread else device)
+    target = _device(device)
     numbers = _numbers(dtype, target)
     about = read_about(folder, str(path_or_hub_id))
     digest = digest_of_folder(folder)
@@ -341,19 +341,34 @@ def _unknown_class(folder: Path, found: Any, needed: str) -> CheckpointProblem:
 
 
 def _device(named: str | None) -> Any:
-    """The device of this name, by default the first GPU, else the CPU; raises `BadRequest` where there is none."""
+    """The device of this name, of `auto` the first GPU, by default that or the CPU; raises `BadRequest` for none."""
     import torch
 
     if named is None or not named:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(named)
+        device = torch.device("cuda" if named == "auto" else named)
     except RuntimeError:
         raise BadRequest(f"There is no device {named}: name cpu, cuda, cuda:1 ... or auto.") from None
+    # The driver may know of GPUs that this build cannot use.
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BadRequest(no_gpu(named, torch.version.cuda or torch.version.hip))
     found = torch.cuda.device_count() if device.type == "cuda" else 1
     if (device.index or 0) >= found:
         raise BadRequest(f"There is no device {named}: PyTorch finds {found} GPUs here. Leave the device out for any.")
     return device
+
+
+def no_gpu(named: str, built_for: str | None) -> str:
+    """What to do where this device was asked for and no GPU is found; `built_for` is the CUDA version of PyTorch."""
+    if built_for is None:
+        remedy = "This PyTorch is built for the CPU; install one for CUDA (of the images that with -cuda in its tag)"
+    else:
+        remedy = (
+            f"Look at nvidia-smi: the driver has to serve CUDA {built_for}, and a container gets the GPU from NVIDIA's "
+            "runtime (in the chart worker.runtimeClassName)"
+        )
+    return f"There is no device {named}: PyTorch finds no GPU here. {remedy}, or leave the device out for the CPU."
 
 
 def _numbers(named: str | None, device: Any) -> Any:

@@ -231,6 +231,22 @@ def test_a_changed_setting_replaces_the_pods(component: str, tmp_path: Path) -> 
     assert annotation("--set", "api.replicas=3") == before
 
 
+@pytest.mark.parametrize(("chosen", "device"), [({}, "cuda"), ({"count": 4}, "auto"), ({"enabled": False}, "cpu")])
+def test_a_worker_works_where_it_was_meant_to(tmp_path: Path, chosen: dict[str, Any], device: str) -> None:
+    """A pod that should have a GPU and has none must not load the model onto its CPU."""
+    of = resources(values_file(tmp_path, {**LEAST, "worker": {"gpu": chosen}}))
+    (container,) = of_kind(of, "Deployment", "-worker")["spec"]["template"]["spec"]["containers"]
+    assert [one["value"] for one in container["env"] if one["name"] == "INLAY_DEVICE"] == [device]
+
+
+@each_ci_file
+def test_the_status_of_a_pod_has_the_last_words_of_what_ended(values: Path) -> None:
+    """Whoever asks why a pod comes back again and again reads the remedy there, without looking for a log."""
+    ours = [one for _, pod in pods(resources(values)) for one in containers(pod) if "inlay-" in one["image"]]
+    assert ours
+    assert {container["terminationMessagePolicy"] for container in ours} == {"FallbackToLogsOnError"}
+
+
 def test_a_worker_is_given_time_and_its_gpu() -> None:
     """It asks for its GPUs, gets shared memory, is not alive before its model is loaded, and may hand its job back."""
     of = resources(HOSPITAL)

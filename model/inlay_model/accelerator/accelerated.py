@@ -8,6 +8,8 @@ process ends.
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import torch
@@ -156,12 +158,31 @@ def detach(model: Any) -> None:
 
 
 def best_kernels(device: torch.device) -> Reference:
-    """Triton's kernels on a GPU where Triton is installed; else PyTorch operations."""
-    if device.type != "cuda":
+    """Triton's kernels on a GPU where Triton can launch them; else PyTorch operations."""
+    if device.type != "cuda" or _unready() is not None:
         return Reference()
-    try:
-        from inlay_model.accelerator.fused import Fused
-    except ImportError:
-        _log.warning("Triton is not installed: kernels of PyTorch are used.")
-        return Reference()
+    from inlay_model.accelerator.fused import Fused
+
     return Fused()
+
+
+@cache
+def _unready() -> str | None:
+    """Why Triton cannot be used here, which is logged once, or nothing.
+
+    It compiles its launcher where it runs: with a C compiler, Python's headers, the driver's library and a folder for
+    it. Asked for while loading, when what failed may be quoted: no job has been seen yet.
+    """
+    if find_spec("triton") is None:
+        why = "it is not installed"
+    else:
+        try:
+            from triton.runtime.driver import driver
+
+            _ = driver.active.utils
+        except Exception as problem:  # noqa: BLE001 - it asserts, and passes on what compiler, linker and disk raise
+            why = f"{type(problem).__name__}: {problem}"
+        else:
+            return None
+    _log.warning("Triton cannot launch kernels (%s): those of PyTorch are used.", why)
+    return why

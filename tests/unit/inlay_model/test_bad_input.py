@@ -32,6 +32,7 @@ from inlay_model import (
 )
 from inlay_model.accelerator.memory import is_out_of_memory
 from inlay_model.errors import NotEnoughMemory
+from inlay_model.loading import no_gpu
 
 QUICK = GenerationSettings(steps=2, early_stop=False)
 
@@ -128,6 +129,21 @@ def test_a_device_or_a_dtype_that_there_is_not_is_refused(checkpoint_folder: Pat
         Engine.load(checkpoint_folder, device="cuda:99")
     with pytest.raises(BadRequest, match="float32, bfloat16, float16"):
         Engine.load(checkpoint_folder, device="cpu", dtype="int8")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "auto"])
+def test_a_gpu_that_is_asked_for_is_not_replaced_by_the_cpu(checkpoint_folder: Path, device: str) -> None:
+    """By name or as all there are: a worker for a GPU that finds none says so and does not start."""
+    with pytest.raises(BadRequest, match=f"no device {device}: PyTorch finds no GPU here"):
+        Engine.load(checkpoint_folder, device=device)
+
+
+def test_where_there_is_no_gpu_the_remedy_is_named() -> None:
+    """A build for the CPU has to be replaced; a build for CUDA needs a driver that serves it, and the runtime."""
+    assert "install one for CUDA" in no_gpu("cuda", None)
+    assert "serve CUDA 13.0" in no_gpu("cuda", "13.0")
+    assert "worker.runtimeClassName" in no_gpu("cuda", "13.0")
 
 
 # ── images ───────────────────────────────────────────────────────────────────────────────────────────────────────────

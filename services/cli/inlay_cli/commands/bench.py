@@ -48,7 +48,7 @@ SLOWER = (
     "The accelerated",
     "This model is not accelerated",
     "Left to the library's own passes",
-    "Triton is not installed",
+    "Triton cannot launch kernels",
 )
 
 

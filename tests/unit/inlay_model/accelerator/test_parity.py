@@ -5,7 +5,8 @@ import pytest
 import torch
 from tests.unit.inlay_model.accelerator.conftest import small_model
 
-from inlay_model.accelerator.accelerated import attach, detach
+from inlay_model.accelerator import accelerated
+from inlay_model.accelerator.accelerated import attach, best_kernels, detach
 from inlay_model.accelerator.attached import attached
 from inlay_model.accelerator.reference import Reference
 from inlay_model.generate import Denoised, run
@@ -150,6 +151,17 @@ def test_a_failing_kernel_is_replaced_by_the_plain_passes(model: Any, caplog: py
     assert path.counts["failed.step.RuntimeError"] == 1
     assert path.counts["step.plain"] == 6
     assert "The accelerated step failed (RuntimeError)" in caplog.text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="Triton finds a GPU here")
+def test_where_triton_cannot_launch_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, while loading: a compiler or a driver that is missing would else be a failed pass without a reason."""
+    accelerated._unready.cache_clear()
+    kernels = [best_kernels(torch.device("cuda")) for _ in range(2)]
+    assert [type(one) for one in kernels] == [Reference, Reference]
+    (said,) = caplog.messages
+    assert "Triton cannot launch kernels" in said
+    assert "not installed" in said or "0 active drivers" in said
 
 
 def test_models_that_are_not_plain_are_left_alone(model: Any) -> None:
