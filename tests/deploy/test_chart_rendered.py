@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from inlay_core.settings import Settings
 from inlay_testkit.chart import (
     CHART,
     CI_VALUES,
@@ -340,8 +341,6 @@ GIVEN_OTHERWISE = {"INLAY_AUTH": "jwt", "INLAY_SUBSCRIPTION_SECRET": "x" * 16, "
 
 def test_settings_reach_the_pods_as_they_were_written() -> None:
     """Large numbers stay whole numbers, and words of YAML stay words: Inlay itself reads what helm wrote."""
-    from inlay_core.settings import Settings
-
     of = resources(HOSPITAL)
     environment = dict(of_kind(of, "ConfigMap", "-settings")["data"])
     settings = Settings.from_env(environment | GIVEN_OTHERWISE)
@@ -363,6 +362,18 @@ def test_a_changed_setting_replaces_the_pods(component: str, tmp_path: Path) -> 
     assert annotation("--set", "settings.steps=24") != before
     assert annotation("--set-string", "files.adapters=x") != before
     assert annotation("--set", "api.replicas=3") == before
+
+
+@pytest.mark.parametrize("chosen", [None, 20])
+def test_streams_are_full_where_the_settings_say_so(chosen: int | None, tmp_path: Path) -> None:
+    """The alert's limit is the setting's, so that raising it, which the runbook advises, ends the alert."""
+    settings = LEAST["settings"] | ({} if chosen is None else {"max_streams": chosen})
+    values = LEAST | {"settings": settings, "monitoring": {"rules": {"enabled": True}}}
+    (group,) = of_kind(resources(values_file(tmp_path, values)), "PrometheusRule")["spec"]["groups"]
+    expressions = {rule["alert"]: rule["expr"] for rule in group["rules"]}
+    limit = Settings().max_streams if chosen is None else chosen
+    assert expressions["InlayStreamsFull"] == f'max(inlay_http_streams{{namespace="default"}}) >= {limit}'
+    assert not any(word in expression for expression in expressions.values() for word in ("HERE", "STREAMS"))
 
 
 def test_a_worker_is_given_time_and_its_gpu() -> None:
