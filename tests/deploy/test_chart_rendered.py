@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from inlay_core.settings import Settings
 from inlay_testkit.chart import (
     CHART,
     CI_VALUES,
@@ -26,7 +27,9 @@ from inlay_testkit.chart import (
 
 pytestmark = pytest.mark.peers
 
-HOSPITAL, TRIAL, EXTERNAL = (CHART / "ci" / f"{name}.yaml" for name in ("hospital", "trial", "external"))
+HOSPITAL, TRIAL, TRIAL_GPU, EXTERNAL = (
+    CHART / "ci" / f"{name}.yaml" for name in ("hospital", "trial", "trial-gpu", "external")
+)
 each_ci_file = pytest.mark.parametrize("values", CI_VALUES, ids=lambda path: path.stem)
 
 # Checks of checkov that we do not follow, each with its reason. Everything else has to pass.
@@ -100,6 +103,138 @@ def test_everything_custom_is_rendered_somewhere() -> None:
     assert kinds == {"HTTPRoute", "PrometheusRule", "ScaledObject", "ServiceMonitor", "TriggerAuthentication"}
     scaled = of_kind(resources(HOSPITAL), "ScaledObject")
     assert objections([scaled | {"spec": scaled["spec"] | {"maxReplicaCount": "four"}}]) != []
+
+
+def test_the_hospital_has_everything_that_the_chart_offers() -> None:
+    """Each kind of resource, for the component that it is for; a template that stopped rendering is missed here."""
+    names: dict[str, set[str]] = {}
+    for resource in resources(HOSPITAL):
+        names.setdefault(resource["kind"], set()).add(resource["metadata"]["name"].removeprefix("inlay-"))
+    pods_of = {"api", "listener", "relay", "worker"}
+    assert names == {
+        "ConfigMap": {"settings", "files", "dashboard"},
+        "Deployment": pods_of,
+        "HTTPRoute": {"api"},
+        "HorizontalPodAutoscaler": {"api"},
+        "Ingress": {"api"},
+        "Job": {"migration"},
+        "NetworkPolicy": pods_of | {"migration"},
+        "PodDisruptionBudget": pods_of,
+        "PrometheusRule": {"inlay"},
+        "ScaledObject": {"worker"},
+        "Service": {"api", "listener", "metrics"},
+        "ServiceAccount": pods_of | {"migration"},
+        "ServiceMonitor": {"metrics"},
+        "TriggerAuthentication": {"worker"},
+    }
+
+
+@each_ci_file
+def test_what_refers_to_others_names_them(values: Path) -> None:
+    """Who scales names a Deployment, who leads traffic a Service and a port of it, the monitor a Service's labels."""
+    of = resources(values)
+    services = {r["metadata"]["name"]: r for r in of if r["kind"] == "Service"}
+    deployments = {r["metadata"]["name"] for r in of if r["kind"] == "Deployment"}
+    for resource in of:
+        spec, kind = resource.get("spec", {}), resource["kind"]
+        if kind in {"HorizontalPodAutoscaler", "ScaledObject"}:
+            assert spec["scaleTargetRef"]["name"] in deployments
+        if kind == "Ingress":
+            (backend,) = [path["backend"]["service"] for rule in spec["rules"] for path in rule["http"]["paths"]]
+            assert backend["port"]["name"] in {p["name"] for p in services[backend["name"]]["spec"]["ports"]}
+        if kind == "HTTPRoute":
+            (target,) = [target for rule in spec["rules"] for target in rule["backendRefs"]]
+            assert target["port"] in {p["port"] for p in services[target["name"]]["spec"]["ports"]}
+        if kind == "ServiceMonitor":
+            wanted = spec["selector"]["matchLabels"].items()
+            assert [name for name, s in services.items() if wanted <= s["metadata"]["labels"].items()] == [
+                "inlay-metrics"
+            ]
+
+
+def test_every_switch_is_tried_on_and_off() -> None:
+    """Of each value that is true or false, one file of ci/ has it so and another one so, defaults included."""
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    tried: dict[str, set[bool]] = {}
+
+    def look(values: dict[str, Any], given: dict[str, Any], place: str) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                inner = given.get(name)
+                look(value, inner if isinstance(inner, dict) else {}, f"{place}{name}.")
+            elif isinstance(value, bool):
+                tried.setdefault(f"{place}{name}", set()).add(given.get(name, value))
+
+    for path in CI_VALUES:
+        look(defaults, yaml.safe_load(path.read_text(encoding="utf-8")), "")
+    assert len(tried) > 15
+    # Handed on to Kubernetes as it stands: no switch of the chart.
+    del tried["podSecurityContext.runAsNonRoot"]
+    assert {name for name, seen in tried.items() if len(seen) < 2} == set()
+
+
+def open_ports(rules: list[dict[str, Any]]) -> set[int | tuple[int, int]]:
+    """Ports of TCP that a policy's rules name; a range as a pair."""
+    ports = [port for rule in rules for port in rule["ports"] if port["protocol"] == "TCP"]
+    return {(port["port"], port["endPort"]) if "endPort" in port else port["port"] for port in ports}
+
+
+@pytest.mark.parametrize(
+    ("component", "reached", "reaches"),
+    [
+        ("api", {8080, 9090}, {5432, 6379, 443}),
+        ("listener", {2575, 11112, 9090}, {5432}),
+        ("relay", {9090}, {5432, 6379, 443, (1024, 65535)}),
+        ("worker", {9090}, {5432, 6379}),
+        ("migration", set(), {5432}),
+    ],
+)
+def test_pods_reach_what_they_need_and_no_more(component: str, reached: set[int], reaches: set[int]) -> None:
+    """Beside names (53) a component reaches its neighbours' ports only, and is reached at its own."""
+    spec = of_kind(resources(EXTERNAL), "NetworkPolicy", f"-{component}")["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    assert open_ports(spec.get("ingress", [])) == reached
+    assert open_ports(spec["egress"]) == reaches | {53}
+
+
+def test_sentinels_are_reached_where_a_master_is_named(tmp_path: Path) -> None:
+    """By those who talk to Redis: a sentinel tells where the master is, on a port of its own."""
+    master = LEAST | {"settings": LEAST["settings"] | {"redis_master": "ward"}}
+    of = resources(values_file(tmp_path, master))
+    told = {name: open_ports(of_kind(of, "NetworkPolicy", f"-{name}")["spec"]["egress"]) for name in EVERY}
+    assert (
+        {name for name, ports in told.items() if 26379 in ports} == {"api", "relay", "worker"} == EVERY - {"listener"}
+    )
+    assert {name for name, ports in told.items() if 6379 in ports} == {"api", "relay", "worker"}
+
+
+@pytest.mark.parametrize("name", ["postgresql", "redis"])
+def test_a_trials_servers_are_reached_by_the_release_only(name: str) -> None:
+    """And reach nobody; where KEDA counts jobs, it comes from another namespace."""
+    spec = of_kind(resources(TRIAL), "NetworkPolicy", f"-trial-{name}")["spec"]
+    (rule,) = spec["ingress"]
+    assert [set(each) for each in rule["from"]] == [{"podSelector"}]
+    assert "Egress" in spec["policyTypes"]
+    assert "egress" not in spec
+    counted = of_kind(resources(TRIAL_GPU), "NetworkPolicy", f"-trial-{name}")["spec"]["ingress"][0]["from"]
+    assert ("namespaceSelector" in counted[-1]) == (name == "postgresql")
+
+
+def test_containers_run_commands_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the chart hands to `inlay` are commands and options that it knows."""
+    from inlay_cli.main import main
+
+    seen = [c for _, pod in pods(resources(HOSPITAL)) for c in containers(pod)]
+    assert {c["args"][0] for c in seen} == {"serve", "listen", "relay", "work", "db", "model"}
+    for container in seen:
+        words: list[str] = container["args"]
+        plain = [word for word in words[:2] if not word.startswith("-")]
+        with pytest.raises(SystemExit) as ended:
+            main([*(plain if words[0] == "model" else plain[:1]), "--help"])
+        told = capsys.readouterr().out
+        assert ended.value.code == 0
+        assert [word for word in words if word.startswith("--") and word not in told] == []
+        assert all(word in told for word in plain)
 
 
 @each_ci_file
@@ -206,8 +341,6 @@ GIVEN_OTHERWISE = {"INLAY_AUTH": "jwt", "INLAY_SUBSCRIPTION_SECRET": "x" * 16, "
 
 def test_settings_reach_the_pods_as_they_were_written() -> None:
     """Large numbers stay whole numbers, and words of YAML stay words: Inlay itself reads what helm wrote."""
-    from inlay_core.settings import Settings
-
     of = resources(HOSPITAL)
     environment = dict(of_kind(of, "ConfigMap", "-settings")["data"])
     settings = Settings.from_env(environment | GIVEN_OTHERWISE)
@@ -245,6 +378,18 @@ def test_the_status_of_a_pod_has_the_last_words_of_what_ended(values: Path) -> N
     ours = [one for _, pod in pods(resources(values)) for one in containers(pod) if "inlay-" in one["image"]]
     assert ours
     assert {container["terminationMessagePolicy"] for container in ours} == {"FallbackToLogsOnError"}
+
+
+@pytest.mark.parametrize("chosen", [None, 20])
+def test_streams_are_full_where_the_settings_say_so(chosen: int | None, tmp_path: Path) -> None:
+    """The alert's limit is the setting's, so that raising it, which the runbook advises, ends the alert."""
+    settings = LEAST["settings"] | ({} if chosen is None else {"max_streams": chosen})
+    values = LEAST | {"settings": settings, "monitoring": {"rules": {"enabled": True}}}
+    (group,) = of_kind(resources(values_file(tmp_path, values)), "PrometheusRule")["spec"]["groups"]
+    expressions = {rule["alert"]: rule["expr"] for rule in group["rules"]}
+    limit = Settings().max_streams if chosen is None else chosen
+    assert expressions["InlayStreamsFull"] == f'max(inlay_http_streams{{namespace="default"}}) >= {limit}'
+    assert not any(word in expression for expression in expressions.values() for word in ("HERE", "STREAMS"))
 
 
 def test_a_worker_is_given_time_and_its_gpu() -> None:

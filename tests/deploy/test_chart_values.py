@@ -12,6 +12,8 @@ from jsonschema import Draft7Validator
 from prometheus_client import Metric
 
 from inlay_api.metrics import Metrics
+from inlay_core.application.ports import Delivery, Destination
+from inlay_core.domain.job import JobState
 from inlay_core.settings import Settings, schema
 from inlay_gateway.metrics import Deliveries, ListenerMetrics, Rounds
 from inlay_gateway.metrics import registry_of as relay_registry
@@ -139,11 +141,54 @@ def named_in(expression: str) -> set[str]:
 def test_alerts_and_panels_look_at_metrics_that_exist() -> None:
     """Each alert and each panel names at least one metric of ours (or `up`), and none that nobody exposes."""
     known = metric_names()
-    panels = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
-    for expression in [*(alert["expr"] for alert in ALERTS), *panels]:
+    for expression in [*(alert["expr"] for alert in ALERTS), *panel_expressions()]:
         named = named_in(expression)
         assert named or expression.startswith("up{"), expression
         assert named <= known, named - known
+
+
+def label_values() -> dict[tuple[str, str], set[str]]:
+    """(sample, label) -> the values that it can have, of labels whose values are known beforehand."""
+    found: dict[tuple[str, str], set[str]] = {
+        ("inlay_jobs_ended_total", "state"): set(JobState),
+        ("inlay_outbox", "state"): set(Delivery),
+        ("inlay_deliveries_total", "to"): set(Destination),
+        ("up", "component"): {"api", "listener", "relay", "worker"},
+    }
+    for sample in (sample for family in families() for sample in family.samples):
+        for label, value in sample.labels.items():
+            found.setdefault((sample.name, label), set()).add(value)
+    return found
+
+
+# Statuses are those of HTTP; a stage is named where a job goes through it.
+NOT_LISTED = {"inlay_http_requests_total": {"status"}, "inlay_job_seconds_bucket": {"stage"}}
+
+
+def test_alerts_and_panels_select_label_values_that_exist() -> None:
+    """A state, priority or outcome that no process ever tells would make an alert that never comes."""
+    known = label_values()
+    compared = 0
+    for expression in [*(alert["expr"] for alert in ALERTS), *panel_expressions()]:
+        for name, selector in re.findall(r"\b(inlay_[a-z0-9_]+|up)\{([^}]*)\}", expression):
+            for label, values in re.findall(r'(\w+)(?:=~|!=|=)"([^"$]*)"', selector):
+                if label not in NOT_LISTED.get(name, set()):
+                    assert set(values.split("|")) <= known[name, label], f"{name}: {label}"
+                    compared += 1
+    assert compared >= 10
+
+
+def test_every_metric_is_on_the_dashboard() -> None:
+    """The page of metrics says so; a histogram is there by one of its samples."""
+    shown = {name for expression in panel_expressions() for name in named_in(expression)}
+    suffixes = {"counter": ("_total",), "histogram": ("_bucket",), "gauge": ("",)}
+    missing = {f.name for f in families() if not {f.name + end for end in suffixes[f.type]} & shown}
+    assert missing == set()
+
+
+def panel_expressions() -> list[str]:
+    """What the dashboard asks Prometheus for."""
+    return [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 
 
 def test_every_alert_has_its_runbook() -> None:

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from inlay_core.application.trail import verify_trail
+from inlay_core.application.trail import kept_checkpoints, verify_trail
 from inlay_core.bootstrap import bootstrap, site_of, upgrade_database
 from inlay_core.domain.labels import AI_DRAFT
 from inlay_core.messaging import broker_folders
+from inlay_core.notary import notary_of
 from inlay_core.settings import Settings
 from inlay_hl7.ack import acknowledge, read_acknowledgement
 from inlay_hl7.framing import encode
 from inlay_hl7.header import read_header
 from inlay_hl7.message import read
 from inlay_hl7.server import MllpServer
-from inlay_testkit.core import Ward
+from inlay_testkit.core import AUDITOR, Ward
 from inlay_testkit.gateway import process
 from inlay_testkit.mllp import SECONDS, Wire, order_message, serving
 
@@ -62,7 +63,7 @@ def test_the_listener_starts_serves_and_ends(home: Path) -> None:
 
 
 def test_the_relay_tells_sends_seals_and_ends(home: Path) -> None:
-    """A drafted report goes to the target and its job to the broker, the trail is sealed, SIGTERM ends it, no names."""
+    """A drafted report goes to the target, its job to the broker; the trail is sealed and signed; no names; SIGTERM."""
     payloads: queue.Queue[bytes] = queue.Queue()
 
     async def receive(payload: bytes, _peer: str) -> bytes:
@@ -75,14 +76,18 @@ def test_the_relay_tells_sends_seals_and_ends(home: Path) -> None:
         ward = Ward(services.uow(), site=site_of(settings))
         report = ward.drafted()
         target = {"INLAY_ORU_TARGET": settings.oru_target, "INLAY_SWEEP_SECONDS": "0.1"}
-        with process("relay", home, **target) as relay:
+        with process("relay", home, INLAY_AUDIT_CHECKPOINT_SECONDS="0.2", **target) as relay:
             relay.line("relay.ready")
             message = read(payloads.get(timeout=SECONDS))
             until(lambda: "relay:report:sent" in ward.tags(report.id))
             until(lambda: verify_trail(services.reader()).unsealed == 0)
+            # Again and again: the first one is of a trail that has grown since.
+            until(lambda: len(kept_checkpoints(services.reader(), AUDITOR)) >= 2)
             until(lambda: any(broker_folders(home)[0].iterdir()))
             assert relay.end() == 0
+        signed = verify_trail(services.reader(), notary_of(settings))
         services.close()
+    assert (signed.holds, signed.checkpoints >= 2) == (True, True)
     assert message.require("OBX").text(5) == AI_DRAFT
     assert payloads.empty()
     log = "".join(relay.log)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from inlay_core.bootstrap import Services
 from inlay_hl7.header import Header
 from inlay_testkit.day.course import Sample
 from inlay_testkit.day.holding import children, held
-from inlay_testkit.drills.processes import READY
+from inlay_testkit.drills.processes import READY, answers
 from inlay_testkit.peers import Server
 from inlay_testkit.premises import Premises, premises
 from inlay_testkit.receiver import Receiver, positive, receiving
@@ -94,20 +93,9 @@ def _process(site: Premises, name: str, worker: Sequence[str]) -> Server:
         command = list(worker)
 
     def is_ready() -> bool:
-        return _answers(site.settings.http_port) if kind == "serve" else READY[kind] in log.read_text(errors="replace")
+        return answers(site.settings.http_port) if kind == "serve" else READY[kind] in log.read_text(errors="replace")
 
     return Server(command, log, is_ready, env=site.env, patience=_PATIENCE_SECONDS)
-
-
-def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 def _cpu(pid: int) -> float:

@@ -49,13 +49,17 @@ def kill(name: str) -> Drill:
 
     def drill(folder: Path, orders: int, seed: int) -> Result:
         moments = random.Random(f"{name}-{seed}")
-        with house(folder, orders) as running:
+        with house(folder, orders, web=name == "serve") as running:
             running.load(0.1)
             for _ in range(3):
                 running.until(running.victims[name].look)
                 _last(running, moments.uniform(0.0, 1.0))
                 running.victims[name].kill()
-                running.recovered()
+                if name == "serve":
+                    # Drafts go on without it.
+                    running.recoveries.append(running.until(running.victims[name].look))
+                else:
+                    running.recovered()
             return _result(running, f"{running.victims[name].kills} x SIGKILL")
 
     return drill
@@ -231,6 +235,7 @@ def network_cut(folder: Path, orders: int, _seed: int) -> Result:
 
 
 DRILLS: Final[Mapping[str, Drill]] = {
+    "kill-api": kill("serve"),
     "kill-listener": kill("listen"),
     "kill-relay": kill("relay"),
     "kill-worker": kill("work"),

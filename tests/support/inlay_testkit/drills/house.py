@@ -13,14 +13,16 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from inlay_api.auth import mint
+from inlay_cli.demonstration.web import Caller
 from inlay_core.bootstrap import Services
 from inlay_core.domain.errors import DomainError
 from inlay_core.domain.job import JobState
 from inlay_testkit.drills.cables import Cables
 from inlay_testkit.drills.gate import Gate
 from inlay_testkit.drills.outcome import Outcome, examine, unfinished, untold
-from inlay_testkit.drills.processes import Victim
-from inlay_testkit.drills.reader import Radiologist
+from inlay_testkit.drills.processes import Served, Victim
+from inlay_testkit.drills.reader import Radiologist, WebRadiologist
 from inlay_testkit.drills.ris import Ris, place_study
 from inlay_testkit.peers import LOOPBACK, Server
 from inlay_testkit.premises import premises
@@ -119,13 +121,15 @@ def house(
     pause: float = 0.5,
     revision: str = "head",
     worker: Sequence[str] = (),
+    web: bool = False,
 ) -> Iterator[House]:
     """Start everything; end everything. `settings` are for all, `processes` for one kind each (extra environment).
 
     `images` says how the image of an order arrives; `below` is the folder in which PostgreSQL keeps its data. With
     `cables`, each process of Inlay has a network of its own, and a cable to all the others. `pause` is the
     time between two orders in seconds: they are to come before, during and after the fault. With an earlier
-    `revision` of the schema the radiologist does not begin by himself. `worker` is another worker's command.
+    `revision` of the schema the radiologist does not begin by himself. `worker` is another worker's command. With `web`
+    there is an api as well, through which the radiologist works.
     """
     address = cables.middle if cables else LOOPBACK
     listening = cables.ends["listen"] if cables else LOOPBACK
@@ -156,8 +160,12 @@ def house(
             )
             for name in PROCESSES
         }
-        ris = Ris(listening, read.mllp_port, orders, partial(images, read.images), pause)
         radiologist = Radiologist(services)
+        if web:
+            victims["serve"] = Served(read.http_port, env, folder / "serve.log")
+            token = mint(read, "id:drill", "Dr. Drill", ["radiologist"], 12)
+            radiologist = WebRadiologist(services, Caller(LOOPBACK, read.http_port, token))
+        ris = Ris(listening, read.mllp_port, orders, partial(images, read.images), pause)
         running = House(services, site.postgres, site.redis, victims, ris, radiologist, results, gate, env, folder)
         try:
             running.until(lambda: all(victim.look() for victim in victims.values()))

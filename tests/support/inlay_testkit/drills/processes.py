@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from inlay_testkit.day.holding import children
 from inlay_testkit.peers import STOP_SECONDS
 
 # What a process of Inlay logs when it is ready.
@@ -69,3 +71,39 @@ class Victim:
 
     def _lives_seen(self) -> int:
         return self._log.read_text(errors="replace").count(READY[self.name]) if self._log.exists() else 0
+
+
+class Served(Victim):
+    """The api, which says by HTTP that it is ready."""
+
+    def __init__(self, port: int, env: dict[str, str], log: Path) -> None:
+        self._port = port
+        super().__init__("serve", env, log)
+
+    def look(self) -> bool:
+        """Whether this life answers at its port."""
+        if self.ready_since is None and answers(self._port):
+            self.ready_since = time.monotonic()
+        return self.ready_since is not None
+
+    def kill(self) -> None:
+        """SIGKILL of all its processes at once, as where a container ends, and another life."""
+        self.process.send_signal(signal.SIGSTOP)
+        for pid in children(self.process.pid):
+            os.kill(pid, signal.SIGKILL)
+        super().kill()
+
+    def _lives_seen(self) -> int:
+        return 0
+
+
+def answers(port: int) -> bool:
+    """Whether an api on this machine is ready."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from inlay_cli.demonstration.web import Answer, Caller, Refusal
 from inlay_core.application import drafting, editing, signing
 from inlay_core.application.ports import ReportSearch, Sort, UnitOfWork
 from inlay_core.application.queries import search_reports
@@ -95,3 +100,46 @@ class Radiologist:
     @property
     def _trio(self) -> tuple[UnitOfWork, Clock, NewId]:
         return self._services.uow(), self._services.clock, self._services.new_id
+
+
+class WebRadiologist(Radiologist):
+    """The same through the api, as a page does; who gets no answer asks again, and what was refused stays undone."""
+
+    def __init__(self, services: Services, caller: Caller) -> None:
+        super().__init__(services)
+        self._caller = caller
+
+    def _take(self, report: Report) -> None:
+        turn, path = len(self._seen) % 3, f"/api/v1/reports/{report.id}"
+        tag = f'"{report.version}"'
+        with suppress(Refusal):
+            if turn == 0:
+                self._edit_and_refill(report.id, path, tag)
+            elif turn == 1:
+                self.signing.add(report.id)
+                self._answered(lambda: self._caller.post(f"{path}/sign", {}, tag))
+
+    def _edit_and_refill(self, report_id: str, path: str, tag: str) -> None:
+        sentence = SENTENCE.format(len(self._seen))
+        before = self._answered(lambda: self._caller.get(path)).body
+        kept = [{"id": each["id"], "locked": each["locked"]} for each in _findings(before)]
+        edit = {"sections": [{"name": "findings", "fragments": [{"text": sentence, "locked": True}, *kept]}]}
+        after = self._answered(lambda: self._caller.put(f"{path}/fragments", edit, tag))
+        self.edits[report_id] = sentence
+        locks = [{"lock": each["id"]} for each in _findings(after.body) if each["locked"]]
+        asked = {"sections": [{"name": "findings", "items": [*locks, {"gap": {"max_tokens": 20}}]}]}
+        self._answered(lambda: self._caller.post(f"{path}/infill", asked, after.etag))
+        self.refills += 1
+
+    def _answered(self, ask: Callable[[], Answer]) -> Answer:
+        while True:
+            try:
+                return ask()
+            except (OSError, http.client.HTTPException):
+                if self._stop.wait(_PAUSE_SECONDS):
+                    raise Refusal from None
+
+
+def _findings(report: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = next(each for each in report["sections"] if each["name"] == "findings")["fragments"]
+    return found
