@@ -42,10 +42,9 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_the_listener_starts_serves_and_ends(home: Path) -> None:
-    """It listens within two seconds, acknowledges an order, ends at SIGTERM, and logs nothing about the patient."""
+    """It listens, acknowledges an order, ends at SIGTERM, and logs nothing about the patient."""
     with process("listen", home, INLAY_MLLP_PORT="0", INLAY_DICOM_PORT="0") as listener:
         ready = listener.line("listener.ready")
-        assert time.monotonic() - listener.begun < 2
         with Wire(int(str(ready["port"]))) as idle, Wire(int(str(ready["port"]))) as wire:
             answer = read_acknowledgement(wire.ask(order_message("1", reason="SECRETREASON")))
             assert answer is not None
@@ -81,8 +80,11 @@ def test_the_relay_tells_sends_seals_and_ends(home: Path) -> None:
             message = read(payloads.get(timeout=SECONDS))
             until(lambda: "relay:report:sent" in ward.tags(report.id))
             until(lambda: verify_trail(services.reader()).unsealed == 0)
-            # Again and again: the first one is of a trail that has grown since.
-            until(lambda: len(kept_checkpoints(services.reader(), AUDITOR)) >= 2)
+            # Again and again: as often as the trail has grown.
+            until(lambda: len(kept_checkpoints(services.reader(), AUDITOR)) >= 1)
+            before = len(kept_checkpoints(services.reader(), AUDITOR))
+            ward.order("2")
+            until(lambda: len(kept_checkpoints(services.reader(), AUDITOR)) > before)
             until(lambda: any(broker_folders(home)[0].iterdir()))
             assert relay.end() == 0
         signed = verify_trail(services.reader(), notary_of(settings))

@@ -196,10 +196,9 @@ def test_a_pdu_that_announces_gigabytes_is_hung_up_on(scp: Running, announced: i
     """The length in a PDU's header is not believed: no memory is reserved and no waiting is done for it."""
     with socket.create_connection(("127.0.0.1", scp.port), timeout=5) as connection:
         connection.sendall(struct.pack(">BBL", 1, 0, announced) + b"x" * 100)
-        began = time.monotonic()
+        # One that waited would let the connection's own time run out.
         while connection.recv(4096):
             pass
-        assert time.monotonic() - began < 2
 
 
 def test_a_pdu_that_stalls_is_given_up(tmp_path: Path) -> None:
@@ -209,12 +208,11 @@ def test_a_pdu_that_stalls_is_given_up(tmp_path: Path) -> None:
         socket.create_connection(("127.0.0.1", scp.port), timeout=5) as connection,
     ):
         connection.sendall(struct.pack(">BBL", 1, 0, 200))
-        began = time.monotonic()
         with pytest.raises(OSError, match=r"reset|pipe"):  # noqa: PT012 - the drip is one thing with its end
-            while True:
+            # Fewer bytes than the PDU announced.
+            for _ in range(150):
                 connection.sendall(b"x")
                 time.sleep(0.05)
-                assert time.monotonic() - began < 4
         assert scp.associate().is_established
 
 
@@ -336,12 +334,14 @@ def test_a_silent_tls_peer_keeps_nobody_waiting(tmp_path: Path) -> None:
     certificates = Certificates()
     with (
         storage(tmp_path, tls=certificates.server) as scp,
-        socket.create_connection(("127.0.0.1", scp.port), timeout=5),
+        socket.create_connection(("127.0.0.1", scp.port), timeout=5) as silent,
     ):
         time.sleep(0.2)
-        began = time.monotonic()
         assert scp.send(film(), tls_args=(certificates.client(certificates.authority), None)) == [SUCCESS]
-        assert time.monotonic() - began < 3
+        # It was not given up before the other one was served.
+        silent.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            silent.recv(1)
 
 
 def test_an_unwritable_store_is_out_of_resources(tmp_path: Path) -> None:

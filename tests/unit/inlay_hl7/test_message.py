@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import hl7
 import pytest
 from hypothesis import example, given
@@ -272,11 +270,9 @@ def test_python_hl7_reads_the_same_fields(fields: list[str]) -> None:
         assert ours.raw(number) == str(theirs[number])
 
 
-def test_a_large_message_is_read_in_linear_time() -> None:
-    """A message of some megabytes is read within seconds, so that nobody stalls the listener with one."""
+def test_a_message_of_some_megabytes_is_read() -> None:
+    """Nothing of it is lost; where time grew with the square of its length, this would not end."""
     raw = MSH + b"OBX|1|TX|a||" + b"x^y&z~\\T\\" * 200_000 + b"\r" + b"NTE|1\r" * 50_000
-    begun = time.monotonic()
     message = read(raw)
-    message.require("OBX").free_text(5)
-    message.require("OBX").text(5, 2)
-    assert time.monotonic() - begun < 5
+    assert len(message.require("OBX").free_text(5)) >= 200_000
+    assert message.require("OBX").text(5, 2).startswith("y")
