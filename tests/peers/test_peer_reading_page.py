@@ -230,7 +230,24 @@ def test_a_report_is_said_again_in_the_sites_style(room: Room) -> None:
     page.get_by_role("tab", name="Versions").click()
     page.get_by_label("with version").select_option("6")
     page.get_by_text("What the model was run with").click()
-    expect(page.locator("#side h4").filter(has_text="House style")).to_be_visible()
+    expect(page.locator("#side h4").filter(has_text="Restyle")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 1366, 1440, 1500])
+def test_the_text_does_not_move_when_a_fill_begins(width: int, room: Room) -> None:
+    """The commands take as many lines while the model writes as before."""
+    report_id = room.drafted()
+    room.worker.may_end.clear()
+    page = room.read(report_id)
+    page.set_viewport_size({"width": width, "height": 920})
+    top = "document.querySelector('#text').getBoundingClientRect().top"
+    before = page.evaluate(top)
+    page.keyboard.press("F2")
+    expect(page.locator(".stream").first).to_contain_text("New text")
+    assert page.evaluate(top) == before
+    room.worker.may_end.set()
+    expect(message(page)).to_contain_text("Filled")
+    assert page.evaluate(top) == before
 
 
 def test_gaps_are_left_to_the_fill_when_a_report_is_said_again(room: Room) -> None:
@@ -243,7 +260,7 @@ def test_gaps_are_left_to_the_fill_when_a_report_is_said_again(room: Room) -> No
     page.keyboard.type("heart")
     page.keyboard.press("Enter")
     saved(page)
-    page.get_by_role("button", name="House style").click()
+    page.get_by_role("button", name="Restyle").click()
     expect(message(page)).to_contain_text("Said again")
     said = "The heart is normal. No pleural effusion.\nNo pneumothorax. "
     assert [(name, item.replaces, item.hint) for name, _, item in asked] == [
@@ -266,7 +283,7 @@ def test_what_a_model_cannot_is_said_where_it_is_asked(room: Room) -> None:
     record = {"model": "test", "seed": 1, "rewrites": False, "takes_hints": False}
     report_id = room.drafted(draft=replace(sentences("The heart is normal. "), run_record=record))
     page = room.read(report_id)
-    command = page.get_by_role("button", name="House style")
+    command = page.get_by_role("button", name="Restyle")
     expect(command).to_be_disabled()
     expect(command).to_have_attribute("title", re.compile("not trained"))
     page.keyboard.press("Shift+F2")

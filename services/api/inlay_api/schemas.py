@@ -333,7 +333,8 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "rewrite": {
                 "type": "boolean",
                 "description": "Say free text again in the site's style, around what is locked. Hints are left aside, "
-                "and a model that was not trained for it refuses: the job fails as `cannot-rewrite`.",
+                "and a model that was not trained for it refuses: the job fails as `cannot-rewrite`. A request "
+                "without free text is refused as `nothing-to-rewrite`.",
             },
             "warm_start": _maybe(
                 {

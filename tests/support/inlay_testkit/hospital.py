@@ -9,7 +9,7 @@ import numpy as np
 
 from inlay_core.application import drafting
 from inlay_core.application.ports import PatientFields, Site
-from inlay_core.domain.infill import Gap, InfillRequest, InfillSection, LockRef
+from inlay_core.domain.infill import FreeText, Gap, InfillRequest, InfillSection, LockRef
 from inlay_core.domain.job import Job
 from inlay_core.domain.patient import PersonName
 from inlay_core.domain.report import Report
@@ -73,11 +73,13 @@ class Hospital:
             return sorted(uow.jobs.of_report(report.id), key=lambda job: job.kind)
 
     def infill(self, report: Report, **changes: Any) -> Job:
-        """A clinician keeps the first sentence of the findings and asks for another one after it."""
+        """A clinician keeps the first sentence of the findings and asks for another one after it.
+
+        A rewriting is of a sentence of theirs.
+        """
         first = next(section for section in report.sections if section.name == "findings").fragments[0]
-        request = InfillRequest(
-            (InfillSection("findings", (LockRef(first.id), Gap(max_tokens=20, hint="pleura"))),), **changes
-        )
+        after = FreeText("Pleura: fine. ") if changes.get("rewrite") else Gap(max_tokens=20, hint="pleura")
+        request = InfillRequest((InfillSection("findings", (LockRef(first.id), after)),), **changes)
         return drafting.request_infill(
             *self.ward.trio, RADIOLOGIST, report.id, expected_version=report.version, request=request, site=self.site
         )

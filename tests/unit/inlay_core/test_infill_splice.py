@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -217,6 +218,18 @@ def test_requests_that_do_not_fit_the_text_are_refused(
     with pytest.raises(kind) as refused:
         resolve(request_of(*items), REPORT)
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize("items", [(), (Gap(),), (FreeText(" \n"), Gap(hint="pleura")), (LockText("Clear. "),)])
+def test_a_rewriting_needs_a_text_to_say_again(items: tuple[Any, ...]) -> None:
+    """Nothing is made up where there is nothing to be said again; the same request is an infill like others without."""
+    asked = request_of(LockRef("a"), *items)
+    assert resolve(asked, REPORT)
+    with pytest.raises(Invalid) as refused:
+        resolve(replace(asked, rewrite=True), REPORT)
+    assert (refused.value.code, refused.value.place) == ("nothing-to-rewrite", "sections")
+    said = replace(request_of(LockRef("a"), FreeText("No effusion. "), *items), rewrite=True)
+    assert resolve(said, REPORT)
 
 
 @pytest.mark.parametrize(

@@ -158,9 +158,9 @@ class Reading {
     const act = (what) => () => this.#guard(what);
     const { editor } = this;
     this.buttons = {
-      fill: button(t("do.fill"), "F2", act(() => this.#fill()), { class: "main", title: t("do.fill.title") }),
+      fill: button(t("do.fill"), "F2", act(() => this.#fill()), { class: "main turn", title: t("do.fill.title") }),
+      cancel: button(t("do.cancel"), "Esc", act(() => this.fill?.cancel()), { class: "turn" }),
       restyle: button(t("do.restyle"), null, act(() => this.#restyle()), { "aria-keyshortcuts": "Shift+F2" }),
-      cancel: button(t("do.cancel"), "Esc", act(() => this.fill?.cancel())),
       lock: button(t("do.lock"), "F3", act(() => editor.lock()), { title: t("do.lock.title") }),
       gap: button(t("do.gap"), "F4", act(() => editor.gap()), { title: t("do.gap.title") }),
       remove: button(t("do.remove"), "Alt+⌫", act(() => editor.remove()), { title: t("do.remove.title") }),
@@ -177,7 +177,7 @@ class Reading {
     for (const element of Object.values(this.buttons)) {
       element.addEventListener("mousedown", (event) => event.preventDefault());
     }
-    const help = button(sign("?", t("do.keys")), "F1", () => keysDialog(), { class: "quiet" });
+    const help = button(sign("?", t("do.keys")), null, () => keysDialog(), { class: "quiet", title: `${t("do.keys")} (F1)`, "aria-keyshortcuts": "F1" });
     const toolbar = this.root.querySelector("#toolbar");
     toolbar.setAttribute("aria-label", t("toolbar.label"));
     toolbar.replaceChildren(...Object.values(this.buttons), help);

@@ -224,7 +224,7 @@ def resolve(
 
     Raises Invalid for a fragment id that the section does not have or that is named twice, Locked when a locked or
     imported fragment of a named section would be lost, Invalid when imported text (an order's free text) would reach
-    the model although the site does not allow it.
+    the model although the site does not allow it, or when a rewriting has no text to say again.
     """
     stored = {section.name: section for section in sections}
     resolved = [
@@ -233,6 +233,8 @@ def resolve(
     ]
     if not imported_text_allowed:
         _refuse_imported(resolved)
+    if request.rewrite and not any(_says_something(item) for part in resolved for item in part.items):
+        raise Invalid("nothing-to-rewrite", "There is no free text that could be said again.", "sections")
     named = {part.name for part in request.sections}
     context = [
         ResolvedSection(section.name, tuple(KeptText(f.text, f) for f in section.fragments), context=True)
@@ -240,6 +242,10 @@ def resolve(
         if section.name not in named and section.fragments and (imported_text_allowed or not _is_imported(section))
     ]
     return tuple(resolved + context)
+
+
+def _says_something(item: KeptText | OpenGap) -> bool:
+    return isinstance(item, OpenGap) and bool((item.replaces or "").strip())
 
 
 def splice(
