@@ -129,7 +129,10 @@ def test_dicom_pixels_become_eight_bits_by_their_window(tmp_path: Path) -> None:
 
 
 def test_files_without_a_picture_are_named_errors(tmp_path: Path) -> None:
-    """Text files and DICOM files without pixels are refused."""
+    """Files that are not there, folders, text files and DICOM files without pixels are refused."""
+    for unreadable in (tmp_path / "none.png", tmp_path):
+        with pytest.raises(BadImage, match=r"cannot be read .* Name a DICOM file or picture"):
+            read_picture(unreadable)
     (tmp_path / "a.txt").write_text("no picture" * 30)
     with pytest.raises(BadImage):
         read_picture(tmp_path / "a.txt")
