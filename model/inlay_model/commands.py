@@ -52,7 +52,7 @@ def infill(arguments: argparse.Namespace) -> int:
 
 def replay(arguments: argparse.Namespace) -> int:
     """Run a recorded request again and say whether the text is the same."""
-    saved = json.loads(arguments.record_file.read_text(encoding="utf-8"))
+    saved = _object(arguments.record_file, "run", "sections")
     engine = _engine(arguments)
     record = RunRecord.from_json(saved["run"])
     sections = [section_from_json(section) for section in saved["sections"]]
@@ -75,7 +75,18 @@ def parse_sections(written: Sequence[str]) -> list[Section]:
 
 def read_request(file: Path) -> list[Section]:
     """Sections from a JSON file: {"sections": [{"name", "items": [{"lock": text} | {"gap": {"max_tokens"}}]}]}."""
-    return [section_from_json(section) for section in json.loads(file.read_text(encoding="utf-8"))["sections"]]
+    return [section_from_json(section) for section in _object(file, "sections")["sections"]]
+
+
+def _object(file: Path, *keys: str) -> dict[str, Any]:
+    """The JSON object of a file, which has these keys; raises `BadRequest` for anything else."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise BadRequest(f"{file} cannot be read as JSON ({type(problem).__name__}).") from problem
+    if not isinstance(said, dict) or not said.keys() >= set(keys):
+        raise BadRequest(f"{file} is no JSON object with {' and '.join(keys)}.")
+    return said
 
 
 def section_from_json(said: Mapping[str, Any]) -> Section:

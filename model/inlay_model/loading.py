@@ -181,7 +181,8 @@ def load(
     `adapter` is the folder of a PEFT adapter, which is added to the weights, or several by name, of which
     `Checkpoint.use_adapter` chooses one (at first none). `kind` is what the caller can work with.
     `precision` packs the experts (bf16, fp8, 4bit: accelerator/precision.py); `accelerate` says whether graphs and own
-    kernels are used, by default on a GPU for a diffusion model without adapters.
+    kernels are used, by default on a GPU for a diffusion model. They read the weights that adapters are added to; a
+    model whose encoder and decoder an adapter changes differently goes without.
     Raises `CheckpointProblem` with the missing or unfit part, `AdapterProblem` for an adapter of another base,
     `BadRequest` for a device or a dtype that there is not, and `NotEnoughMemory` before anything is read.
     """
@@ -197,15 +198,20 @@ def load(
     about = read_about(folder, str(path_or_hub_id))
     digest = digest_of_folder(folder)
     _check_bases(adapters, about.name, digest)
+    added: Added | None = None
+
+    def adapt(model: Any) -> None:
+        nonlocal added
+        added = _added(model, adapters)
+
     if kind == "autoregressive":
         model, tokenizer, image_processor = _load_parts(folder, kind, numbers)
         model = model.to(target)
+        adapt(model)
     else:
-        # The kernels read the base's weights and know of no adapter.
-        faster = False if adapters else accelerate
-        with place(folder, target, numbers, precision or "bf16", spread=spread, accelerate=faster) as put:
+        with place(folder, target, numbers, precision or "bf16", spread=spread, accelerate=accelerate) as put:
             model, tokenizer, image_processor = _load_parts(folder, kind, numbers)
-            model = put(model)
+            model = put(model, adapt)
     return Checkpoint(
         model=model,
         tokenizer=tokenizer,
@@ -214,7 +220,7 @@ def load(
         about=about,
         digest=digest,
         revision=revision or record.get("revision"),
-        adapters=_added(model, adapters),
+        adapters=added,
     )
 
 

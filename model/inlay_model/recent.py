@@ -36,7 +36,10 @@ class Recent(Generic[S]):
         return found
 
     def put(self, key: str, made: S) -> None:
-        """Keep it, dropping the oldest ones beyond the budget; one larger than the budget is not kept."""
+        """Keep it, dropping the oldest ones beyond the budget; what is larger than it drops nothing and is not kept."""
+        if made.nbytes > self._budget:
+            self._kept.pop(key, None)
+            return
         self._kept[key] = made
         while self._kept and self.nbytes > self._budget:
             self._kept.popitem(last=False)

@@ -27,11 +27,15 @@ class Picture:
 
 
 def read_picture(path: Path) -> Picture:
-    """Read a DICOM or image file; raises `BadImage` where it holds no picture.
+    """Read a DICOM or image file; raises `BadImage` where there is none or it holds no picture.
 
     More than 8 bits are spread over the image's own range, as those of a DICOM file without a window are.
     """
-    if is_dicom(path):
+    try:
+        dicom = is_dicom(path)
+    except OSError as problem:
+        raise BadImage(f"{path} cannot be read ({type(problem).__name__}). Name a DICOM file or picture.") from problem
+    if dicom:
         return _read_dicom(path)
     try:
         with Image.open(path) as image:

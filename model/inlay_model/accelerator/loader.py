@@ -20,9 +20,10 @@ from inlay_model.errors import BadRequest, CheckpointProblem
 @contextmanager
 def place(
     folder: Path, device: torch.device, dtype: torch.dtype, precision: str, *, spread: bool, accelerate: bool | None
-) -> Iterator[Callable[[Any], Any]]:
+) -> Iterator[Callable[[Any, Callable[[Any], object]], Any]]:
     """Check that the checkpoint of this folder will fit, then give a function that puts the loaded model in place.
 
+    What the function is given besides changes the model's weights once they are there, before the kernels look at them.
     Raises `NotEnoughMemory` and `BadRequest` before anything is loaded.
     """
     config = read_config(folder)
@@ -40,11 +41,14 @@ def place(
         need = need if device.type == "cuda" else replace(need, overhead=0)
         check_memory(need, device, precision, free_bytes(device))
 
-    def put(model: Any) -> Any:
+    def put(model: Any, change: Callable[[Any], object]) -> Any:
         if several:
-            return spread_over(model, places, several)
+            model = spread_over(model, places, several)
+            change(model)
+            return model
         apply_precision(model, precision, device)
         model = model.to(device)
+        change(model)
         if accelerate or (accelerate is None and device.type == "cuda"):
             from inlay_model.accelerator.accelerated import attach
 

@@ -111,7 +111,9 @@ def weights_of(model: Any) -> Weights:
 
 def _layer(of_decoder: Any, of_encoder: Any, text: Any) -> Layer:
     attention = of_decoder.self_attn
-    if attention.q_proj.weight is not of_encoder.self_attn.q_proj.weight:
+    # An adapter may have untied any of them, and the passes of both sides read the decoder's.
+    linear = ((name, module) for name, module in of_decoder.named_modules() if type(module) is nn.Linear)
+    if any(module.weight is not of_encoder.get_submodule(name).weight for name, module in linear):
         raise Unfit("its encoder and decoder do not share weights")
     own = attention.v_proj is not None
     parts = (attention.q_proj, attention.k_proj, *((attention.v_proj,) if own else ()))

@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--accelerate",
         action=argparse.BooleanOptionalAction,
-        help="graphs and own kernels for diffusion models without adapters (default: on a GPU)",
+        help="graphs and own kernels for diffusion models (default: on a GPU)",
     )
     add("--write", action="store_true", help="disputes: write the threshold into the checkpoint's inlay.json")
     add("--json", action="store_true", help="print the figures as one JSON object")

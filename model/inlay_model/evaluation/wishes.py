@@ -85,18 +85,13 @@ def _rewritten(
     body = dict(source.sections)["findings"]
     # In every second phantom one sentence is locked as it stands.
     locked = int(rng.integers(len(body))) if shown.seed % 2 else None
-    answer = engine.infill(
-        [shown.image],
-        to_be_rewritten(source, locked),
-        settings=settings,
-        context=PromptContext(style, rewrite=True),
-    )
+    asked = to_be_rewritten(source, locked)
+    answer = engine.infill([shown.image], asked, settings=settings, context=PromptContext(style, rewrite=True))
     whole = [sentence for section in answer.sections for sentence in split_sentences(section.text)]
     reading = read(answer.sections[0].text)
     free = [sentence for sentence in whole if locked is None or sentence != body[locked]]
     same = reading.findings() == shown.findings and not read_sentences(whole).unknown
-    keeps = locked is None or body[locked] in split_sentences(answer.sections[0].text)
-    return same, same and set(free) <= sentences_of(shown.findings, style), keeps
+    return same, same and set(free) <= sentences_of(shown.findings, style), _keeps(asked, answer)
 
 
 def to_be_rewritten(source: PhantomReport, locked: int | None) -> tuple[Section, ...]:
@@ -116,6 +111,16 @@ def sentences_of(findings: Findings, style: str) -> set[str]:
     """Every sentence that this style has for these findings."""
     reports = [write_report(findings, style, np.random.default_rng(seed)) for seed in range(_REPORTS)]
     return {sentence for report in reports for _, written in report.sections for sentence in written}
+
+
+def _keeps(asked: Sequence[Section], answer: Filled) -> bool:
+    """Whether every lock came back byte for byte in its place, whether or not what stands before it is a sentence."""
+    return all(
+        [piece.text for piece in there.pieces if piece.item == at] == [item.text]
+        for section, there in zip(asked, answer.sections, strict=True)
+        for at, item in enumerate(section.items)
+        if isinstance(item, Lock)
+    )
 
 
 def _free(sentences: Sequence[str]) -> Gap | None:

@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from inlay_model import Engine, GenerationSettings, ReplayMismatch
+from inlay_model.accelerator.attached import attached as accelerated
 from inlay_model.adapters import CONFIG, WEIGHTS, Added, digest_of_adapter, is_tied_alike, read_adapter
 from inlay_model.errors import AdapterProblem
 from inlay_model.loading import Checkpoint, load
 from inlay_model.merge import merge
-from inlay_model.prefix import encode
+from inlay_model.prefix import Decoder, encode
 from inlay_model.training import lora
 from inlay_model.training.recipe import Lora
 from inlay_testkit.tiny_training import save_tiny_checkpoint
@@ -182,6 +183,44 @@ def test_changing_adapters_leaves_no_trace(bases: dict[str, Path], tmp_path: Pat
     assert torch.equal(logits(alone.model), seen["b"])
     with pytest.raises(AdapterProblem, match="there are: a, b"):
         checkpoint.use_adapter("c")
+
+
+def of_a_canvas(model: Any) -> torch.Tensor:
+    """Logits of a canvas after a prompt, by whatever passes the model has."""
+    ids = tuple(range(20, 31))
+    canvas_BL = torch.arange(model.config.canvas_length)[None] + 20
+    with torch.inference_mode():
+        return Decoder(model, encode(model, ids, (0,) * 11, None))(canvas_BL, canvas_BL >= 0)
+
+
+def test_the_accelerated_passes_read_what_adapters_are_added_to(bases: dict[str, Path], tmp_path: Path) -> None:
+    """Several adapters in turns, or one for good: the logits are those of the library's passes, and none fell back."""
+    folders = {
+        name: saved(bases["diffusion"], "diffusion", tmp_path / name, seed)[0] for name, seed in (("a", 1), ("b", 2))
+    }
+    plain = load(bases["diffusion"], device="cpu", adapter=folders)
+    fast = load(bases["diffusion"], device="cpu", adapter=folders, accelerate=True)
+    for name in ("a", None, "b", "a"):
+        plain.use_adapter(name)
+        fast.use_adapter(name)
+        expected = of_a_canvas(plain.model)
+        assert torch.allclose(of_a_canvas(fast.model), expected, atol=1e-3)
+    alone = load(bases["diffusion"], device="cpu", adapter=folders["a"], accelerate=True)
+    assert torch.allclose(of_a_canvas(alone.model), expected, atol=1e-3)
+    assert accelerated(plain.model) is None
+    assert accelerated(fast.model).counts == {"encode.fast": 4, "read.fast": 4}
+    assert accelerated(alone.model).counts == {"encode.fast": 1, "read.fast": 1}
+
+
+def test_a_model_whose_sides_differ_is_not_accelerated(bases: dict[str, Path], tmp_path: Path) -> None:
+    """Whichever layer the adapter unties: the accelerated passes would read the decoder's weights for both sides."""
+    adapter, _ = untied(bases["diffusion"], tmp_path / "adapter")
+    tensors = {name: value for name, value in load_file(adapter / WEIGHTS).items() if "mlp.down_proj" in name}
+    save_file(tensors, adapter / WEIGHTS)
+    plain = load(bases["diffusion"], device="cpu", adapter=adapter)
+    model = load(bases["diffusion"], device="cpu", adapter=adapter, accelerate=True).model
+    assert accelerated(model) is None
+    assert torch.equal(of_a_canvas(model), of_a_canvas(plain.model))
 
 
 def test_a_text_names_its_adapter_and_its_study_is_encoded_for_it(bases: dict[str, Path], tmp_path: Path) -> None:

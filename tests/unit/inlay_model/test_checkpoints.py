@@ -102,6 +102,8 @@ def test_prefixes_are_dropped_oldest_first_beyond_the_byte_budget() -> None:
     assert kept.get("a") is not None
     kept.put("huge", Prefix(_Cache(51), 1))
     assert kept.get("huge") is None
+    assert kept.get("a") is not None
+    assert kept.get("c") is not None
     assert kept.nbytes <= 100
 
 

@@ -99,6 +99,18 @@ def test_named_errors_become_one_line_and_exit_status_two(tmp_path: Path, capsys
     assert capsys.readouterr().err.startswith("error: There is no checkpoint folder")
 
 
+@pytest.mark.parametrize("command", [["replay"], ["infill", "--request"]])
+def test_a_file_that_is_no_request_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    """A record or a request that is not there, is no JSON, or holds something else."""
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "other.json").write_text("[1]")
+    for name, said in (("none", "cannot be read"), ("broken", "cannot be read"), ("other", "no JSON object with")):
+        assert main([*command, str(tmp_path / f"{name}.json")]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_gaps_are_written_as_three_dots_in_brackets(tmp_path: Path) -> None:
     """`[...]` and `[...20]` are gaps, everything else is locked as it stands; the JSON form says the same."""
     written = parse_sections(["findings=A. [...] B.[...20]", "impression=[...]"])
@@ -129,7 +141,10 @@ def test_dicom_pixels_become_eight_bits_by_their_window(tmp_path: Path) -> None:
 
 
 def test_files_without_a_picture_are_named_errors(tmp_path: Path) -> None:
-    """Text files and DICOM files without pixels are refused."""
+    """Files that are not there, folders, text files and DICOM files without pixels are refused."""
+    for unreadable in (tmp_path / "none.png", tmp_path):
+        with pytest.raises(BadImage, match=r"cannot be read .* Name a DICOM file or picture"):
+            read_picture(unreadable)
     (tmp_path / "a.txt").write_text("no picture" * 30)
     with pytest.raises(BadImage):
         read_picture(tmp_path / "a.txt")

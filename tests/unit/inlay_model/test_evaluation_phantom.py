@@ -243,6 +243,35 @@ def test_wishes_are_tried_with_models_trained_for_them() -> None:
     assert not [name for name in plain if name.startswith(("hint", "rewrite"))]
 
 
+def test_a_rewritten_reports_locks_are_compared_byte_for_byte() -> None:
+    """Unfinished text before a lock is no lock lost; a blank that is gone behind it is one."""
+
+    class Unfinished(GrantsAll):
+        end = " "
+
+        def infill(self, images: Any, sections: Sequence[Section], *, context: Any = None, **options: Any) -> Any:
+            if context is None:
+                return super().infill(images, sections, **options)
+            parts = [
+                tuple(
+                    Piece(item.text.rstrip() + self.end, "lock", at)
+                    if isinstance(item, Lock)
+                    else Piece("There is no ", "fill", at)
+                    for at, item in enumerate(section.items)
+                )
+                for section in sections
+            ]
+            return Filled(tuple(map(FilledSection, ("findings", "impression"), parts)), run=None)  # type: ignore[arg-type]
+
+    class Shortened(Unfinished):
+        end = ""
+
+    # Of phantoms with odd seeds one sentence is locked.
+    kept, lost = (judge(kind(1_000_001, disputes=False), 1_000_001, steps=1) for kind in (Unfinished, Shortened))
+    assert (kept.rewritten, kept.rewritten_locks_kept) == (False, True)
+    assert lost.rewritten_locks_kept is False
+
+
 def test_disputes_are_counted_where_the_engine_reports_them() -> None:
     """A model that disputes exactly what is false has a true rate of one and a false rate of zero."""
     verdicts = [judge(KnowsAll(seed, disputes=True), seed, steps=1) for seed in range(1_000_000, 1_000_003)]
