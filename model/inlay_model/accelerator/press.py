@@ -57,10 +57,6 @@ class Press:
         self.kept = Prefix(self._cache(end), end)
         return self.kept
 
-    def warm(self, length: int) -> None:
-        """Capture the pass for prompts of this length."""
-        self._pass_for(padded_prompt(length))
-
     def _embedded(self, ids: tuple[int, ...], features_NH: Tensor | None) -> Tensor:
         encoder = self._model.model.encoder
         ids_1T = torch.tensor([ids], device=self._machine.weights.device)

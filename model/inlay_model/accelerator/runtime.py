@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Runtime:
-    """Captured passes over one model, by bucket; captured when first needed or by `warm`."""
+    """Captured passes over one model, by bucket; captured when first needed."""
 
     def __init__(
         self, model: Any, kernels: Reference, *, graphs: bool = True, beside: bool = True, slices: int = 1
@@ -92,15 +92,6 @@ class Runtime:
             entropy_BL=taken.entropy_BL[:rows].clone(),
             told_BLH=taken.told_BLH[:rows].clone(),
         )
-
-    def warm(self, *, prompts: Sequence[int] = (), steps: Sequence[Bucket] = (), reads: Sequence[Bucket] = ()) -> None:
-        """Capture these passes now, so that no request waits for it."""
-        for length in prompts:
-            self.press.warm(length)
-        for bucket in steps:
-            self._captured(self._steps, self._step, bucket)
-        for bucket in reads:
-            self._captured(self._reads, self._read, bucket)
 
     def release(self) -> None:
         """Give back graphs and rooms; what is needed again is captured again."""

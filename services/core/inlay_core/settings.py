@@ -122,7 +122,8 @@ class Settings:
         secret=True,
     )
     warm_up: bool = _setting(
-        False, "Draft once from an empty picture before the first job is taken, unless drafts are stopped."
+        False,
+        "Draft and fill once from an empty picture before the first job is taken, each unless it is stopped.",
     )
     report_style: str = _setting("", "Style of drafts, one that the model was trained in. Empty: its first.")
     draft: bool = _setting(True, "Intended use: drafts from images.")

@@ -63,8 +63,8 @@ def run(settings: Settings, load: "Callable[[Settings], Model] | None" = None) -
     model = (load or load_model)(settings)
     worker, jobs = make_worker(settings, model, tracer), Jobs()
     worker.ended = jobs.ended
-    if settings.warm_up and may_generate(worker):
-        worker.generation.warm_up()
+    if settings.warm_up:
+        worker.generation.warm_up(may_generate(worker))
     app = make_app(settings)
     wake = register(app, worker)
 

@@ -6,7 +6,7 @@ for what a draft is compared with, which a checkpoint is told that has a place f
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
 
@@ -39,6 +39,11 @@ DRAFTED_SECTIONS: Final = ("findings", "impression")
 DISPUTED: Final = "disputed"
 # A picture of the size of most, in which there is nothing.
 _EMPTY: Final = np.zeros((512, 512), dtype=np.uint8)
+# As a radiologist asks: a gap of unknown length between two sentences, and a section that is open.
+_BETWEEN_LOCKS: Final = (
+    Section("findings", (Lock("The lungs are clear. "), Gap(), Lock("The heart is normal in size."))),
+    Section("impression", (Gap(),)),
+)
 OnStep = Callable[[StepEvent], None]
 OnStage = Callable[[Stage], None]
 Cancelled = Callable[[], bool]
@@ -181,12 +186,23 @@ class Generation:
     def _rewrites(self) -> bool:
         return self._model.rewrites and self._style is not None
 
-    def warm_up(self) -> None:
-        """Draft once from an empty picture. Raises Unavailable where the model cannot."""
+    def warm_up(self, kinds: Collection[JobKind] = tuple(JobKind)) -> None:
+        """Write what these kinds of jobs write, once and from an empty picture. Raises Unavailable where it cannot.
+
+        Each kind has passes of its own, which are captured when they are first needed.
+        """
         settings, context = GenerationSettings(steps=self._steps), PromptContext(style=self._style)
-        (answer,) = self._model.batch([DraftRequest((_EMPTY,), DRAFTED_SECTIONS, settings=settings, context=context)])
-        if isinstance(answer, Exception):
-            raise Unavailable("cannot-draft", f"The model cannot draft ({type(answer).__name__}).", "INLAY_MODEL")
+        tried: dict[JobKind, DraftRequest | InfillRequest] = {
+            JobKind.DRAFT: DraftRequest((_EMPTY,), DRAFTED_SECTIONS, settings=settings, context=context),
+            JobKind.INFILL: InfillRequest((_EMPTY,), _BETWEEN_LOCKS, settings),
+        }
+        for kind, request in tried.items():
+            if kind not in kinds:
+                continue
+            (answer,) = self._model.batch([request])
+            if isinstance(answer, Exception):
+                what = f"The model cannot do {kind} ({type(answer).__name__})."
+                raise Unavailable(f"cannot-{kind}", what, "INLAY_MODEL")
 
     def generate(self, asked: Sequence[Asked], ended: Callable[[int, Generated | Exception], None]) -> None:
         """Answer all these jobs; `ended` hears of each, by its place, as soon as it has its answer or has failed.

@@ -28,8 +28,8 @@ def is_deaf(worker: Worker, forgotten_seconds: float) -> bool:
     return bool(waiting) and silent and not worker.busy
 
 
-def may_generate(worker: Worker) -> bool:
-    """Whether this worker may draft at all now: where all of it is stopped, not even an empty picture is drafted from.
+def may_generate(worker: Worker) -> frozenset[JobKind]:
+    """What this worker may write at all now: what is stopped is not even done with an empty picture.
 
     A database that cannot be asked allows nothing.
     """
@@ -38,10 +38,10 @@ def may_generate(worker: Worker) -> bool:
             kinds = allowance(uow, worker.site).for_writer(worker.generation.writer).kinds
     except DomainError as error:
         _log.warning("work.not_warmed", exc_info=error)
-        return False
-    if JobKind.DRAFT not in kinds:
-        _log.info("work.not_warmed", reason="generation-off")
-    return JobKind.DRAFT in kinds
+        return frozenset()
+    for kind in set(JobKind).difference(kinds):
+        _log.info("work.not_warmed", reason="generation-off", kind=kind)
+    return frozenset(kinds)
 
 
 def consumes(worker: Worker, forgotten_seconds: float) -> Check:

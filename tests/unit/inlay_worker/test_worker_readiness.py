@@ -81,11 +81,14 @@ def test_a_worker_without_its_database_is_not_ready() -> None:
     assert "database is away" in (consumes(hospital.worker, 30.0)() or "")
 
 
-def test_warming_up_is_one_draft_that_is_kept_nowhere() -> None:
-    """The model is asked once, before any job; where it cannot draft, the worker does not start."""
+def test_warming_up_is_a_draft_and_an_infill_that_are_kept_nowhere() -> None:
+    """The model is asked once for each, before any job; where it cannot, the worker does not start."""
     model = FakeModel()
     Generation(model, steps=4).warm_up()
-    assert model.batches == [1]
+    assert model.batches == [1, 1]
+    for kinds in ({JobKind.INFILL}, ()):
+        Generation(model, steps=4).warm_up(kinds)
+    assert model.batches == [1, 1, 1]
 
     class Broken(FakeModel):
         def batch(self, requests: Any, finished: Any = None) -> Any:  # noqa: ARG002 - the engine's signature
@@ -94,6 +97,8 @@ def test_warming_up_is_one_draft_that_is_kept_nowhere() -> None:
     with pytest.raises(Unavailable) as refused:
         Generation(Broken(), steps=4).warm_up()
     assert refused.value.code == "cannot-draft"
+    with pytest.raises(Unavailable, match="infill"):
+        Generation(Broken(), steps=4).warm_up({JobKind.INFILL})
 
 
 def test_ends_of_jobs_and_their_stages_are_metrics() -> None:
@@ -114,20 +119,21 @@ def test_ends_of_jobs_and_their_stages_are_metrics() -> None:
     assert [sample("inlay_job_seconds_count", stage=stage) for stage in ("images", "model", "all")] == [1, 1, 1]
 
 
-def test_nothing_is_drafted_to_warm_up_while_drafts_are_stopped() -> None:
-    """A switch over everything, or over this model's drafts, keeps the model still; one of a site does not."""
+def test_nothing_is_written_to_warm_up_that_is_stopped() -> None:
+    """A switch over everything, or over this model's drafts or infills, keeps it from these; one of a site does not."""
     hospital = Hospital()
     trio = hospital.ward.trio
+    both: set[JobKind] = set(JobKind)
     for scope, allowed in (
-        (Scope(), False),
-        (Scope(use=JobKind.DRAFT), False),
-        (Scope(model="fake"), False),
-        (Scope(model="another"), True),
-        (Scope(use=JobKind.INFILL), True),
-        (Scope(site="NORTH"), True),
+        (Scope(), set()),
+        (Scope(use=JobKind.DRAFT), {JobKind.INFILL}),
+        (Scope(model="fake"), set()),
+        (Scope(model="another"), both),
+        (Scope(use=JobKind.INFILL), {JobKind.DRAFT}),
+        (Scope(site="NORTH"), both),
     ):
         switching.stop_generation(*trio, ADMIN, scope)
-        assert may_generate(hospital.worker) is allowed, scope
+        assert may_generate(hospital.worker) == allowed, scope
         switching.resume_generation(*trio, ADMIN, scope)
     hospital.worker.site = Site(generation=GenerationPolicy(stopped=True))
     assert not may_generate(hospital.worker)
