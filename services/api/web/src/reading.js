@@ -163,7 +163,7 @@ class Reading {
       restyle: button(t("do.restyle"), null, act(() => this.#restyle()), { "aria-keyshortcuts": "Shift+F2" }),
       lock: button(t("do.lock"), "F3", act(() => editor.lock()), { title: t("do.lock.title") }),
       gap: button(t("do.gap"), "F4", act(() => editor.gap()), { title: t("do.gap.title") }),
-      remove: button(t("do.remove"), "Alt+⌫", act(() => editor.remove()), { title: t("do.remove.title") }),
+      remove: button(t("do.remove"), "Alt+⌫", act(() => editor.remove()), { class: "remove", title: t("do.remove.title") }),
       undo: button(sign("↶", t("do.undo")), null, act(() => editor.undo()), { title: `${t("do.undo")} (Ctrl+Z)` }),
       redo: button(sign("↷", t("do.redo")), null, act(() => editor.redo()), { title: `${t("do.redo")} (Ctrl+Y)` }),
       retry: button(t("do.retry"), null, act(() => this.#retry()), { class: "main" }),
