@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from inlay_model.accelerator.attached import attached
 from inlay_model.accelerator.memory import held_memory, named
 from inlay_model.answer import draft_request, locked_texts, spliced
 from inlay_model.call import Call, Ears, make_call
@@ -126,6 +127,12 @@ class Engine:
     def prefixes(self) -> Prefixes:
         """The encoded studies that are kept."""
         return self._encoder.kept
+
+    @property
+    def passes(self) -> dict[str, int]:
+        """How many passes went which way on a GPU (`accelerated.Accelerated.counts`). May be asked from any thread."""
+        path = attached(self._checkpoint.model)
+        return {} if path is None else dict(path.counts)
 
     def memory(self) -> list[DeviceMemory]:
         """What the GPUs hold that this process works on; empty on the CPU. May be asked from any thread."""

@@ -21,6 +21,7 @@ from inlay_testkit.chart import CHART, CI_VALUES, ROOT
 from inlay_testkit.core import StillClock
 from inlay_testkit.engine import FakeModel
 from inlay_testkit.memory import Memory
+from inlay_worker.metrics import WAYS
 from inlay_worker.metrics import registry_of as worker_registry
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
@@ -153,6 +154,7 @@ def label_values() -> dict[tuple[str, str], set[str]]:
         ("inlay_jobs_ended_total", "state"): set(JobState),
         ("inlay_outbox", "state"): set(Delivery),
         ("inlay_deliveries_total", "to"): set(Destination),
+        ("inlay_model_passes_total", "way"): set(WAYS),
         ("up", "component"): {"api", "listener", "relay", "worker"},
     }
     for sample in (sample for family in families() for sample in family.samples):

@@ -6,7 +6,7 @@ for what a draft is compared with, which a checkpoint is told that has a place f
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
 
@@ -102,6 +102,11 @@ class Model(Protocol):
     @property
     def prefixes(self) -> KeptPrefixes:
         """The encoded studies that are kept."""
+        ...
+
+    @property
+    def passes(self) -> Mapping[str, int]:
+        """How many of its passes went which way on a GPU: `step.fast`, `step.plain`, `failed.step.ERROR`, `unfit`."""
         ...
 
     def memory(self) -> Sequence[DeviceMemory]:

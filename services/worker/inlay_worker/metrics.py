@@ -3,6 +3,7 @@
 Labels are kinds, states and stages; nothing else comes from a job.
 """
 
+from collections import Counter as Counts
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -18,6 +19,9 @@ from inlay_worker.work import Ended
 _BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
 # A gap takes a handful; the most that a request may ask for is far beyond.
 _STEPS: Final = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256)
+
+# Of passes of the model: by graphs and kernels, without them, failed, and left to the library for want of a bucket.
+WAYS: Final = ("fast", "plain", "failed", "unfit")
 
 
 class PrefixCache(Collector):
@@ -58,6 +62,31 @@ class Memory(Collector):
         for one in self._model.memory():
             for kind in ("allocated", "reserved", "total"):
                 family.add_metric([one.device, kind], getattr(one, kind))
+        yield family
+
+
+class ModelPasses(Collector):
+    """Which way the passes of the model went, read when somebody asks; nothing where it works on the CPU."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def describe(self) -> Iterable[CounterMetricFamily]:
+        """Nothing is counted at registration."""
+        return []
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """The figures as they are now."""
+        family = CounterMetricFamily(
+            "inlay_model_passes",
+            "Passes by the way they went: fast is by graphs and kernels. After the first that failed they are plain.",
+            labels=["way"],
+        )
+        ways: Counts[str] = Counts()
+        for name, count in self._model.passes.items():
+            ways[next(part for part in name.split(".") if part in WAYS)] += count
+        for way, count in sorted(ways.items()):
+            family.add_metric([way], count)
         yield family
 
 
@@ -107,5 +136,6 @@ def registry_of(model: Model, jobs: Jobs | None = None) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(PrefixCache(model.prefixes))
     registry.register(Memory(model))
+    registry.register(ModelPasses(model))
     (jobs or Jobs()).register(registry)
     return registry

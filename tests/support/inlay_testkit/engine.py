@@ -94,6 +94,7 @@ class FakeModel:
         self.adapted: list[str | None] = []
         self.prefixes = NoPrefixes()
         self.devices: tuple[DeviceMemory, ...] = ()
+        self.passes: dict[str, int] = {}
 
     def batch(
         self,

@@ -193,3 +193,16 @@ def test_memory_of_gpus_is_told_by_device() -> None:
         for kind in ("allocated", "reserved", "total")
     ]
     assert told == [1, 2, 3]
+
+
+def test_passes_are_told_by_the_way_they_went() -> None:
+    """Fast and plain ones of every kind together, and how many failed or were no bucket's; nothing on the CPU."""
+    model = FakeModel()
+    registry = registry_of(model)
+
+    def told(way: str) -> float | None:
+        return registry.get_sample_value("inlay_model_passes_total", {"way": way})
+
+    assert told("fast") is None
+    model.passes = {"step.fast": 3, "encode.fast": 1, "step.plain": 2, "failed.step.RuntimeError": 1, "unfit": 4}
+    assert [told(way) for way in ("fast", "plain", "failed", "unfit")] == [4, 2, 1, 4]
