@@ -1,6 +1,5 @@
 """How the processes start: quickly where no model is needed, and in the house's order under `inlay up`."""
 
-import http.client
 import os
 import signal
 import socket
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from inlay_testkit.drills.processes import answers
 from inlay_testkit.peers import free_port
 
 # Promised: under two seconds on an ordinary machine. The best of three leaves out what else the machine does.
@@ -33,25 +33,14 @@ def listens(port: int) -> bool:
     return True
 
 
-def serves(port: int) -> bool:
-    """Whether the application answers: gunicorn listens before it has loaded it."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/livez")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
 def seconds_until_ready(command: str, port: int, env: dict[str, str]) -> float:
     """Start `inlay COMMAND` and wait until it does its work; end it again."""
     began = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "inlay_cli", command], env=env, stderr=subprocess.DEVNULL)
     try:
         while time.monotonic() - began < 20:
-            if (serves if command == "serve" else listens)(port):
+            # Gunicorn listens before it has loaded the application.
+            if answers(port, "/livez") if command == "serve" else listens(port):
                 return time.monotonic() - began
             time.sleep(0.02)
         raise AssertionError(f"inlay {command} did not get ready")

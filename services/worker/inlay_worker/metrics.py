@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from inlay_core.domain.job import JobState
@@ -24,15 +24,19 @@ _STEPS: Final = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256)
 WAYS: Final = ("fast", "plain", "failed", "unfit")
 
 
-class PrefixCache(Collector):
+class _Asked(Collector):
+    """Figures that are read when somebody asks for them."""
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is counted at registration."""
+        return []
+
+
+class PrefixCache(_Asked):
     """Hits, misses and bytes, read from the store when somebody asks."""
 
     def __init__(self, prefixes: KeptPrefixes) -> None:
         self._prefixes = prefixes
-
-    def describe(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
-        """Nothing is counted at registration."""
-        return []
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """The figures as they are now."""
@@ -42,15 +46,11 @@ class PrefixCache(Collector):
         yield GaugeMetricFamily("inlay_prefix_cache_bytes", "Memory that encoded studies hold.", kept.nbytes)
 
 
-class Memory(Collector):
+class Memory(_Asked):
     """What the worker's devices hold, asked when somebody asks; nothing where it works on the CPU."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
-
-    def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Nothing is counted at registration."""
-        return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The figures as they are now."""
@@ -65,15 +65,11 @@ class Memory(Collector):
         yield family
 
 
-class ModelPasses(Collector):
+class ModelPasses(_Asked):
     """Which way the passes of the model went, read when somebody asks; nothing where it works on the CPU."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
-
-    def describe(self) -> Iterable[CounterMetricFamily]:
-        """Nothing is counted at registration."""
-        return []
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """The figures as they are now."""

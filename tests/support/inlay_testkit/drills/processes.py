@@ -97,11 +97,11 @@ class Served(Victim):
         return 0
 
 
-def answers(port: int) -> bool:
-    """Whether an api on this machine is ready."""
+def answers(port: int, path: str = "/readyz") -> bool:
+    """Whether an api on this machine answers there with 200: that it is ready, or with `/livez` that it runs."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", path)
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False
