@@ -10,7 +10,7 @@ from inlay_core.domain.identity import system
 from inlay_core.domain.job import JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.messaging import QUEUE, broker_folders
-from inlay_testkit.installation import Installation
+from inlay_testkit.installation import Installation, opened
 from inlay_testkit.worker import wait_until, worker_process
 
 SWEEPER = system("sweeper")
@@ -99,8 +99,8 @@ def test_truncated_message_does_no_lasting_harm(site: Installation) -> None:
 def test_logs_and_messages_hold_nothing_of_the_patient(site: Installation) -> None:
     """At the finest log level, neither log nor broker nor canvases name patient, order, study or file."""
     report = site.order()
-    payloads = "".join(path.read_text() for path in site.messages())
-    assert payloads
+    payloads = "".join(opened(path.read_text()) for path in site.messages())
+    assert site.job(report).id in payloads
     with worker_process(site.settings) as worker:
         wait_until(lambda: site.state(report) is JobState.SUCCEEDED)
         worker.end()

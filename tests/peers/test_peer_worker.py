@@ -8,7 +8,7 @@ import redis
 
 from inlay_core.domain.job import JobState
 from inlay_core.messaging import CeleryWakeup, celery_app
-from inlay_testkit.installation import Installation
+from inlay_testkit.installation import Installation, opened
 from inlay_testkit.peers import redis_that_restarts
 from inlay_testkit.worker import wait_until, worker_process
 
@@ -113,7 +113,7 @@ def test_messages_in_redis_hold_nothing_of_the_patient(tmp_path: Path, redis_url
     site = Installation(tmp_path, broker_url=redis_url)
     site.order()
     with redis.Redis.from_url(redis_url) as connection:
-        stored = b"".join(connection.lrange("inlay.drafts", 0, -1)).decode()
+        stored = "".join(opened(message) for message in connection.lrange("inlay.drafts", 0, -1))
     assert "inlay.wake" in stored
     for planted in site.PLANTED:
         assert planted not in stored

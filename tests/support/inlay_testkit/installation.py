@@ -3,6 +3,8 @@
 What is planted about patient and order must show up nowhere but in the database: tests look for `PLANTED`.
 """
 
+import base64
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,18 @@ from inlay_testkit.core import Ward, order_command
 from inlay_testkit.dicom import file_bytes, radiograph
 
 PIXELS = np.random.default_rng(3).integers(0, 4096, (96, 96), dtype=np.uint16)
+
+
+def opened(message: str | bytes) -> str:
+    """A message of the broker as words: its envelope, and the body that travels in it as base64.
+
+    Looking for a word in the message as it travels would find none of the body's, and short ones by accident.
+    """
+    envelope = json.loads(message)
+    assert envelope["properties"]["body_encoding"] == "base64"
+    body = base64.b64decode(envelope.pop("body"), validate=True).decode()
+    assert envelope["content-encoding"] == "utf-8"
+    return f"{json.dumps(envelope)}\n{body}"
 
 
 class Installation:
