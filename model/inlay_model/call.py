@@ -176,12 +176,10 @@ class Call(Begun):
         tokenizer, control = self.checkpoint.tokenizer, self.checkpoint.control
 
         def told(number: int, step: Step) -> None:
-            # Copies, because a reader of static buffers writes its next step into them; nothing is waited for here.
-            argmax_L, accepted_L = step.argmax_BL[0].clone(), step.accepted_BL[0].clone()
-
             def show() -> Shown:
-                accepted = accepted_L.tolist()
-                text, spans = spans_of(tokenizer, until_end_of_turn(argmax_L.tolist(), control), accepted)
+                argmax_BL, accepted_BL, _ = step.glance.read()
+                accepted = accepted_BL[0].tolist()
+                text, spans = spans_of(tokenizer, until_end_of_turn(argmax_BL[0].tolist(), control), accepted)
                 return Shown(text, tuple(spans), sum(layout.free) - sum(accepted))
 
             tell(StepEvent.later(number, self.sampler.steps, show))

@@ -178,7 +178,7 @@ class Filling:
         raw = fill_text(self._checkpoint.tokenizer, ids[begin:end])
         text = raw if open_ended else (whole_sentences(raw) or raw)
         whole = open_ended or ends_sentence(raw)
-        return Attempt(layout, ids, (text,), whole, -float(done.doubt_B[0]), done.steps)
+        return Attempt(layout, ids, (text,), whole, -done.doubts[0], done.steps)
 
     def _before(self, holes: Sequence[Hole], layout: Layout) -> dict[int, int]:
         """Tokens of the previous version by their places, of gaps that are as long as what they replace."""

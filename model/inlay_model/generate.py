@@ -4,7 +4,7 @@ The loop of transformers' `generate` keeps nothing of a given canvas. This one i
 `draw_by_race` number for number), and counts free positions only where something is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,24 +23,23 @@ from inlay_model.step import (
     draw_by_inverse,
     half_way,
     impose,
-    mean_free_entropy,
     noise,
     self_conditioning,
     unsettled_tail,
 )
-from inlay_model.stride import Stride
+from inlay_model.stride import Numbers, Stride
 
 
 @dataclass(frozen=True, slots=True)
 class Denoised:
     """A denoised batch: the emitted tokens B x L, what was accepted in the last step, and the steps taken.
 
-    `doubt_B` is the mean entropy (nats) of each row's free positions in the last step; zero where nothing was free.
+    `doubts` are the mean entropies (nats) of each row's free positions in the last step; zero where nothing was free.
     """
 
     ids_BL: torch.Tensor
     accepted_BL: torch.Tensor
-    doubt_B: torch.Tensor
+    doubts: tuple[float, ...]
     steps: int
 
 
@@ -99,66 +98,29 @@ def denoising(
         canvas_BL = half_way(canvas_BL, earlier, fixed, generator)
         skipped = sampler.steps - max(1, round(earlier.share * sampler.steps))
     argmax_BL, accepted_BL = canvas_BL, torch.zeros_like(free_BL)
-    doubt_B = torch.zeros(free_BL.shape[0], device=free_BL.device)
+    rows = _Rows(len(canvas_BL), sampler)
     free = int(free_BL.sum())
     if not free:
-        return Denoised(argmax_BL, accepted_BL, doubt_B, 0)
-    certain_BLV: torch.Tensor | None = None
-    # What the next step is told: logits, or what a reader that takes the steps itself makes of them.
-    conditioning_BLV: torch.Tensor | None = None
-    told_BLH: torch.Tensor | None = None
-    # Rows that are done, known on the host; on the device only once there are any.
-    done = [False] * free_BL.shape[0]
-    stays_B1: torch.Tensor | None = None
-    same_B = [0] * free_BL.shape[0]
-    taken = 0
+        return Denoised(argmax_BL, accepted_BL, rows.doubts, 0)
+    numbers = Numbers(fixed, free, vocabulary, generator)
+    steps = _Steps(fixed, sampler.entropy_bound, numbers, vocabulary, dtype, banned_V, draw, _Telling(on_step))
     for left in range(sampler.steps - skipped, 0, -1):
         if cancelled is not None and cancelled():
             raise Cancelled("The request was cancelled.")
-        heat = temperature(left, sampler)
-        # A reader that takes the step itself takes it as `denoise` does, and draws as it does.
-        stride = Stride(fixed, free, heat, sampler.entropy_bound, generator, banned_V, told_BLH)
-        logits_NV = yield View(
-            impose(canvas_BL, fixed), free_BL, conditioning_BLV, stride=stride if draw is draw_by_inverse else None
-        )
-        step, told_BLH, conditioning_BLV = stride.taken, stride.told_BLH, None
-        if step is None:
-            step = denoise(
-                logits_NV,
-                canvas_BL,
-                fixed,
-                temperature=heat,
-                entropy_bound=sampler.entropy_bound,
-                generator=generator,
-                banned_V=banned_V,
-                draw=draw,
-            )
-            if certain_BLV is None:
-                certain_BLV = certain_logits(fixed, vocabulary, dtype)
-            conditioning_BLV = self_conditioning(certain_BLV, fixed, step.logits_NV)
-        taken += 1
-        new_BL = step.argmax_BL if stays_B1 is None else torch.where(stays_B1, argmax_BL, step.argmax_BL)
-        doubt_B = mean_free_entropy(step, fixed)
-        seen = _looked_at(step, fixed, new_BL == argmax_BL, doubt_B)
-        # Before the first step there is no earlier prediction to agree with.
-        same_B = [count + 1 if row.same and taken > 1 else 0 for count, row in zip(same_B, seen, strict=True)]
-        argmax_BL, accepted_BL = new_BL, step.accepted_BL
-        canvas_BL = step.canvas_BL if stays_B1 is None else torch.where(stays_B1, canvas_BL, step.canvas_BL)
-        if on_step is not None:
-            on_step(taken, step)
-        done = [before or _is_done(row, same, sampler) for before, row, same in zip(done, seen, same_B, strict=True)]
-        if all(done):
+        renews = begins_again(sampler.steps - left + 1, sampler)
+        step, seen = yield from steps.take(canvas_BL, argmax_BL, temperature(left, sampler), ahead=not renews)
+        argmax_BL, canvas_BL = rows.kept(argmax_BL, step.argmax_BL), rows.kept(canvas_BL, step.canvas_BL)
+        accepted_BL = step.accepted_BL
+        rows.see(seen, first=steps.taken == 1)
+        if rows.all_done:
             break
-        if any(done):
-            stays_B1 = torch.tensor(done, device=free_BL.device).unsqueeze(-1)
-        if begins_again(skipped + taken, sampler):
-            tail_BL = unsettled_tail(step.entropy_BL, free_BL, sampler.entropy_bound)
-            if stays_B1 is not None:
-                tail_BL &= ~stays_B1
+        if renews:
+            tail_BL = rows.going_on(unsettled_tail(step.entropy_BL, free_BL, sampler.entropy_bound))
             canvas_BL = torch.where(tail_BL, noise(fixed, vocabulary, generator), argmax_BL)
             # As in the first step: what was foretold of the tail is what is to be forgotten.
-            conditioning_BLV, told_BLH = None, None
-    return Denoised(argmax_BL, accepted_BL, doubt_B, taken)
+            steps.forget()
+    steps.end()
+    return Denoised(argmax_BL, accepted_BL, rows.doubts, steps.taken)
 
 
 class _Seen(NamedTuple):
@@ -169,16 +131,145 @@ class _Seen(NamedTuple):
     settled: bool
 
 
-def _looked_at(step: Step, fixed: Fixed, same_BL: torch.Tensor, doubt_B: torch.Tensor) -> list[_Seen]:
-    """All of it at once: each look waits for the device, which stands still meanwhile. Raises `NotANumber`."""
-    settled_B = (step.accepted_BL | fixed.locked_BL).all(-1)
-    looked_3B = torch.stack((same_BL.all(-1).to(doubt_B.dtype), doubt_B, settled_B.to(doubt_B.dtype))).tolist()
-    if any(value != value for value in looked_3B[1]):  # noqa: PLR0124 - only NaN differs from itself
+_Looked = tuple[Step, list[_Seen]]
+
+
+class _Steps:
+    """Takes the steps of a run, from logits or on the device as the reader has it; holds what one tells the next."""
+
+    def __init__(
+        self,
+        fixed: Fixed,
+        entropy_bound: float,
+        numbers: Numbers,
+        vocabulary: int,
+        dtype: torch.dtype,
+        banned_V: torch.Tensor | None,
+        draw: Draw,
+        telling: "_Telling",
+    ) -> None:
+        self._fixed, self._free_BL = fixed, fixed.free_BL
+        self._bound, self._numbers, self._banned_V, self._draw = entropy_bound, numbers, banned_V, draw
+        self._vocabulary, self._dtype, self._telling = vocabulary, dtype, telling
+        self._certain_BLV: torch.Tensor | None = None
+        # What the next step is told: logits, or what a reader that takes the steps itself makes of them.
+        self._conditioning_BLV: torch.Tensor | None = None
+        self._told_BLH: torch.Tensor | None = None
+        self.taken = 0
+
+    def take(self, canvas_BL: torch.Tensor, argmax_BL: torch.Tensor, heat: float, *, ahead: bool) -> Passes[_Looked]:
+        """Take one. `argmax_BL` is what the step before emitted; `ahead`: nothing is drawn between it and the next."""
+        # A reader that takes the step itself takes it as `denoise` does, and draws as it does.
+        stride = Stride(self._fixed, self._numbers, heat, self._bound, argmax_BL, self._banned_V, self._told_BLH)
+        whole = stride if self._draw is draw_by_inverse else None
+        logits_NV = yield View(impose(canvas_BL, self._fixed), self._free_BL, self._conditioning_BLV, stride=whole)
+        self.taken += 1
+        if stride.taken is None:
+            step = self._from(logits_NV, canvas_BL, stride)
+            seen = _looked_at(step)
+            self._telling.of(self.taken, step)
+            self._telling.rest()
+            return step, seen
+        self._told_BLH = stride.told_BLH
+        # The device is at it: now is the time for what does not need its answer.
+        self._telling.rest()
+        self._telling.of(self.taken, stride.taken)
+        if ahead:
+            self._numbers.draw_ahead()
+        yield None
+        return stride.taken, _looked_at(stride.taken)
+
+    def forget(self) -> None:
+        """Tell the next step nothing, as the first is told nothing."""
+        self._conditioning_BLV, self._told_BLH = None, None
+
+    def end(self) -> None:
+        """No further step is taken."""
+        self._numbers.take_back()
+        self._telling.rest()
+
+    def _from(self, logits_NV: torch.Tensor, canvas_BL: torch.Tensor, stride: Stride) -> Step:
+        step = denoise(
+            logits_NV,
+            canvas_BL,
+            self._fixed,
+            temperature=stride.temperature,
+            entropy_bound=self._bound,
+            generator=self._numbers.generator,
+            before_BL=stride.argmax_BL,
+            banned_V=self._banned_V,
+            draw=self._draw,
+        )
+        if self._certain_BLV is None:
+            self._certain_BLV = certain_logits(self._fixed, self._vocabulary, self._dtype)
+        self._conditioning_BLV = self_conditioning(self._certain_BLV, self._fixed, step.logits_NV)
+        return step
+
+
+class _Telling:
+    """Tells of each step once: when there is time for it, which on a GPU is while it takes the next one."""
+
+    def __init__(self, on_step: Callable[[int, Step], None] | None) -> None:
+        self._on_step = on_step
+        self._untold: tuple[int, Step] | None = None
+
+    def of(self, number: int, step: Step) -> None:
+        """Note a step that is to be told."""
+        self._untold = number, step
+
+    def rest(self) -> None:
+        """Tell of it now."""
+        if self._on_step is not None and self._untold is not None:
+            self._on_step(*self._untold)
+        self._untold = None
+
+
+class _Rows:
+    """The rows of a run, some of which are done: known on the host, on the device only once there are any."""
+
+    def __init__(self, count: int, sampler: Sampler) -> None:
+        self._sampler = sampler
+        self._same = [0] * count
+        self._done = [False] * count
+        self._stays_B1: torch.Tensor | None = None
+        self.doubts = (0.0,) * count
+
+    @property
+    def all_done(self) -> bool:
+        """Whether none goes on."""
+        return all(self._done)
+
+    def kept(self, before_BL: torch.Tensor, after_BL: torch.Tensor) -> torch.Tensor:
+        """What a step has made of the rows that go on, and what the others had before it."""
+        if any(self._done) and self._stays_B1 is None:
+            self._stays_B1 = torch.tensor(self._done, device=after_BL.device).unsqueeze(-1)
+        return after_BL if self._stays_B1 is None else torch.where(self._stays_B1, before_BL, after_BL)
+
+    def going_on(self, mask_BL: torch.Tensor) -> torch.Tensor:
+        """The mask without the rows that are done."""
+        return self.kept(torch.zeros_like(mask_BL), mask_BL)
+
+    def see(self, seen: Sequence[_Seen], *, first: bool) -> None:
+        """Take note of what was seen after a step; before the first there is no prediction to agree with."""
+        self.doubts = tuple(row.doubt for row in seen)
+        self._same = [before + 1 if row.same and not first else 0 for before, row in zip(self._same, seen, strict=True)]
+        done = [
+            before or self._is_done(row, same) for before, row, same in zip(self._done, seen, self._same, strict=True)
+        ]
+        if done != self._done:
+            self._done, self._stays_B1 = done, None
+
+    def _is_done(self, row: _Seen, same: int) -> bool:
+        sampler = self._sampler
+        if sampler.early_stop and sampler.stop_when_accepted and row.settled:
+            return True
+        return is_done(same, row.doubt, sampler)
+
+
+def _looked_at(step: Step) -> list[_Seen]:
+    """All of it at once: each look waits for the device. Raises `NotANumber`."""
+    *_, outlook_B3 = step.glance.read()
+    looked = outlook_B3.tolist()
+    if any(doubt != doubt for _, doubt, _ in looked):  # noqa: PLR0124 - only NaN differs from itself
         raise NotANumber("The model gave NaN logits; the checkpoint is damaged or its precision does not suffice.")
-    return [_Seen(bool(same), doubt, bool(settled)) for same, doubt, settled in zip(*looked_3B, strict=True)]
-
-
-def _is_done(row: _Seen, same: int, sampler: Sampler) -> bool:
-    if sampler.early_stop and sampler.stop_when_accepted and row.settled:
-        return True
-    return is_done(same, row.doubt, sampler)
+    return [_Seen(bool(same), doubt, bool(settled)) for same, doubt, settled in looked]

@@ -3,6 +3,9 @@
 So the work itself knows no model: one request drives one generator (`driven`), several requests share each pass
 (`together.py`), and a test plays the model with a table.
 
+Where the answer is under way on a GPU and the work is about to wait for it, it yields None, and is gone on with as soon
+as everybody else of the pass has got so far.
+
 Shapes: B canvases, L positions, V vocabulary, N = all wanted positions of the batch in reading order.
 """
 
@@ -39,8 +42,8 @@ class View:
         return int(self.canvas_BL.shape[0])
 
 
-Passes = Generator[View, torch.Tensor, T]
-"""Work that yields views, is sent the logits (float32, N x V) of each, and returns its result."""
+Passes = Generator[View | None, torch.Tensor, T]
+"""Work that yields views, is sent the logits (float32, N x V) of each, and returns its result; None is no view."""
 
 
 class Reader(Protocol):
@@ -68,7 +71,7 @@ def takes_step(view: View, read: object) -> bool:
     stride = view.stride
     if stride is None or view.conditioning_BLV is not None or not isinstance(read, Stepper):
         return False
-    return stride.told_BLH is not None or read.steps_itself(stride.free)
+    return stride.told_BLH is not None or read.steps_itself(stride.numbers.free)
 
 
 def driven(passes: Passes[T], read: Reader) -> T:
@@ -76,7 +79,9 @@ def driven(passes: Passes[T], read: Reader) -> T:
     try:
         view = next(passes)
         while True:
-            if takes_step(view, read):
+            if view is None:
+                view = next(passes)
+            elif takes_step(view, read):
                 assert isinstance(read, Stepper)
                 assert view.stride is not None
                 view = passes.send(read.step(view.canvas_BL, [view.stride]))
@@ -92,6 +97,10 @@ def on(prefixes: Sequence[Prefix], passes: Passes[T]) -> Passes[T]:
     try:
         view = next(passes)
         while True:
+            if view is None:
+                yield None
+                view = next(passes)
+                continue
             rows = tuple(prefixes) if len(prefixes) > 1 else tuple(prefixes) * view.rows
             logits_NV = yield replace(view, prefixes=rows)
             view = passes.send(logits_NV)

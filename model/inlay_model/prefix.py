@@ -13,6 +13,7 @@ from transformers.cache_utils import DynamicCache
 from inlay_model.accelerator.ask import Ask
 from inlay_model.accelerator.attached import attached
 from inlay_model.errors import PromptTooLong
+from inlay_model.glance import Glance
 from inlay_model.recent import Recent
 from inlay_model.rows import joined, mask, own_copy
 from inlay_model.step import Fixed, Step
@@ -171,10 +172,9 @@ class Decoder:
         """
         assert self._fast is not None
         self.passes += 1
-        vocabulary = self._model.config.text_config.vocab_size
         rows = [len(stride.fixed.ids_BL) for stride in strides]
         ids_BL, locked_BL = self._joined_locks(tuple(stride.fixed for stride in strides))
-        drawn = [stride.drawn(vocabulary) for stride in strides]
+        drawn = [stride.numbers.take() for stride in strides]
 
         def each(values: Iterable[T]) -> tuple[T, ...]:
             return tuple(value for value, many in zip(values, rows, strict=True) for _ in range(many))
@@ -182,24 +182,31 @@ class Decoder:
         taken = self._fast.step(
             Ask(
                 prefixes=self._prefixes,
-                canvas_BL=torch.where(locked_BL, ids_BL, canvas_BL),
+                canvas_BL=canvas_BL,
                 ids_BL=ids_BL,
                 locked_BL=locked_BL,
+                before_BL=_joined([stride.argmax_BL for stride in strides]),
                 told_BLH=_joined_told([stride.told_BLH for stride in strides], rows),
                 temperature=each(stride.temperature for stride in strides),
                 bound=each(stride.entropy_bound for stride in strides),
-                uniform_N=torch.cat([uniform_N for uniform_N, _ in drawn]),
-                renoise_BL=torch.cat([renoise_BL for _, renoise_BL in drawn]),
+                uniform_N=_joined([uniform_N for uniform_N, _ in drawn]),
+                renoise_BL=_joined([renoise_BL for _, renoise_BL in drawn]),
                 banned_V=next((stride.banned_V for stride in strides if stride.banned_V is not None), None),
                 uses_ban=each(stride.banned_V is not None for stride in strides),
             )
         )
-        none_NV = torch.empty(0, vocabulary, device=canvas_BL.device)
+        glance = Glance.at(taken.argmax_BL, taken.accepted_BL, taken.outlook_B3)
+        none_NV = torch.empty(0, self._model.config.text_config.vocab_size, device=canvas_BL.device)
         begin = 0
         for stride, many in zip(strides, rows, strict=True):
             own = slice(begin, begin + many)
             stride.taken = Step(
-                taken.canvas_BL[own], taken.argmax_BL[own], taken.accepted_BL[own], taken.entropy_BL[own], none_NV
+                taken.canvas_BL[own],
+                taken.argmax_BL[own],
+                taken.accepted_BL[own],
+                taken.entropy_BL[own],
+                none_NV,
+                glance=glance.rows(own),
             )
             stride.told_BLH = taken.told_BLH[own]
             begin += many
@@ -211,8 +218,8 @@ class Decoder:
         if kept is None or len(kept[0]) != len(locks) or any(a is not b for a, b in zip(kept[0], locks, strict=True)):
             kept = (
                 locks,
-                torch.cat([fixed.ids_BL for fixed in locks]) if len(locks) > 1 else locks[0].ids_BL,
-                torch.cat([fixed.locked_BL for fixed in locks]) if len(locks) > 1 else locks[0].locked_BL,
+                _joined([fixed.ids_BL for fixed in locks]),
+                _joined([fixed.locked_BL for fixed in locks]),
             )
             self._locks = kept
         return kept[1], kept[2]
@@ -225,6 +232,10 @@ class Decoder:
             kind: mask(widths[text.layer_types.index(kind)], length, self._model.device, added)
             for kind in set(text.layer_types)
         }
+
+
+def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _joined_told(told: Sequence[torch.Tensor | None], rows: Sequence[int]) -> torch.Tensor | None:

@@ -5,9 +5,11 @@ Uniform-state diffusion: noise is a random token. Acceptance by entropy bound (a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+
+from inlay_model.glance import Glance
 
 # Logit of what cannot be: its softmax is exactly zero in every dtype, and unlike -inf it never makes NaN of an entropy.
 IMPOSSIBLE = -1e4
@@ -33,13 +35,17 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a step yields: the next canvas, the emitted argmax, and per position whether accepted and how uncertain."""
+    """What a step yields: the next canvas, the emitted argmax, and per position whether accepted and how uncertain.
+
+    `glance` are argmax, accepted and outlook (`outlook`) for the host.
+    """
 
     canvas_BL: torch.Tensor
     argmax_BL: torch.Tensor
     accepted_BL: torch.Tensor
     entropy_BL: torch.Tensor
     logits_NV: torch.Tensor
+    glance: Glance = field(kw_only=True)
 
 
 def impose(canvas_BL: torch.Tensor, fixed: Fixed) -> torch.Tensor:
@@ -108,13 +114,15 @@ def denoise(
     temperature: float,
     entropy_bound: float,
     generator: torch.Generator,
+    before_BL: torch.Tensor | None = None,
     banned_V: torch.Tensor | None = None,
     draw: Draw = draw_by_inverse,
 ) -> Step:
     """One step: sample the free positions, keep the most certain, renoise the rest, put every lock back.
 
-    `logits_NV` are the model's raw logits at the free positions (float32). `banned_V` is true for tokens that must not
-    be written (control tokens inside a gap). The returned logits carry temperature and bans, for self-conditioning.
+    `logits_NV` are the model's raw logits at the free positions (float32). `before_BL` is the argmax of the step before
+    (the canvas where nothing is given). `banned_V` is true for tokens that must not be written (control tokens inside a
+    gap). The returned logits carry temperature and bans, for self-conditioning.
     """
     free_BL = fixed.free_BL
     if banned_V is not None:
@@ -132,14 +140,36 @@ def denoise(
         logits_NV.shape[-1], canvas_BL.shape, generator=generator, device=canvas_BL.device, dtype=canvas_BL.dtype
     )
     sampled_BL = renoised_BL.masked_scatter(free_BL, sampled_N)
-    argmax_BL = canvas_BL.masked_scatter(free_BL, logits_NV.argmax(-1))
+    argmax_BL = impose(canvas_BL.masked_scatter(free_BL, logits_NV.argmax(-1)), fixed)
+    before_BL = canvas_BL if before_BL is None else before_BL
     return Step(
         canvas_BL=impose(torch.where(accepted_BL, sampled_BL, renoised_BL), fixed),
-        argmax_BL=impose(argmax_BL, fixed),
+        argmax_BL=argmax_BL,
         accepted_BL=accepted_BL,
         entropy_BL=entropy_BL,
         logits_NV=logits_NV,
+        glance=Glance.at(
+            argmax_BL, accepted_BL, outlook(argmax_BL, before_BL, accepted_BL, entropy_BL, fixed.locked_BL)
+        ),
     )
+
+
+def outlook(
+    argmax_BL: torch.Tensor,
+    before_BL: torch.Tensor,
+    accepted_BL: torch.Tensor,
+    entropy_BL: torch.Tensor,
+    locked_BL: torch.Tensor,
+) -> torch.Tensor:
+    """By what a loop decides whether to go on, B x 3 (float32).
+
+    Per row: one where the argmax is that of the step before, the mean entropy (nats) of its free positions, one where
+    each position is accepted or locked.
+    """
+    same_B = (argmax_BL == before_BL).all(-1)
+    settled_B = (accepted_BL | locked_BL).all(-1)
+    doubt_B = mean_free_entropy(entropy_BL, ~locked_BL)
+    return torch.stack((same_B.to(doubt_B.dtype), doubt_B, settled_B.to(doubt_B.dtype)), dim=-1)
 
 
 def unsettled_tail(entropy_BL: torch.Tensor, free_BL: torch.Tensor, bound: float) -> torch.Tensor:
@@ -167,7 +197,6 @@ def self_conditioning(certain_BLV: torch.Tensor, fixed: Fixed, logits_NV: torch.
     return certain_BLV
 
 
-def mean_free_entropy(step: Step, fixed: Fixed) -> torch.Tensor:
+def mean_free_entropy(entropy_BL: torch.Tensor, free_BL: torch.Tensor) -> torch.Tensor:
     """Mean entropy (nats) of each row over its free positions, B; zero for a row without any."""
-    free_BL = fixed.free_BL
-    return (step.entropy_BL * free_BL).sum(-1) / free_BL.sum(-1).clamp(min=1)
+    return (entropy_BL * free_BL).sum(-1) / free_BL.sum(-1).clamp(min=1)

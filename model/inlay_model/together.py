@@ -55,11 +55,12 @@ class Readers:
     def __call__(self, views: Sequence[View]) -> list[torch.Tensor]:
         """The logits of each view, all of them read in one pass."""
         strides = [view.stride for view in views if view.stride is not None and self.are_steps(view)]
+        if len(strides) == len(views):
+            reader = self._reader(_prefixes(views))
+            assert isinstance(reader, Stepper)
+            return [reader.step(_canvases(views), strides)] * len(views)
         view, conditioned_B = merged(views)
         reader = self._reader(view.prefixes)
-        if len(strides) == len(views):
-            assert isinstance(reader, Stepper)
-            return [reader.step(view.canvas_BL, strides)] * len(views)
         logits_NV = reader(view.canvas_BL, view.wanted_BL, view.conditioning_BLV, conditioned_B)
         if len(views) == 1:
             return [logits_NV]
@@ -102,13 +103,16 @@ def merged(views: Sequence[View]) -> tuple[View, torch.Tensor | None]:
     if any(told) and not all(told):
         by_row = [known for view, known in zip(views, told, strict=True) for _ in range(view.rows)]
         conditioned_B = torch.tensor(by_row, device=views[0].canvas_BL.device)
-    one = View(
-        torch.cat([view.canvas_BL for view in views]),
-        torch.cat([view.wanted_BL for view in views]),
-        conditioning_BLV,
-        tuple(prefix for view in views for prefix in view.prefixes),
-    )
-    return one, conditioned_B
+    wanted_BL = torch.cat([view.wanted_BL for view in views])
+    return View(_canvases(views), wanted_BL, conditioning_BLV, _prefixes(views)), conditioned_B
+
+
+def _canvases(views: Sequence[View]) -> torch.Tensor:
+    return views[0].canvas_BL if len(views) == 1 else torch.cat([view.canvas_BL for view in views])
+
+
+def _prefixes(views: Sequence[View]) -> tuple[Prefix, ...]:
+    return tuple(prefix for view in views for prefix in view.prefixes)
 
 
 def together(
@@ -124,6 +128,8 @@ def together(
     """
     results: dict[int, T | Exception] = {}
     waiting: dict[int, View] = {}
+    # Whose answer is under way.
+    behind: list[int] = []
 
     def end(number: int, result: T | Exception) -> None:
         results[number] = result
@@ -134,16 +140,26 @@ def together(
         work, _ = works[number]
         try:
             if isinstance(answer, Exception):
-                waiting[number] = work.throw(answer)
+                asked = work.throw(answer)
             else:
-                waiting[number] = next(work) if answer is None else work.send(answer)
+                asked = next(work) if answer is None else work.send(answer)
         except StopIteration as ended:
             end(number, ended.value)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this piece's alone
             end(number, error)
+        else:
+            if asked is None:
+                behind.append(number)
+            else:
+                waiting[number] = asked
+
+    def catch_up() -> None:
+        while behind:
+            go_on(behind.pop(0), None)
 
     for number in range(len(works)):
         go_on(number, None)
+    catch_up()
     while waiting:
         for group in _groups(waiting, most_rows, readers.are_steps):
             views = [waiting.pop(number) for number in group]
@@ -152,6 +168,7 @@ def together(
                 tally.shared = max(tally.shared, len(group))
             for number, answer in zip(group, _answers(views, readers), strict=True):
                 go_on(number, answer)
+            catch_up()
     return [results[number] for number in range(len(works))]
 
 

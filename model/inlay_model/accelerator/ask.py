@@ -10,7 +10,8 @@ from torch import Tensor
 class Ask:
     """One step that a batch asks for: what stands on the canvases, what they were told, and how to take the step.
 
-    `prefixes` are `inlay_model.prefix.Prefix`, one per row. `told_BLH` is what the step before returned, or nothing
+    Locks are imposed on the canvases where they are read. `prefixes` are `inlay_model.prefix.Prefix`, one per row;
+    `before_BL` is the argmax of the step before. `told_BLH` is what the step before returned, or nothing
     where there was none (or it is to be forgotten). Temperature, bound and whether bans hold are per row; the random
     numbers are those of the free positions in reading order.
     """
@@ -19,6 +20,7 @@ class Ask:
     canvas_BL: Tensor
     ids_BL: Tensor
     locked_BL: Tensor
+    before_BL: Tensor
     told_BLH: Tensor | None
     temperature: tuple[float, ...]
     bound: tuple[float, ...]

@@ -14,7 +14,7 @@ from torch.nn.functional import embedding, linear
 
 from inlay_model.accelerator.reference import Joint, Reference, Room
 from inlay_model.accelerator.weights import Layer, Weights
-from inlay_model.step import accept
+from inlay_model.step import accept, outlook
 
 Turn = tuple[Tensor, Tensor]
 
@@ -42,7 +42,10 @@ class Free:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How to take one step: per row temperature, entropy bound and whether bans hold; random numbers; the locks."""
+    """How to take one step: per row temperature, entropy bound and whether bans hold; random numbers; the locks.
+
+    `before_BL` is the argmax of the step before, for the outlook.
+    """
 
     temperature_B: Tensor
     bound_B: Tensor
@@ -52,16 +55,18 @@ class Rule:
     renoise_BL: Tensor
     ids_BL: Tensor
     locked_BL: Tensor
+    before_BL: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A step taken: next canvas, emitted argmax, accepted positions, entropies, and what the next step is told."""
+    """A step taken: next canvas, emitted argmax, accepted positions, entropies, outlook, what the next step is told."""
 
     canvas_BL: Tensor
     argmax_BL: Tensor
     accepted_BL: Tensor
     entropy_BL: Tensor
+    outlook_B3: Tensor
     told_BLH: Tensor
 
 
@@ -161,15 +166,16 @@ def step_pass(machine: Machine, logits_NV: Tensor, free: Free, rule: Rule) -> Ta
     bound: Any = rule.bound_B.unsqueeze(-1)
     accepted_BL = accept(entropy_BL, free_BL, bound)
     sampled_BL = _spread(drawn.token_N, free, rule.renoise_BL.flatten(), rows)
-    argmax_BL = _spread(drawn.argmax_N, free, rule.ids_BL.flatten(), rows)
+    argmax_BL = torch.where(rule.locked_BL, rule.ids_BL, _spread(drawn.argmax_N, free, rule.ids_BL.flatten(), rows))
     mixed_BL = torch.where(accepted_BL, sampled_BL, rule.renoise_BL)
     soft_NH = _expected(machine, drawn.p_NV)
     certain_TH = embedding(rule.ids_BL.flatten(), machine.weights.embedding) * machine.weights.embed_scale
     return Taken(
         canvas_BL=torch.where(rule.locked_BL, rule.ids_BL, mixed_BL),
-        argmax_BL=torch.where(rule.locked_BL, rule.ids_BL, argmax_BL),
+        argmax_BL=argmax_BL,
         accepted_BL=accepted_BL,
         entropy_BL=entropy_BL,
+        outlook_B3=outlook(argmax_BL, rule.before_BL, accepted_BL, entropy_BL, rule.locked_BL),
         told_BLH=_spread(soft_NH, free, certain_TH, rows),
     )
 

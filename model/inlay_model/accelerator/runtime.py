@@ -90,6 +90,7 @@ class Runtime:
             argmax_BL=taken.argmax_BL[:rows].clone(),
             accepted_BL=taken.accepted_BL[:rows].clone(),
             entropy_BL=taken.entropy_BL[:rows].clone(),
+            outlook_B3=taken.outlook_B3[:rows].clone(),
             told_BLH=taken.told_BLH[:rows].clone(),
         )
 
@@ -128,5 +129,6 @@ class Runtime:
 
     def _step(self, slate: Slate, count: int) -> Taken:
         free, rule = slate.narrowed(count)
-        normed_TH = decode_pass(self.machine, slate.canvas_BL, slate.told_BLH, slate.rooms, slate.places)
+        canvas_BL = torch.where(rule.locked_BL, rule.ids_BL, slate.canvas_BL)
+        normed_TH = decode_pass(self.machine, canvas_BL, slate.told_BLH, slate.rooms, slate.places)
         return step_pass(self.machine, logits_pass(self.machine, normed_TH, free), free, rule)

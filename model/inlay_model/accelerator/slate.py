@@ -50,18 +50,24 @@ class Slate:
             torch.zeros(tokens, dtype=torch.int64, device=device),
             torch.full((tokens,), tokens, dtype=torch.int64, device=device),
         )
+        # Temperatures and bounds in one tensor, so that one copy brings both.
+        self._numbers_2B = torch.ones(2, rows, device=device)
         self.rule = Rule(
-            temperature_B=torch.ones(rows, device=device),
-            bound_B=torch.zeros(rows, device=device),
+            temperature_B=self._numbers_2B[0],
+            bound_B=self._numbers_2B[1],
             uses_ban_B=torch.zeros(rows, dtype=torch.uint8, device=device),
             banned_V=torch.zeros(weights.vocabulary, dtype=torch.uint8, device=device),
             uniform_N=torch.zeros(tokens, device=device),
             renoise_BL=whole.clone(),
             ids_BL=whole.clone(),
             locked_BL=torch.ones(rows, canvas, dtype=torch.bool, device=device),
+            before_BL=whole.clone(),
         )
+        # What is in place already, and the same from step to step.
         self._banned: Tensor | None = None
+        self._uses_ban: tuple[bool, ...] = (False,) * rows
         self._wanted: Tensor | None = None
+        self._locks: tuple[Tensor, Tensor] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -107,24 +113,35 @@ class Slate:
             self.free.write_N[: len(at_N)] = at_N
 
     def order(self, ask: Ask) -> None:
-        """Put the rule of a step in place."""
+        """Put the rule of a step in place: what changes from step to step, and what is not there yet.
+
+        The device stands still meanwhile, so each launch counts.
+        """
         rule, rows = self.rule, len(ask.canvas_BL)
-        device = rule.temperature_B.device
-        numbers = torch.tensor((ask.temperature, ask.bound), dtype=torch.float32)
-        if device.type == "cuda":
-            numbers = numbers.pin_memory().to(device, non_blocking=True)
-        rule.temperature_B[:rows].copy_(numbers[0])
-        rule.bound_B[:rows].copy_(numbers[1])
-        rule.uses_ban_B.zero_()
-        if ask.banned_V is not None:
-            if self._banned is not ask.banned_V:
-                self._banned = ask.banned_V
-                rule.banned_V.copy_(ask.banned_V)
-            rule.uses_ban_B[:rows].copy_(torch.tensor(ask.uses_ban or (True,) * rows, dtype=torch.uint8))
+        numbers_2B = torch.tensor((ask.temperature, ask.bound), dtype=torch.float32)
+        if self._numbers_2B.is_cuda:
+            numbers_2B = numbers_2B.pin_memory()
+        self._numbers_2B[:, :rows].copy_(numbers_2B, non_blocking=True)
+        self._ban(ask)
         rule.uniform_N[: len(ask.uniform_N)].copy_(ask.uniform_N)
         rule.renoise_BL[:rows].copy_(ask.renoise_BL)
-        rule.ids_BL[:rows].copy_(ask.ids_BL)
-        rule.locked_BL[:rows].copy_(ask.locked_BL)
+        rule.before_BL[:rows].copy_(ask.before_BL)
+        kept = self._locks
+        if kept is None or kept[0] is not ask.ids_BL or kept[1] is not ask.locked_BL:
+            self._locks = ask.ids_BL, ask.locked_BL
+            rule.ids_BL[:rows].copy_(ask.ids_BL)
+            rule.locked_BL[:rows].copy_(ask.locked_BL)
+
+    def _ban(self, ask: Ask) -> None:
+        rule, rows = self.rule, len(ask.canvas_BL)
+        if ask.banned_V is not None and self._banned is not ask.banned_V:
+            self._banned = ask.banned_V
+            rule.banned_V.copy_(ask.banned_V)
+        using = (False,) * rows if ask.banned_V is None else ask.uses_ban or (True,) * rows
+        uses_ban = (*using, *(False,) * (self.rows - rows))
+        if uses_ban != self._uses_ban:
+            self._uses_ban = uses_ban
+            rule.uses_ban_B.copy_(torch.tensor(uses_ban, dtype=torch.uint8))
 
     def narrowed(self, free: int) -> tuple[Free, Rule]:
         """Free positions and rule with so many positions, as views of the whole."""
@@ -138,6 +155,7 @@ class Slate:
             renoise_BL=rule.renoise_BL,
             ids_BL=rule.ids_BL,
             locked_BL=rule.locked_BL,
+            before_BL=rule.before_BL,
         )
 
 

@@ -5,6 +5,7 @@ from inlay_model.errors import Cancelled, NotANumber
 from inlay_model.generate import run
 from inlay_model.schedule import Sampler
 from inlay_model.step import Fixed, Step
+from inlay_model.stride import Numbers
 
 V = 7
 SAMPLER = Sampler(8, 0.4, 0.8, 0.1, 1, 0.005, early_stop=True)
@@ -109,3 +110,19 @@ def test_each_step_is_told() -> None:
 
     run(Table([1, 1, 2, 1], sharpness=1.0), free_and_locked(), SAMPLER, V, generator(), on_step=hear)
     assert heard == list(range(1, 9))
+
+
+def test_numbers_drawn_ahead_are_the_next_steps_and_can_be_taken_back() -> None:
+    """Drawn ahead or not, steps get the same numbers; taken back, the generator stands where it stood."""
+    plain, eager, after = generator(), generator(), generator()
+    ahead, due = (Numbers(free_and_locked(), 2, V, each) for each in (eager, plain))
+    for _ in range(3):
+        ahead.draw_ahead()
+        for got, expected in zip(ahead.take(), due.take(), strict=True):
+            assert got.equal(expected)
+    ahead.draw_ahead()
+    ahead.draw_ahead()
+    assert not eager.get_state().equal(plain.get_state())
+    ahead.take_back()
+    assert eager.get_state().equal(plain.get_state())
+    assert not plain.get_state().equal(after.get_state())

@@ -26,7 +26,7 @@ from inlay_model import (
 )
 from inlay_model.accelerator.accelerated import attach, detach
 from inlay_model.loading import default_checkpoint
-from inlay_model.passes import Passes, View
+from inlay_model.passes import Passes, View, driven
 from inlay_model.phantom.grammar import STYLES, write_report
 from inlay_model.phantom.render import phantom
 from inlay_model.prefix import Decoder, Prefix, encode
@@ -177,6 +177,27 @@ def summing(number: int, passes: int, rows: int = 1) -> Passes[float]:
     for _ in range(passes):
         total += float((yield view_of(number, rows)).sum())
     return total
+
+
+def test_nobody_waits_before_all_of_a_pass_have_their_answers_under_way() -> None:
+    """Work that yields nothing is gone on with once every neighbour of its pass has got so far."""
+    order: list[str] = []
+
+    def patient(name: str) -> Passes[str]:
+        for number in (1, 2):
+            yield view_of(number)
+            order.append(f"{name}{number} is under way")
+            yield None
+            order.append(f"{name}{number} is looked at")
+        return name
+
+    works = [(patient(name), Tally()) for name in "ab"]
+    assert together(works, readers_of(Echo()), 8) == ["a", "b"]
+    assert order == [
+        f"{name}{number} is {what}" for number in (1, 2) for what in ("under way", "looked at") for name in "ab"
+    ]
+    assert [tally.passes for _, tally in works] == [2, 2]
+    assert driven(patient("c"), lambda canvas_BL, wanted_BL, _: canvas_BL[wanted_BL].unsqueeze(-1).float()) == "c"
 
 
 class Echo:

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from inlay_model.accelerator.reference import Reference
 from inlay_model.generate import Denoised, run
 from inlay_model.prefix import Decoder, Prefix, encode
 from inlay_model.schedule import Sampler
-from inlay_model.step import Fixed
+from inlay_model.step import Fixed, Step
 
 SAMPLER = Sampler(6, 0.4, 0.8, 2.5, 1, 0.005, early_stop=False, begin_again=(0.5,))
 PROMPT = tuple(range(10, 50))
@@ -70,7 +71,7 @@ def test_the_accelerated_passes_are_the_librarys(model: Any) -> None:
         detach(model)
     assert found.ids_BL.equal(expected.ids_BL)
     assert found.accepted_BL.equal(expected.accepted_BL)
-    torch.testing.assert_close(found.doubt_B, expected.doubt_B, atol=1e-4, rtol=1e-4)
+    assert found.doubts == pytest.approx(expected.doubts, abs=1e-4, rel=1e-4)
     assert (counts["encode.fast"], counts["read.fast"], counts["step.fast"]) == (2, 1, 6)
 
 
@@ -129,6 +130,41 @@ def test_prompts_beyond_the_window_are_left_to_the_library(model: Any) -> None:
     with torch.inference_mode():
         assert encode(model, long, (0,) * len(long), None).length == 1030
     assert attached(model).counts["unfit"] == 1
+
+
+@pytest.mark.usefixtures("_joined")
+def test_each_step_is_told_while_the_next_is_taken(model: Any) -> None:
+    """Every step once and in order, the last at the end: telling takes nothing of the device's time."""
+    prefix = encoded(model)
+    path = attached(model)
+    told: list[tuple[int, int, list[list[int]]]] = []
+
+    def tell(number: int, step: Step) -> None:
+        told.append((number, path.counts["step.fast"], step.glance.read()[0].tolist()))
+
+    fixed = Fixed(torch.zeros(2, 32, dtype=torch.int64), torch.zeros(2, 32, dtype=torch.bool))
+    with torch.inference_mode():
+        done = run(Decoder(model, prefix, 2), fixed, SAMPLER, 600, torch.Generator().manual_seed(4), on_step=tell)
+    assert [number for number, _, _ in told] == [1, 2, 3, 4, 5, 6]
+    assert [taken for _, taken, _ in told] == [2, 3, 4, 5, 6, 6]
+    assert told[-1][2] == done.ids_BL.tolist()
+
+
+@pytest.mark.usefixtures("_joined")
+def test_what_is_drawn_ahead_is_given_back(model: Any) -> None:
+    """After a run that stops early a generator stands where the plain passes leave it: what comes next is the same."""
+    prefix = encoded(model)
+    sampler = replace(SAMPLER, early_stop=True, stability_threshold=0, confidence_threshold=100.0, begin_again=())
+    fixed = Fixed(torch.zeros(1, 32, dtype=torch.int64), torch.zeros(1, 32, dtype=torch.bool))
+    states = []
+    for fast in (True, False):
+        if not fast:
+            detach(model)
+        generator = torch.Generator().manual_seed(4)
+        with torch.inference_mode():
+            assert run(Decoder(model, prefix), fixed, sampler, 600, generator).steps < sampler.steps
+        states.append(generator.get_state())
+    assert states[0].equal(states[1])
 
 
 class _Broken(Reference):
