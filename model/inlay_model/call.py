@@ -31,6 +31,7 @@ from inlay_model.request import (
 from inlay_model.schedule import BEGIN_AGAIN, Sampler
 from inlay_model.second_look import regrets
 from inlay_model.step import Earlier, Step
+from inlay_model.tokens import Control, Tokenizer
 from inlay_model.transcript import spans_of, until_end_of_turn
 
 
@@ -173,18 +174,24 @@ class Call(Begun):
         tell = self.ears.on_step
         if tell is None:
             return None
-        tokenizer, control = self.checkpoint.tokenizer, self.checkpoint.control
+        return teller(tell, self.checkpoint.tokenizer, self.checkpoint.control, sum(layout.free), self.sampler.steps)
 
-        def told(number: int, step: Step) -> None:
-            def show() -> Shown:
-                argmax_BL, accepted_BL, _ = step.glance.read()
-                accepted = accepted_BL[0].tolist()
-                text, spans = spans_of(tokenizer, until_end_of_turn(argmax_BL[0].tolist(), control), accepted)
-                return Shown(text, tuple(spans), sum(layout.free) - sum(accepted))
 
-            tell(StepEvent.later(number, self.sampler.steps, show))
+def teller(
+    tell: Callable[[StepEvent], None], tokenizer: Tokenizer, control: Control, free: int, steps: int
+) -> Callable[[int, Step], None]:
+    """What tells of steps on a canvas with so many free tokens: its first row, decoded once somebody looks at it."""
 
-        return told
+    def told(number: int, step: Step) -> None:
+        def show() -> Shown:
+            argmax_BL, accepted_BL, _ = step.glance.read()
+            accepted = accepted_BL[0].tolist()
+            text, spans = spans_of(tokenizer, until_end_of_turn(argmax_BL[0].tolist(), control), accepted)
+            return Shown(text, tuple(spans), free - sum(accepted))
+
+        tell(StepEvent.later(number, steps, show))
+
+    return told
 
 
 def begin_request(

@@ -132,7 +132,7 @@ def told_by(runtime: Runtime, logits_BLV: Tensor | None) -> Tensor | None:
 
 
 def attach(
-    model: Any, kernels: Reference | None = None, *, graphs: bool = True, beside: bool = False, slices: int = 1
+    model: Any, kernels: Reference | None = None, *, graphs: bool = True, beside: bool = False
 ) -> Accelerated | None:
     """Give this model the accelerated path, where it is fit for it; on a GPU with Triton's kernels.
 
@@ -141,7 +141,7 @@ def attach(
     """
     try:
         chosen = kernels or best_kernels(next(model.parameters()).device)
-        fast = Runtime(model, chosen, graphs=graphs, beside=beside, slices=slices)
+        fast = Runtime(model, chosen, graphs=graphs, beside=beside)
     except (Unfit, AttributeError) as why:
         _log.info("This model is not accelerated: %s.", why)
         return None

@@ -80,7 +80,11 @@ class Tuning:
         }
     )
     many_canvases: int = 4
-    vocabulary_block: int = 8192
+    # (words, warps) of a chunk of the vocabulary, and slices of it in the product of probabilities and embedding, for
+    # few positions and for `many_positions` or more.
+    vocabulary: dict[bool, tuple[int, int]] = field(default_factory=lambda: {False: (8192, 4), True: (8192, 4)})
+    slices: dict[bool, int] = field(default_factory=lambda: {False: 1, True: 8})
+    many_positions: int = 1024
 
     def rows(self, bits: int, pairs: int, experts: int) -> int:
         """Rows of a block for so many pairs over so many experts."""
@@ -96,7 +100,7 @@ class Tuning:
 def tuning_of(found: Mapping[str, Any]) -> Tuning:
     """The tuning with what was found put in place, by name; other names are passed over.
 
-    Names are `up.16.32`, `down.8.128`, `rows.16`, `rest.16.128`, `attention.256.many`.
+    Names are `up.16.32`, `down.8.128`, `rows.16`, `rest.16.128`, `attention.256.many`, `vocabulary.few`, `slices.many`.
     """
     tuning = Tuning()
     for key, value in found.items():
@@ -109,6 +113,10 @@ def tuning_of(found: Mapping[str, Any]) -> Tuning:
             tuning.rest[int(rest[0]), int(rest[1])] = int(value)
         elif side == "attention":
             tuning.attention[int(rest[0]), rest[1] == "many"] = tuple(value)
+        elif side == "vocabulary":
+            tuning.vocabulary[rest[0] == "many"] = tuple(value)
+        elif side == "slices" and rest:
+            tuning.slices[rest[0] == "many"] = int(value)
     return tuning
 
 
@@ -370,14 +378,17 @@ class Fused(Reference):
     ) -> Drawn:
         """See `Reference`."""
         rows, size = logits_NV.shape
-        block = min(self.tuning.vocabulary_block, triton.next_power_of_2(size))
+        most, warps = self.tuning.vocabulary[rows >= self.tuning.many_positions]
+        block = min(most, triton.next_power_of_2(size))
         chunks = triton.cdiv(size, block)
         statistics = [logits_NV.new_empty((rows, chunks), dtype=torch.float32) for _ in range(3)]
         best = logits_NV.new_empty((rows, chunks), dtype=torch.int32)
         token_N, argmax_N = (logits_NV.new_empty(rows, dtype=torch.int64) for _ in range(2))
         entropy_N, normaliser_N = (logits_NV.new_empty(rows, dtype=torch.float32) for _ in range(2))
         given = (logits_NV, temperature_N, banned_V, uses_ban_N)
-        triton_vocabulary.chunk_kernel[(rows, chunks)](*given, *statistics, best, cap, size, chunks, block)
+        triton_vocabulary.chunk_kernel[(rows, chunks)](
+            *given, *statistics, best, cap, size, chunks, block, num_warps=warps
+        )
         triton_vocabulary.decide_kernel[(rows,)](
             *given,
             *statistics,
@@ -392,10 +403,23 @@ class Fused(Reference):
             chunks,
             triton.next_power_of_2(chunks),
             block,
+            num_warps=warps,
         )
         p_NV = torch.empty_like(logits_NV)
-        triton_vocabulary.probabilities_kernel[(rows, chunks)](*given, normaliser_N, p_NV, cap, size, block)
+        triton_vocabulary.probabilities_kernel[(rows, chunks)](
+            *given, normaliser_N, p_NV, cap, size, block, num_warps=warps
+        )
         return Drawn(token_N, argmax_N, entropy_N, p_NV)
+
+    def expected(self, p_NV: Tensor, embedding_VH: Tensor) -> Tensor:
+        """See `Reference`; in slices of the vocabulary whose sums are added in float32."""
+        slices = self.tuning.slices[len(p_NV) >= self.tuning.many_positions]
+        words, width = embedding_VH.shape
+        if slices == 1 or words % slices or not p_NV.is_cuda:
+            return super().expected(p_NV, embedding_VH)
+        parts_SNV = p_NV.view(len(p_NV), slices, -1).transpose(0, 1)
+        whole_SVH = embedding_VH.view(slices, -1, width)
+        return torch.bmm(parts_SNV, whole_SVH, out_dtype=torch.float32).sum(0).to(p_NV.dtype)
 
 
 def _launch(tile: Tile) -> dict[str, Any]:

@@ -96,8 +96,6 @@ class Machine:
     weights: Weights
     kernels: Reference
     beside: Beside
-    # Slices of the vocabulary in the product of probabilities and embedding; their sums are added in float32.
-    slices: int = 1
 
 
 def encode_pass(machine: Machine, embedded_TH: Tensor, rooms: Sequence[Room], places: Places) -> None:
@@ -168,7 +166,7 @@ def step_pass(machine: Machine, logits_NV: Tensor, free: Free, rule: Rule) -> Ta
     sampled_BL = _spread(drawn.token_N, free, rule.renoise_BL.flatten(), rows)
     argmax_BL = torch.where(rule.locked_BL, rule.ids_BL, _spread(drawn.argmax_N, free, rule.ids_BL.flatten(), rows))
     mixed_BL = torch.where(accepted_BL, sampled_BL, rule.renoise_BL)
-    soft_NH = _expected(machine, drawn.p_NV)
+    soft_NH = machine.kernels.expected(drawn.p_NV, machine.weights.embedding) * machine.weights.embed_scale
     certain_TH = embedding(rule.ids_BL.flatten(), machine.weights.embedding) * machine.weights.embed_scale
     return Taken(
         canvas_BL=torch.where(rule.locked_BL, rule.ids_BL, mixed_BL),
@@ -178,16 +176,6 @@ def step_pass(machine: Machine, logits_NV: Tensor, free: Free, rule: Rule) -> Ta
         outlook_B3=outlook(argmax_BL, rule.before_BL, accepted_BL, entropy_BL, rule.locked_BL),
         told_BLH=_spread(soft_NH, free, certain_TH, rows),
     )
-
-
-def _expected(machine: Machine, p_NV: Tensor) -> Tensor:
-    """The embedding that is expected under these probabilities, N x H."""
-    weights, slices = machine.weights, machine.slices
-    if slices == 1 or not p_NV.is_cuda:
-        return (p_NV @ weights.embedding) * weights.embed_scale
-    parts_SNV = p_NV.view(len(p_NV), slices, -1).transpose(0, 1)
-    summed_SNH = torch.bmm(parts_SNV, weights.embedding.view(slices, -1, weights.hidden), out_dtype=torch.float32)
-    return summed_SNH.sum(0).to(weights.dtype) * weights.embed_scale
 
 
 def _spread(values_N: Tensor, free: Free, onto_T: Tensor, rows: int) -> Tensor:

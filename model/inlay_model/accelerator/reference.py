@@ -209,6 +209,10 @@ class Reference:
         token_N = torch.searchsorted(cumulative_NV, below_N1, right=True).squeeze(-1).clamp(max=p_NV.shape[-1] - 1)
         return Drawn(token_N, y_NV.argmax(-1), -(p_NV * log_p_NV).sum(-1), p_NV.to(logits_NV.dtype))
 
+    def expected(self, p_NV: Tensor, embedding_VH: Tensor) -> Tensor:
+        """The embedding that is expected under these probabilities, N x H, not yet scaled."""
+        return p_NV @ embedding_VH
+
 
 def _turned(x_TAW: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     cosine_T1W, sine_T1W = (part.unsqueeze(1) for part in turn)

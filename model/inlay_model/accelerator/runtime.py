@@ -35,11 +35,9 @@ T = TypeVar("T")
 class Runtime:
     """Captured passes over one model, by bucket; captured when first needed."""
 
-    def __init__(
-        self, model: Any, kernels: Reference, *, graphs: bool = True, beside: bool = True, slices: int = 1
-    ) -> None:
+    def __init__(self, model: Any, kernels: Reference, *, graphs: bool = True, beside: bool = True) -> None:
         self.weights = weights_of(model)
-        self.machine = Machine(self.weights, kernels, Beside(self.weights.device, apart=beside), slices)
+        self.machine = Machine(self.weights, kernels, Beside(self.weights.device, apart=beside))
         self.capture = Capturer(self.weights.device, enabled=graphs)
         self.canvas = int(model.config.canvas_length)
         self._model = model

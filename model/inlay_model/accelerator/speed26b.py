@@ -27,7 +27,7 @@ PARTS: dict[str, tuple[Callable[[Case, Record], None], str]] = {
     "parity": (speed_probes.parity, "kernels and whole passes against plain and eager ones, at the real shapes"),
     "tiles": (speed_probes.tiles, "block shapes of the experts in bf16; later parts use the best found"),
     "tiles-fp8": (speed_probes.tiles_fp8, "the same in fp8"),
-    "shapes": (speed_probes.shapes, "block shapes of attention, slices of the expectation; later parts use them too"),
+    "shapes": (speed_probes.shapes, "block shapes of attention and over the vocabulary; later parts use them too"),
     "anatomy": (speed_probes.anatomy, "what the parts of a step cost, each in a graph of its own"),
     "anatomy8": (partial(speed_probes.anatomy, canvases=8), "the same of eight canvases together"),
     "ours": (speed_ours.drafts, "step, drafts of 16 and 48 steps, batch of 8, in bf16"),
@@ -58,7 +58,6 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="rounds per figure (default: %(default)s)")
     parser.add_argument("--layers", type=int, help="fewer layers than 30, to try things out; figures are marked")
     parser.add_argument("--without", default="", help="kernels left to PyTorch, comma-separated")
-    parser.add_argument("--slices", type=int, default=0, help="slices of the vocabulary in self-conditioning")
     parser.add_argument("--apart", action="store_true", help="shared MLP on a second stream")
     parser.add_argument("--toy", action="store_true", help="a small shape on any device: rehearses every part")
     parser.add_argument("--json", action="store_true", help="print the record at the end")
@@ -78,7 +77,6 @@ def main(argv: list[str]) -> int:
         toy=arguments.toy,
         layers=arguments.layers,
         without=tuple(name for name in arguments.without.split(",") if name),
-        slices=arguments.slices,
         apart=arguments.apart,
     )
     record = Record(arguments.out, about(case))

@@ -22,8 +22,6 @@ class Case:
     toy: bool = False
     layers: int | None = None
     without: tuple[str, ...] = ()
-    # Zero: what the part `tiles` found, else one.
-    slices: int = 0
     apart: bool = False
 
     @property
@@ -76,8 +74,7 @@ class Case:
 
     def attached(self, model: Any, found: dict[str, Any] | None = None) -> Accelerated:
         """The model's accelerated path; raises where it is not fit for one."""
-        slices = self.slices or int((found or {}).get("slices", 1))
-        path = attach(model, self.kernels(found), beside=self.apart, slices=slices)
+        path = attach(model, self.kernels(found), beside=self.apart)
         if path is None:
             raise RuntimeError("the model is not fit for the accelerated path")
         return path

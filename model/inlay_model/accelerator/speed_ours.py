@@ -11,10 +11,16 @@ from inlay_model.accelerator.accelerated import Accelerated, detach
 from inlay_model.accelerator.precision import apply_precision, packed_bytes
 from inlay_model.accelerator.record import Record, timed
 from inlay_model.accelerator.speed_case import Case, fast_runtime, forget
-from inlay_model.generate import Denoised, run
+from inlay_model.call import teller
+from inlay_model.generate import Denoised, denoising
+from inlay_model.passes import Passes, driven, on
 from inlay_model.prefix import Decoder, Prefix, encode
+from inlay_model.request import Gap, GenerationSettings, Lock, Section, StepEvent
 from inlay_model.schedule import Sampler
-from inlay_model.step import Fixed
+from inlay_model.step import Fixed, Step
+from inlay_model.streaming import Stream
+from inlay_model.together import Readers, Tally, together
+from inlay_model.tokens import control_tokens
 
 
 def sampler(steps: int) -> Sampler:
@@ -22,15 +28,39 @@ def sampler(steps: int) -> Sampler:
     return Sampler(steps, 0.4, 0.8, 0.1, 1, 0.005, early_stop=False)
 
 
-def denoised(case: Case, model: Any, prefix: Prefix, steps: int, rows: int = 1, seed: int = 0) -> Denoised:
+def denoised(
+    case: Case,
+    model: Any,
+    prefix: Prefix,
+    steps: int,
+    rows: int = 1,
+    on_step: Callable[[int, Step], None] | None = None,
+) -> Denoised:
     """Whole canvases, nothing locked, denoised on one prefix."""
+    return driven(_work(case, model, steps, rows, on_step=on_step), Decoder(model, prefix, rows))
+
+
+def requested(case: Case, model: Any, prefix: Prefix, steps: int, requests: int) -> list[Denoised | Exception]:
+    """Requests of one canvas and one seed each, batched as a worker batches them."""
+    works = [(on([prefix], _work(case, model, steps, seed=seed)), Tally()) for seed in range(requests)]
+    return together(works, Readers(model), requests)
+
+
+def _work(
+    case: Case,
+    model: Any,
+    steps: int,
+    rows: int = 1,
+    seed: int = 0,
+    on_step: Callable[[int, Step], None] | None = None,
+) -> Passes[Denoised]:
     fixed = Fixed(
         torch.zeros(rows, case.canvas, dtype=torch.int64, device=case.device),
         torch.zeros(rows, case.canvas, dtype=torch.bool, device=case.device),
     )
     words = model.config.text_config.vocab_size
     generator = torch.Generator(case.device).manual_seed(seed)
-    return run(Decoder(model, prefix, rows), fixed, sampler(steps), words, generator, dtype=case.dtype)
+    return denoising(fixed, sampler(steps), words, generator, dtype=case.dtype, on_step=on_step)
 
 
 def draft(case: Case, model: Any, tokenizer: Any, steps: int) -> str:
@@ -46,10 +76,12 @@ def drafts(case: Case, record: Record) -> None:
     path = case.attached(model, record.figures.get("tiles"))
     tokenizer = case.tokenizer()
     _step(case, record, model, path, "step_ms", rows=1)
+    record.attempt("ours", "step_told_ms", partial(_told, case, record, model, tokenizer))
     record.attempt("ours", "prefill_ms", lambda: _prefill(case, record, model))
     for steps in (16, 32, 48):
         record.attempt("ours", f"draft{steps}_s", partial(_draft, case, record, model, tokenizer, steps))
     _step(case, record, model, path, "batch8_step_ms", rows=8)
+    record.attempt("ours", "batch8_requests_step_ms", partial(_requests, case, record, model, 8))
     _step(case, record, model, path, "batch4_step_ms", rows=4)
     _seal(record, model, path, "bf16")
 
@@ -68,8 +100,6 @@ def infills(case: Case, record: Record) -> None:
     """Infills of 8 steps through the engine: prefix cached, a gap of 40 tokens or of unknown length up to that."""
     from inlay_model.engine import Engine
     from inlay_model.loading import About, Checkpoint, make_image_processor
-    from inlay_model.request import Gap, GenerationSettings, Lock, Section
-    from inlay_model.tokens import control_tokens
 
     model, tokenizer = case.diffusion(), case.tokenizer()
     path = case.attached(model, record.figures.get("tiles"))
@@ -137,6 +167,41 @@ def _step(case: Case, record: Record, model: Any, path: Accelerated, name: str, 
         record.measure("ours", f"{name.removesuffix('_ms')}_graph_ms", [1000 * each / steps for each in alone], 3)
 
     record.attempt("ours", name, work)
+
+
+def _told(case: Case, record: Record, model: Any, tokenizer: Any) -> None:
+    """A step of a run of which somebody hears every canvas, decoded."""
+    steps, heard = 4 if case.toy else 16, 0
+    ids = case.ids()
+    prefix = encode(model, ids, (0,) * len(ids), None)
+
+    def hear(event: StepEvent) -> None:
+        nonlocal heard
+        heard += bool(event.shown.text)
+
+    def once() -> None:
+        with Stream(hear) as stream:
+            tell = teller(stream, tokenizer, control_tokens(tokenizer), case.canvas, steps)
+            denoised(case, model, prefix, steps, on_step=tell)
+
+    record.measure("ours", "step_told_ms", [1000 * seconds / steps for seconds in timed(once, case.rounds)], 3)
+    if not heard:
+        raise RuntimeError("nobody heard a canvas")
+
+
+def _requests(case: Case, record: Record, model: Any, requests: int) -> None:
+    """A step of requests with seeds of their own, as a worker takes it."""
+    steps = 4 if case.toy else 16
+    ids = case.ids()
+    prefix = encode(model, ids, (0,) * len(ids), None)
+
+    def once() -> None:
+        failed = [answer for answer in requested(case, model, prefix, steps, requests) if isinstance(answer, Exception)]
+        if failed:
+            raise failed[0]
+
+    rounds = timed(once, case.rounds)
+    record.measure("ours", f"batch{requests}_requests_step_ms", [1000 * seconds / steps for seconds in rounds], 3)
 
 
 def _prefill(case: Case, record: Record, model: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from inlay_model.accelerator.accelerated import attach, detach
+from inlay_model.accelerator.graphs import Capturer
 from inlay_model.accelerator.memory import parameters_of
 from inlay_model.accelerator.packing import INNER_GROUP, Experts, pack
 from inlay_model.accelerator.passes import decode_pass, logits_pass
@@ -46,6 +47,8 @@ ATTENTION_SHAPES: dict[int, tuple[tuple[int, int, int, int], ...]] = {
           (128, 64, 2, 8), (16, 64, 2, 4)),
     512: ((16, 32, 2, 4), (16, 64, 2, 4), (32, 32, 2, 4), (32, 32, 2, 8), (64, 32, 2, 8), (16, 32, 3, 2)),
 }  # fmt: skip
+# Words of a chunk, warps.
+VOCABULARY_SHAPES = ((2048, 4), (4096, 4), (4096, 8), (8192, 4), (8192, 8), (8192, 16), (16384, 16))
 
 
 def floor(case: Case, record: Record) -> None:
@@ -118,11 +121,11 @@ def tiles_fp8(case: Case, record: Record) -> None:
 
 
 def shapes(case: Case, record: Record) -> None:
-    """Try block shapes of attention, and slices of the expectation; keep the fastest by name."""
+    """Try block shapes of attention and over the vocabulary; keep the fastest by name."""
     if _has_no_shapes(case, record):
         return
     record.attempt("tiles", "attention", partial(_attention_shapes, case, record))
-    record.attempt("tiles", "slices", partial(_slices, case, record))
+    record.attempt("tiles", "vocabulary", partial(_vocabulary_shapes, case, record))
 
 
 def _tiles(case: Case, record: Record, bits: int) -> None:
@@ -205,7 +208,6 @@ def _block_rows(case: Case, record: Record, experts: Experts) -> None:
 
 def _attention_shapes(case: Case, record: Record) -> None:
     from inlay_model.accelerator.fused import Fused, Tuning
-    from inlay_model.accelerator.graphs import Capturer
 
     text = diffusion_config(**case.changes()).text_config
     for kind in ("sliding_attention", "full_attention"):
@@ -221,31 +223,42 @@ def _attention_shapes(case: Case, record: Record) -> None:
             for blocks in ATTENTION_SHAPES[width]:
                 kernels = Fused(Tuning(attention={(width, which): blocks for which in (False, True)}))
 
-                def measured(kernels: Fused = kernels) -> float:
-                    work = partial(kernels.attend, q_TAW, Room(keys, values, 512), lengths_B)  # noqa: B023
-                    return _ten(Capturer(case.device)(work))
-
-                _tried(times, str(blocks), measured)
+                work = partial(kernels.attend, q_TAW, Room(keys, values, 512), lengths_B)
+                _tried(times, str(blocks), partial(_captured_time, case, work))
             shapes = {str(blocks): blocks for blocks in ATTENTION_SHAPES[width]}
             _fastest(record, f"attention.{width}.{many}", times, shapes)
 
 
-def _slices(case: Case, record: Record) -> None:
-    """Into how many slices the product of probabilities and embedding is best cut, one canvas."""
-    from inlay_model.accelerator.graphs import Capturer
+def _vocabulary_shapes(case: Case, record: Record) -> None:
+    """How the vocabulary is best cut: where tokens are drawn, and in the product of probabilities and embedding."""
+    from inlay_model.accelerator.fused import Fused, Tuning
 
     text = diffusion_config(**case.changes()).text_config
     embedding_VH = torch.randn(text.vocab_size, text.hidden_size, device=case.device, dtype=case.dtype)
-    p_NV = torch.softmax(torch.randn(case.canvas, text.vocab_size, device=case.device), -1).to(case.dtype)
-    times: dict[str, float] = {}
-    for count in (1, 4, 8, 16, 32):
-        work = partial(torch.mm, p_NV, embedding_VH) if count == 1 else partial(_sliced, p_NV, embedding_VH, count)
-        _tried(times, str(count), lambda work=work: _ten(Capturer(case.device)(work)))  # type: ignore[misc]
-    _fastest(record, "slices", times, {name: int(name) for name in times})
+    none_V = torch.zeros(text.vocab_size, dtype=torch.uint8, device=case.device)
+    for canvases, many in ((1, "few"), (8, "many")):
+        count = canvases * case.canvas
+        logits_NV = torch.randn(count, text.vocab_size, device=case.device, dtype=case.dtype)
+        ones_N, uniform_N = torch.ones(count, device=case.device), torch.rand(count, device=case.device)
+        given = (logits_NV, ones_N, uniform_N, 30.0, none_V, torch.zeros_like(ones_N, dtype=torch.uint8))
+        p_NV = torch.softmax(logits_NV, -1)
+        chunks = {str(shape): shape for shape in VOCABULARY_SHAPES}
+        times: dict[str, float] = {}
+        for name, shape in chunks.items():
+            kernels = Fused(Tuning(vocabulary=dict.fromkeys((False, True), shape)))
+            _tried(times, name, partial(_captured_time, case, partial(kernels.draw, *given)))
+        _fastest(record, f"vocabulary.{many}", times, chunks)
+        slices = {str(cut): cut for cut in (1, 4, 8, 16, 32)}
+        times = {}
+        for name, cut in slices.items():
+            kernels = Fused(Tuning(slices=dict.fromkeys((False, True), cut)))
+            _tried(times, name, partial(_captured_time, case, partial(kernels.expected, p_NV, embedding_VH)))
+        _fastest(record, f"slices.{many}", times, slices)
 
 
-def _ten(replay: Callable[[], Any]) -> float:
-    """Milliseconds of one of ten in a row."""
+def _captured_time(case: Case, work: Callable[[], Any]) -> float:
+    """Milliseconds of this work in a graph, of ten in a row."""
+    replay = Capturer(case.device)(work)
     return 100 * statistics.median(timed(lambda: [replay() for _ in range(10)], 3))
 
 
@@ -279,7 +292,7 @@ def anatomy(case: Case, record: Record, canvases: int = 1) -> None:
         "draw": lambda: machine.kernels.draw(
             logits_NV, ones_N, uniform_N, weights.cap, rule.banned_V, torch.zeros_like(free.read_N, dtype=torch.uint8)
         ),
-        "expectation_mm": lambda: p_NV @ weights.embedding,
+        "expectation": lambda: machine.kernels.expected(p_NV, weights.embedding),
         "layer_experts": lambda: machine.kernels.experts(normed_TH, chosen_TK, layer.experts),
         "layer_projection": lambda: linear(normed_TH, layer.projection),
         "layer_attention": lambda: machine.kernels.attend(q_TAW, room, slate.lengths_B),
@@ -291,9 +304,8 @@ def anatomy(case: Case, record: Record, canvases: int = 1) -> None:
         ),
         "layer_out": lambda: linear(q_TAW.flatten(1), layer.out),
     }
-    for slices in (8, 32):
-        if weights.vocabulary % slices == 0 and case.device.type == "cuda":
-            parts[f"expectation_{slices}_slices"] = partial(_sliced, p_NV, weights.embedding, slices)
+    if case.device.type == "cuda":
+        parts["layer_group"] = partial(_grouped, machine.kernels, chosen_TK, layer.experts)
     for name, work in parts.items():
 
         def measure(name: str = name, work: Callable[[], Any] = work) -> None:
@@ -307,19 +319,15 @@ def anatomy(case: Case, record: Record, canvases: int = 1) -> None:
     forget()
 
 
-def _sliced(p_NV: torch.Tensor, embedding_VH: torch.Tensor, slices: int) -> torch.Tensor:
-    parts_SNV = p_NV.view(len(p_NV), slices, -1).transpose(0, 1)
-    whole = embedding_VH.view(slices, -1, embedding_VH.shape[1])
-    return torch.bmm(parts_SNV, whole, out_dtype=torch.float32).sum(0)
+def _grouped(kernels: Any, chosen_TK: torch.Tensor, experts: Experts) -> Any:
+    rows = kernels.tuning.rows(experts.bits, chosen_TK.numel(), experts.count)
+    return kernels.grouped(chosen_TK, experts.count, rows)
 
 
 def _expert_time(case: Case, kernels: Reference, experts: Experts, tokens: int) -> float:
-    from inlay_model.accelerator.graphs import Capturer
-
     x_TH = torch.randn(tokens, experts.hidden, device=case.device).to(case.dtype)
     chosen_TK = _even_choice(case, experts.count, tokens, 8)
-    replay = Capturer(case.device)(lambda: kernels.experts(x_TH, chosen_TK, experts))
-    return _ten(replay)
+    return _captured_time(case, partial(kernels.experts, x_TH, chosen_TK, experts))
 
 
 def _even_choice(case: Case, experts: int, tokens: int, top_k: int) -> torch.Tensor:

@@ -16,7 +16,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # On a GPU in the dtype of service too; Triton's interpreter has no bfloat16 matrices.
 KINDS = [torch.float32, torch.float16, *([torch.bfloat16] if DEVICE == "cuda" else [])]
 PLAIN = Reference()
-KERNELS = Fused(Tuning(vocabulary_block=128))
+KERNELS = Fused(Tuning(vocabulary={False: (128, 4)}))
 # Relative, of the whole tensor: float32 differs by the order of sums, the others by one rounding.
 TOLERANCE = {torch.float32: 3e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 
@@ -212,10 +212,12 @@ def test_blocks_grow_with_what_an_expert_is_likely_to_have() -> None:
             "rows.16": 64,
             "rest.16.64": 16,
             "up.16.32": asdict(Tile(32, 32, 2, 2)),
-            "slices": 8,
+            "slices.many": 16,
+            "vocabulary.few": [2048, 8],
             "attention.256.many": [1, 2, 3, 4],
         }
     )
+    assert (named.slices, named.vocabulary[False]) == ({False: 1, True: 16}, (2048, 8))
     assert named.rest[16, 64] == 16
     assert (named.rows(16, 8 * 2048, 128), named.up[16, 32].block_n, named.attended(256, 8)) == (64, 32, (1, 2, 3, 4))
 
