@@ -80,10 +80,11 @@ class Tuning:
         }
     )
     many_canvases: int = 4
-    # (words, warps) of a chunk of the vocabulary, and slices of it in the product of probabilities and embedding, for
-    # few positions and for `many_positions` or more.
-    vocabulary: dict[bool, tuple[int, int]] = field(default_factory=lambda: {False: (8192, 4), True: (8192, 4)})
-    slices: dict[bool, int] = field(default_factory=lambda: {False: 1, True: 8})
+    # (pairs, warps) of a chunk where pairs are sorted by expert, for one chunk of this size and for more.
+    group: dict[bool, tuple[int, int]] = field(default_factory=lambda: {False: (2048, 4), True: (4096, 16)})
+    # (words, warps) of a chunk of the vocabulary for few positions and for `many_positions` or more. Each chunk is a
+    # product of its own where probabilities weigh the embedding.
+    vocabulary: dict[bool, tuple[int, int]] = field(default_factory=lambda: {False: (16384, 16), True: (16384, 16)})
     many_positions: int = 1024
 
     def rows(self, bits: int, pairs: int, experts: int) -> int:
@@ -96,11 +97,15 @@ class Tuning:
         most = min(wide for wide, _ in self.attention if width <= wide)
         return self.attention[most, canvases >= self.many_canvases]
 
+    def chunk(self, positions: int) -> tuple[int, int]:
+        """Words and warps of a chunk of the vocabulary for so many positions."""
+        return self.vocabulary[positions >= self.many_positions]
+
 
 def tuning_of(found: Mapping[str, Any]) -> Tuning:
     """The tuning with what was found put in place, by name; other names are passed over.
 
-    Names are `up.16.32`, `down.8.128`, `rows.16`, `rest.16.128`, `attention.256.many`, `vocabulary.few`, `slices.many`.
+    Names are `up.16.32`, `down.8.128`, `rows.16`, `rest.16.128`, `attention.256.many`, `vocabulary.few`, `group.many`.
     """
     tuning = Tuning()
     for key, value in found.items():
@@ -113,10 +118,8 @@ def tuning_of(found: Mapping[str, Any]) -> Tuning:
             tuning.rest[int(rest[0]), int(rest[1])] = int(value)
         elif side == "attention":
             tuning.attention[int(rest[0]), rest[1] == "many"] = tuple(value)
-        elif side == "vocabulary":
-            tuning.vocabulary[rest[0] == "many"] = tuple(value)
-        elif side == "slices" and rest:
-            tuning.slices[rest[0] == "many"] = int(value)
+        elif side in {"vocabulary", "group"}:
+            getattr(tuning, side)[rest[0] == "many"] = tuple(value)
     return tuning
 
 
@@ -256,6 +259,8 @@ class Fused(Reference):
         """Pairs sorted into blocks of `rows` by expert, and the expert of each block (-1: unused)."""
         pairs = chosen_TK.numel()
         blocks = triton.cdiv(pairs, rows) + min(experts, pairs)
+        few, _ = self.tuning.group[False]
+        chunk, warps = self.tuning.group[pairs > few]
         sorted_P = chosen_TK.new_empty(blocks * rows)
         expert_P = chosen_TK.new_empty(blocks)
         triton_experts.group_kernel[(experts,)](
@@ -266,8 +271,9 @@ class Fused(Reference):
             blocks,
             rows,
             triton.next_power_of_2(experts),
-            min(2048, triton.next_power_of_2(pairs)),
+            min(chunk, triton.next_power_of_2(pairs)),
             64,
+            num_warps=warps,
         )
         return sorted_P, expert_P
 
@@ -378,48 +384,57 @@ class Fused(Reference):
     ) -> Drawn:
         """See `Reference`."""
         rows, size = logits_NV.shape
-        most, warps = self.tuning.vocabulary[rows >= self.tuning.many_positions]
-        block = min(most, triton.next_power_of_2(size))
-        chunks = triton.cdiv(size, block)
-        statistics = [logits_NV.new_empty((rows, chunks), dtype=torch.float32) for _ in range(3)]
-        best = logits_NV.new_empty((rows, chunks), dtype=torch.int32)
-        token_N, argmax_N = (logits_NV.new_empty(rows, dtype=torch.int64) for _ in range(2))
-        entropy_N, normaliser_N = (logits_NV.new_empty(rows, dtype=torch.float32) for _ in range(2))
-        given = (logits_NV, temperature_N, banned_V, uses_ban_N)
-        triton_vocabulary.chunk_kernel[(rows, chunks)](
-            *given, *statistics, best, cap, size, chunks, block, num_warps=warps
+        most, warps = self.tuning.chunk(rows)
+        words = min(most, triton.next_power_of_2(size))
+        chunks, even = triton.cdiv(size, words), size % words == 0
+        top_NS, mass_NS, moment_NS, scale_NS = (
+            logits_NV.new_empty((rows, chunks), dtype=torch.float32) for _ in range(4)
         )
+        best_NS = logits_NV.new_empty((rows, chunks), dtype=torch.int32)
+        token_N, argmax_N = (logits_NV.new_empty(rows, dtype=torch.int64) for _ in range(2))
+        entropy_N = logits_NV.new_empty(rows, dtype=torch.float32)
+        p_NV = torch.empty_like(logits_NV)
+        given = (logits_NV, temperature_N, banned_V, uses_ban_N, top_NS, mass_NS, moment_NS, best_NS)
+        triton_vocabulary.chunk_kernel[(rows, chunks)](*given, p_NV, cap, size, chunks, words, even, num_warps=warps)
         triton_vocabulary.decide_kernel[(rows,)](
             *given,
-            *statistics,
-            best,
             uniform_N,
             token_N,
             argmax_N,
             entropy_N,
-            normaliser_N,
+            scale_NS,
             cap,
             size,
             chunks,
             triton.next_power_of_2(chunks),
-            block,
+            words,
+            even,
             num_warps=warps,
         )
-        p_NV = torch.empty_like(logits_NV)
-        triton_vocabulary.probabilities_kernel[(rows, chunks)](
-            *given, normaliser_N, p_NV, cap, size, block, num_warps=warps
-        )
-        return Drawn(token_N, argmax_N, entropy_N, p_NV)
+        return Drawn(token_N, argmax_N, entropy_N, p_NV, scale_NS, words)
 
-    def expected(self, p_NV: Tensor, embedding_VH: Tensor) -> Tensor:
-        """See `Reference`; in slices of the vocabulary whose sums are added in float32."""
-        slices = self.tuning.slices[len(p_NV) >= self.tuning.many_positions]
-        words, width = embedding_VH.shape
-        if slices == 1 or words % slices or not p_NV.is_cuda:
-            return super().expected(p_NV, embedding_VH)
-        parts_SNV = p_NV.view(len(p_NV), slices, -1).transpose(0, 1)
-        whole_SVH = embedding_VH.view(slices, -1, width)
-        return torch.bmm(parts_SNV, whole_SVH, out_dtype=torch.float32).sum(0).to(p_NV.dtype)
+    def expected(self, drawn: Drawn, embedding_VH: Tensor) -> Tensor:
+        """See `Reference`; a product for each chunk of the vocabulary, and their sum in float32."""
+        (rows, chunks), words = drawn.scale_NS.shape, drawn.words
+        if chunks * words != len(embedding_VH):
+            return super().expected(drawn, embedding_VH)
+        p_SNW = drawn.p_NV.view(rows, chunks, words).transpose(0, 1)
+        return self.weighed(_product(p_SNW, embedding_VH.view(chunks, words, -1)), drawn)
+
+    def weighed(self, parts_SNH: Tensor, drawn: Drawn) -> Tensor:
+        """The sum of what the chunks of the vocabulary make, each times its scale."""
+        chunks, rows, width = parts_SNH.shape
+        out_NH = drawn.p_NV.new_empty((rows, width))
+        triton_vocabulary.weigh_kernel[(rows, triton.cdiv(width, 1024))](
+            parts_SNH, drawn.scale_NS, out_NH, rows, width, chunks, 1024
+        )
+        return out_NH
+
+
+def _product(left_SNW: Tensor, right_SWH: Tensor) -> Tensor:
+    if left_SNW.is_cuda and left_SNW.dtype != torch.float32:
+        return torch.bmm(left_SNW, right_SWH, out_dtype=torch.float32)
+    return torch.bmm(left_SNW.float(), right_SWH.float())
 
 
 def _launch(tile: Tile) -> dict[str, Any]:

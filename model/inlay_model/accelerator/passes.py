@@ -166,7 +166,7 @@ def step_pass(machine: Machine, logits_NV: Tensor, free: Free, rule: Rule) -> Ta
     sampled_BL = _spread(drawn.token_N, free, rule.renoise_BL.flatten(), rows)
     argmax_BL = torch.where(rule.locked_BL, rule.ids_BL, _spread(drawn.argmax_N, free, rule.ids_BL.flatten(), rows))
     mixed_BL = torch.where(accepted_BL, sampled_BL, rule.renoise_BL)
-    soft_NH = machine.kernels.expected(drawn.p_NV, machine.weights.embedding) * machine.weights.embed_scale
+    soft_NH = machine.kernels.expected(drawn, machine.weights.embedding) * machine.weights.embed_scale
     certain_TH = embedding(rule.ids_BL.flatten(), machine.weights.embedding) * machine.weights.embed_scale
     return Taken(
         canvas_BL=torch.where(rule.locked_BL, rule.ids_BL, mixed_BL),

@@ -38,12 +38,23 @@ class Heads:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What sampling yields per free position: a drawn token, the likeliest one, entropy (nats), all probabilities."""
+    """What sampling yields per free position: a drawn token, the likeliest one, entropy (nats), all probabilities.
+
+    The probabilities are those of `p_NV` times `scale_NS`, one of which there is for each run of `words` words.
+    """
 
     token_N: Tensor
     argmax_N: Tensor
     entropy_N: Tensor
     p_NV: Tensor
+    scale_NS: Tensor
+    words: int
+
+    def probabilities(self) -> Tensor:
+        """The probabilities themselves, N x V, in the dtype of `p_NV`."""
+        size = self.p_NV.shape[1]
+        scale_NV = self.scale_NS.repeat_interleave(self.words, dim=-1)[:, :size]
+        return (self.p_NV.float() * scale_NV).to(self.p_NV.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +218,18 @@ class Reference:
             uniform_N.unsqueeze(-1) * total_N1, torch.nextafter(total_N1, torch.zeros_like(total_N1))
         )
         token_N = torch.searchsorted(cumulative_NV, below_N1, right=True).squeeze(-1).clamp(max=p_NV.shape[-1] - 1)
-        return Drawn(token_N, y_NV.argmax(-1), -(p_NV * log_p_NV).sum(-1), p_NV.to(logits_NV.dtype))
+        return Drawn(
+            token_N,
+            y_NV.argmax(-1),
+            -(p_NV * log_p_NV).sum(-1),
+            p_NV.to(logits_NV.dtype),
+            torch.ones_like(total_N1),
+            p_NV.shape[1],
+        )
 
-    def expected(self, p_NV: Tensor, embedding_VH: Tensor) -> Tensor:
-        """The embedding that is expected under these probabilities, N x H, not yet scaled."""
-        return p_NV @ embedding_VH
+    def expected(self, drawn: Drawn, embedding_VH: Tensor) -> Tensor:
+        """The embedding that is expected under these probabilities, N x H, not yet times the model's own scale."""
+        return drawn.probabilities() @ embedding_VH
 
 
 def _turned(x_TAW: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:

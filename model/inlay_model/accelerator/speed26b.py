@@ -27,7 +27,7 @@ PARTS: dict[str, tuple[Callable[[Case, Record], None], str]] = {
     "parity": (speed_probes.parity, "kernels and whole passes against plain and eager ones, at the real shapes"),
     "tiles": (speed_probes.tiles, "block shapes of the experts in bf16; later parts use the best found"),
     "tiles-fp8": (speed_probes.tiles_fp8, "the same in fp8"),
-    "shapes": (speed_probes.shapes, "block shapes of attention and over the vocabulary; later parts use them too"),
+    "shapes": (speed_probes.shapes, "block shapes of attention, vocabulary and sorting; later parts use them too"),
     "anatomy": (speed_probes.anatomy, "what the parts of a step cost, each in a graph of its own"),
     "anatomy8": (partial(speed_probes.anatomy, canvases=8), "the same of eight canvases together"),
     "ours": (speed_ours.drafts, "step, drafts of 16 and 48 steps, batch of 8, in bf16"),

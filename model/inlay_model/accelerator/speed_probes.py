@@ -48,7 +48,10 @@ ATTENTION_SHAPES: dict[int, tuple[tuple[int, int, int, int], ...]] = {
     512: ((16, 32, 2, 4), (16, 64, 2, 4), (32, 32, 2, 4), (32, 32, 2, 8), (64, 32, 2, 8), (16, 32, 3, 2)),
 }  # fmt: skip
 # Words of a chunk, warps.
-VOCABULARY_SHAPES = ((2048, 4), (4096, 4), (4096, 8), (8192, 4), (8192, 8), (8192, 16), (16384, 16))
+VOCABULARY_SHAPES = ((8192, 4), (8192, 8), (16384, 8), (16384, 16), (32768, 16), (32768, 32), (65536, 32))
+
+# Pairs of a chunk, warps.
+GROUP_SHAPES = ((2048, 4), (2048, 8), (2048, 16), (4096, 8), (4096, 16), (8192, 16), (8192, 32))
 
 
 def floor(case: Case, record: Record) -> None:
@@ -121,11 +124,12 @@ def tiles_fp8(case: Case, record: Record) -> None:
 
 
 def shapes(case: Case, record: Record) -> None:
-    """Try block shapes of attention and over the vocabulary; keep the fastest by name."""
+    """Try block shapes of attention, over the vocabulary and of sorting; keep the fastest by name."""
     if _has_no_shapes(case, record):
         return
     record.attempt("tiles", "attention", partial(_attention_shapes, case, record))
     record.attempt("tiles", "vocabulary", partial(_vocabulary_shapes, case, record))
+    record.attempt("tiles", "group", partial(_group_shapes, case, record))
 
 
 def _tiles(case: Case, record: Record, bits: int) -> None:
@@ -241,19 +245,32 @@ def _vocabulary_shapes(case: Case, record: Record) -> None:
         logits_NV = torch.randn(count, text.vocab_size, device=case.device, dtype=case.dtype)
         ones_N, uniform_N = torch.ones(count, device=case.device), torch.rand(count, device=case.device)
         given = (logits_NV, ones_N, uniform_N, 30.0, none_V, torch.zeros_like(ones_N, dtype=torch.uint8))
-        p_NV = torch.softmax(logits_NV, -1)
         chunks = {str(shape): shape for shape in VOCABULARY_SHAPES}
         times: dict[str, float] = {}
         for name, shape in chunks.items():
             kernels = Fused(Tuning(vocabulary=dict.fromkeys((False, True), shape)))
-            _tried(times, name, partial(_captured_time, case, partial(kernels.draw, *given)))
+
+            def work(kernels: Fused = kernels, given: Any = given) -> torch.Tensor:
+                return kernels.expected(kernels.draw(*given), embedding_VH)
+
+            _tried(times, name, partial(_captured_time, case, work))
         _fastest(record, f"vocabulary.{many}", times, chunks)
-        slices = {str(cut): cut for cut in (1, 4, 8, 16, 32)}
-        times = {}
-        for name, cut in slices.items():
-            kernels = Fused(Tuning(slices=dict.fromkeys((False, True), cut)))
-            _tried(times, name, partial(_captured_time, case, partial(kernels.expected, p_NV, embedding_VH)))
-        _fastest(record, f"slices.{many}", times, slices)
+
+
+def _group_shapes(case: Case, record: Record) -> None:
+    from inlay_model.accelerator.fused import Fused, Tuning
+
+    text = diffusion_config(**case.changes()).text_config
+    shapes = {str(shape): shape for shape in GROUP_SHAPES}
+    for canvases, rows, many in ((1, 32, "few"), (8, 128, "many")):
+        chosen_TK = _even_choice(case, text.num_experts, canvases * case.canvas, text.top_k_experts)
+        fitting = {name: shape for name, shape in shapes.items() if many == "many" or shape[0] == chosen_TK.numel()}
+        times: dict[str, float] = {}
+        for name, shape in fitting.items():
+            kernels = Fused(Tuning(group=dict.fromkeys((False, True), shape)))
+            work = partial(kernels.grouped, chosen_TK, text.num_experts, rows)
+            _tried(times, name, partial(_captured_time, case, work))
+        _fastest(record, f"group.{many}", times, fitting)
 
 
 def _captured_time(case: Case, work: Callable[[], Any]) -> float:
@@ -276,7 +293,7 @@ def anatomy(case: Case, record: Record, canvases: int = 1) -> None:
     free, rule = slate.narrowed(tokens)
     normed_TH = torch.randn(tokens, weights.hidden, device=case.device).to(weights.dtype)
     logits_NV = logits_pass(machine, normed_TH, free)
-    p_NV = torch.softmax(logits_NV.float(), -1).to(weights.dtype)
+    no_bans_N = torch.zeros_like(free.read_N, dtype=torch.uint8)
     layer, room = weights.layers[0], slate.rooms[0]
     uniform_N = torch.rand(tokens, device=case.device)
     ones_N = torch.ones(tokens, device=case.device)
@@ -286,13 +303,13 @@ def anatomy(case: Case, record: Record, canvases: int = 1) -> None:
     wide = next(number for number, one in enumerate(weights.layers) if not one.sliding)
     wide_q_TAW = torch.randn(tokens, layer.heads.q_heads, weights.layers[wide].heads.width, device=case.device)
     wide_q_TAW = wide_q_TAW.to(weights.dtype)
+    given = (logits_NV, ones_N, uniform_N, weights.cap, rule.banned_V, no_bans_N)
+    drawn = machine.kernels.draw(*given)
     parts: dict[str, Callable[[], Any]] = {
         "decoder": lambda: decode_pass(machine, slate.canvas_BL, slate.told_BLH, slate.rooms, slate.places),
         "head": lambda: logits_pass(machine, normed_TH, free),
-        "draw": lambda: machine.kernels.draw(
-            logits_NV, ones_N, uniform_N, weights.cap, rule.banned_V, torch.zeros_like(free.read_N, dtype=torch.uint8)
-        ),
-        "expectation": lambda: machine.kernels.expected(p_NV, weights.embedding),
+        "draw": lambda: machine.kernels.draw(*given),
+        "expectation": lambda: machine.kernels.expected(drawn, weights.embedding),
         "layer_experts": lambda: machine.kernels.experts(normed_TH, chosen_TK, layer.experts),
         "layer_projection": lambda: linear(normed_TH, layer.projection),
         "layer_attention": lambda: machine.kernels.attend(q_TAW, room, slate.lengths_B),
@@ -415,7 +432,7 @@ def _seeded_experts(case: Case, bits: int) -> Experts:
 def _drawn(kernels: Reference, logits_NV: torch.Tensor, warmth_N: torch.Tensor, uniform_N: torch.Tensor,
            banned_V: torch.Tensor, bans_N: torch.Tensor) -> tuple[torch.Tensor, ...]:  # fmt: skip
     drawn = kernels.draw(logits_NV, warmth_N, uniform_N, 30.0, banned_V, bans_N)
-    return drawn.entropy_N, drawn.p_NV, (drawn.argmax_N + 1).float(), (drawn.token_N + 1).float()
+    return drawn.entropy_N, drawn.probabilities(), (drawn.argmax_N + 1).float(), (drawn.token_N + 1).float()
 
 
 def _agreement(found_NV: torch.Tensor, expected_NV: torch.Tensor) -> dict[str, float]:

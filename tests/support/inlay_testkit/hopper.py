@@ -102,7 +102,8 @@ def _launch_all() -> None:
         many = Room(wide(8, kv_heads, 768, width), wide(8, kv_heads, 768, width), 512)
         kernels.attend(wide(2048, 16, width), many, wide(8, dtype=torch.int32))
     numbers, flags = wide(256, dtype=number), wide(256, dtype=byte)
-    kernels.draw(wide(256, 262_144), numbers, numbers, 30.0, wide(262_144, dtype=byte), flags)
+    drawn = kernels.draw(wide(256, 262_144), numbers, numbers, 30.0, wide(262_144, dtype=byte), flags)
+    kernels.weighed(wide(16, 256, 2816, dtype=number), drawn)
     kernels.route(wide(256, 128), wide(128), 8)
     little = Fused(Tuning(rest={(16, 128): 32, (8, 64): 16, (4, 64): 16}))
     for these, tokens in ((kernels, 256), (kernels, 1024), (kernels, 2048), (little, 2048)):
