@@ -57,6 +57,7 @@ def _from_scratch(arguments: argparse.Namespace, recipe: Recipe, log: RunLog, un
         device=arguments.device,
         workers=arguments.workers,
         init=arguments.init,
+        eyes=arguments.eyes,
         tokenizer=arguments.tokenizer,
         compile=arguments.compile,
         fit=arguments.fit,
@@ -115,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tensorboard", action="store_true", help="write TensorBoard events too (needs inlay[train])")
     scratch = parser.add_argument_group("from scratch")
     scratch.add_argument("--init", type=Path, help="checkpoint of the same recipe whose weights to begin from")
+    scratch.add_argument("--eyes", type=Path, help="checkpoint whose vision tower to take (with --set sight.steps=0)")
     scratch.add_argument("--tokenizer", type=Path, help="checkpoint whose vocabulary to take")
     scratch.add_argument("--fit", action="store_true", help="shorten the last phase so that it ends within --minutes")
     scratch.add_argument("--studies", type=int, help="keep the eyes fixed, train the text stack on so many studies")

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from inlay_model.experts import use_dense_experts
+from inlay_model.loading import kind_of
 from inlay_model.phantom.anatomy import draw_anatomy
 from inlay_model.phantom.findings import draw_findings
 from inlay_model.phantom.render import SIZE, ingredients, paint
@@ -35,6 +36,8 @@ from inlay_model.training.state import has_state, load_state, save_state
 from inlay_model.vision import encode_images, vision_of
 
 _PHASES = ("sight", "training")
+# The parts that see: what `vision_of` a model has of them.
+_EYES = ("vision_tower", "embed_vision")
 # Keys of a phase that mean something here and not to the loop.
 EXTRA_KEYS = ("auxiliary_weight", "average_decay")
 
@@ -43,13 +46,15 @@ EXTRA_KEYS = ("auxiliary_weight", "average_decay")
 class Options:
     """What is decided by the machine and the hour, not by the recipe.
 
-    `init` is a checkpoint whose weights to begin from, `tokenizer` one whose vocabulary to take.
+    `init` is a checkpoint whose weights to begin from, `eyes` one whose vision tower alone to take, `tokenizer` one
+    whose vocabulary to take.
     """
 
     out: Path
     device: str = "cpu"
     workers: int = 0
     init: Path | None = None
+    eyes: Path | None = None
     tokenizer: Path | None = None
     compile: bool = False
     fit: bool = False
@@ -81,6 +86,8 @@ class PhantomTrainer:
         self.model = architecture.new_model(recipe, self.tokenizer).to(self.device)
         if options.init is not None:
             self.model.load_state_dict(architecture.trained_model(recipe.kind, options.init).state_dict())
+        if options.eyes is not None:
+            _take_eyes(self.model, options.eyes)
         if self.device.type == "cuda":
             # On a CPU the saved overhead is less than the added arithmetic: 6.6 examples a second instead of 8.
             use_dense_experts(self.model)
@@ -135,8 +142,8 @@ class PhantomTrainer:
     def run_on_fixed(self, studies: int, until: float = math.inf) -> None:
         """Train the text stack alone on a fixed set of encoded studies: what a CPU can do in an hour."""
         vision, loop = vision_of(self.model), self.loops["training"]
-        for part in (vision.vision_tower, vision.embed_vision):
-            part.requires_grad_(False)
+        for part in _EYES:
+            getattr(vision, part).requires_grad_(False)
         rng = np.random.default_rng([self.recipe.seed, loop.step, 7])
         drawn = draw_findings(studies, rng)
         features = self._encoded(drawn, rng)
@@ -243,6 +250,13 @@ def _tokenizer(recipe: Recipe, options: Options) -> Any:
     begun = options.out if has_state(options.out) else None
     found = begun or options.init or options.tokenizer
     return architecture.tokenizer_of(found) if found else architecture.new_tokenizer(recipe)
+
+
+def _take_eyes(model: Any, checkpoint: Path) -> None:
+    """Have this model see as that of a checkpoint does, of whichever kind."""
+    theirs = vision_of(architecture.trained_model(kind_of(checkpoint), checkpoint))
+    for part in _EYES:
+        getattr(vision_of(model), part).load_state_dict(getattr(theirs, part).state_dict())
 
 
 def _prompts(drawn: Batch) -> Prompts:

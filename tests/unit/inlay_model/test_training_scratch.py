@@ -61,6 +61,26 @@ def test_a_run_that_goes_on_is_one_that_never_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_eyes_of_either_kind_are_taken_and_nothing_else(tmp_path: Path, kind: str) -> None:
+    """A new model sees as the checkpoint does from its first step on; its text stack is new."""
+    first = trainer(tmp_path / "first")
+    first.run()
+    first.save()
+    options = Options(out=tmp_path / "second", tokenizer=tmp_path / "first", eyes=tmp_path / "first")
+    second = PhantomTrainer(tiny_recipe(kind), options, RunLog(tmp_path / "second"))
+    theirs, ours = load(tmp_path / "first", device="cpu").model, second.model
+    for name, value in vision_of(theirs).vision_tower.state_dict().items():
+        assert torch.equal(vision_of(ours).vision_tower.state_dict()[name], value.float()), name
+    assert torch.equal(
+        vision_of(ours).embed_vision.embedding_projection.weight,
+        vision_of(theirs).embed_vision.embedding_projection.weight.float(),
+    )
+    assert not torch.equal(
+        text_layers(ours)[0].self_attn.q_proj.weight, text_layers(theirs)[0].self_attn.q_proj.weight.float()
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_checkpoint_is_loaded_by_the_ordinary_code(tmp_path: Path, kind: str) -> None:
     """What a run saves says its kind and loads with the averaged weights, in bfloat16, in small parts."""
     run = trainer(tmp_path, kind)
