@@ -1,6 +1,7 @@
 """`inlay model random`: a checkpoint folder with random weights, in the ordinary format, to measure a service with.
 
-It writes gibberish. It calls itself a demonstration, so that it is refused on every study that is no phantom.
+It writes full stops, so that what it writes stands when it is looked at again, as a trained model's text mostly does.
+It calls itself a demonstration, so that it is refused on every study that is no phantom.
 """
 
 import argparse
@@ -14,9 +15,10 @@ from typing import Any
 
 import torch
 
-from inlay_model.accelerator.random_weights import TOY, diffusion_config, random_model
+from inlay_model.accelerator.random_weights import TOY, diffusion_config, random_model, settle
 from inlay_model.errors import BadRequest
 from inlay_model.loading import default_checkpoint, make_image_processor
+from inlay_model.tokens import encode_plain
 
 SHAPES = ("26b", "toy")
 # Soft tokens of an image at most: what the 26B model is used with, and the smallest that the library allows.
@@ -24,6 +26,7 @@ _SOFT_TOKENS = {"26b": 280, "toy": 70}
 # One part at a time passes through main memory, twice: 13 parts of the 26B shape.
 _PART = "4GB"
 _CARD = "inlay.json"
+_WRITES = "."
 
 
 def main(argv: list[str]) -> int:
@@ -52,7 +55,7 @@ def write_checkpoint(shape: str, out: Path, device: str, seed: int = 0) -> bool:
         "name": f"random-{shape}",
         "kind": "diffusion",
         "locked_in_prompt": False,
-        "random_weights": {"shape": shape, "seed": seed},
+        "random_weights": {"shape": shape, "seed": seed, "writes": _WRITES},
     }
     if out.exists() and any(out.iterdir()):
         if not (out / _CARD).is_file() or json.loads((out / _CARD).read_text(encoding="utf-8")) != card:
@@ -61,10 +64,12 @@ def write_checkpoint(shape: str, out: Path, device: str, seed: int = 0) -> bool:
     partial = out.with_name(f".{out.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    tokenizer = widened_tokenizer(int(shape_config(shape).text_config.vocab_size))
     model = random_model(shape_config(shape), device, torch.bfloat16, seed)
+    settle(model, encode_plain(tokenizer, _WRITES)[-1])
     model.save_pretrained(partial, max_shard_size=_PART)
     del model
-    widened_tokenizer(int(shape_config(shape).text_config.vocab_size)).save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
     make_image_processor(max_soft_tokens=_SOFT_TOKENS[shape]).save_pretrained(partial)
     (partial / _CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     if out.exists():

@@ -3,6 +3,7 @@
 No public weights are needed and main memory is never touched: modules are built without storage and filled in place.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -96,6 +97,50 @@ def random_model(config: Any, device: torch.device | str, dtype: torch.dtype = t
             if hasattr(module, "compute_axial_rope_parameters"):
                 module.inv_freq.copy_(module.compute_axial_rope_parameters(module.config)[0])
     return model.eval().requires_grad_(requires_grad=False)
+
+
+# Of a settled model: the logit of other tokens before the cap; by how much that of the settled one is greater, in
+# shares of the logarithm of how many others there are; what all else that the head sees counts, so that it stays so.
+_COMMON, _AHEAD, _REST = 10.0, 0.6, 0.2
+
+
+def settle(model: Any, token: int) -> None:
+    """Have a diffusion model of random weights write this token everywhere, never quite sure, and never doubt it.
+
+    Text of random weights is another at each look: it is doubted and written again, which a trained model's seldom is.
+    Here the first channel is one that every embedding has and no layer reads or changes; the head reads little else,
+    and this token has more of it. So steps are taken to the last (acceptance by entropy ends nothing at the default
+    temperatures), and all other arithmetic is that of random weights.
+    """
+    decoder, text = model.model.decoder, model.config.get_text_config()
+    embedding_VH = decoder.embed_tokens.weight.data
+    spread = text.hidden_size * float(embedding_VH.float().std()) ** 2
+    cap = float(text.final_logit_softcapping)
+    ahead = cap * math.tanh(_COMMON / cap) + _AHEAD * math.log(len(embedding_VH))
+    embedding_VH[:, 0] = 1.0
+    embedding_VH[token, 0] = cap * math.atanh(ahead / cap) / _COMMON
+    told = decoder.self_conditioning
+    told.pre_norm.weight.data[0] = 0.0
+    told.down_proj.weight.data[0] = 0.0
+    for layer in decoder.layers:
+        for name in _NORMS:
+            getattr(layer, name).weight.data[0] = 0.0
+        layer.router.scale.data[0] = 0.0
+    # Beside the channel (one of the width), what embeddings have else, and two normed parts that each layer adds.
+    channel = text.hidden_size / (1.0 + spread)
+    rest = spread / (1.0 + spread) + 2.0 * len(decoder.layers)
+    seen = (channel / (channel / text.hidden_size + rest)) ** 0.5
+    decoder.norm.weight.data.fill_(_REST)
+    decoder.norm.weight.data[0] = _COMMON / seen
+
+
+_NORMS = (
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "pre_feedforward_layernorm_2",
+    "post_feedforward_layernorm",
+)
 
 
 def _give_storage(model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:

@@ -22,6 +22,7 @@ def test_a_draft_is_measured_from_its_frame() -> None:
         "first canvas published to seen": 0.05,
         "first canvas published to stored": 0.4,
         "stored to last event": 0.05,
+        "in the worker, claim to stored": 0.7,
         "frame to first canvas": 0.65,
         "frame to draft stored": 1.0,
         "frame to last event": 1.05,

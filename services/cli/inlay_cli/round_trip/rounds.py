@@ -22,8 +22,8 @@ TELL_SECONDS = 15.0
 # A file of the watched folder counts once it has been left alone for half a second (inlay_dicom.folder).
 SETTLE_SECONDS = 1.0
 LOCKED = ("The heart is mildly enlarged. ", "No pneumothorax.")
-# About a sentence. Both bounds alike: the length is given, and none is searched for.
-GIVEN_TOKENS = 12
+# Two or three sentences. Both bounds alike: the length is given, and none is searched for.
+GIVEN_TOKENS = 40
 GAPS: Mapping[str, Mapping[str, int]] = {
     "infill, length given": {"min_tokens": GIVEN_TOKENS, "max_tokens": GIVEN_TOKENS},
     "infill, length searched for": {},

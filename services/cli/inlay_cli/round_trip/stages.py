@@ -64,6 +64,7 @@ def _inside(job: Seen) -> Stages:
         "first canvas published to seen": _between(job.published, job.first_canvas),
         "first canvas published to stored": _between(job.published, job.stored),
         "stored to last event": job.last_event - job.stored,
+        "in the worker, claim to stored": _between(job.claimed, job.stored),
     }
 
 

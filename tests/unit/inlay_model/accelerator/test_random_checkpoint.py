@@ -14,7 +14,10 @@ from inlay_model.request import Gap, GenerationSettings, Lock, Section
 
 
 def test_a_random_checkpoint_loads_like_any_other(tmp_path: Path) -> None:
-    """What `inlay model random` wrote is loaded, accelerated, asked, keeps locks, and is for phantoms only."""
+    """What `inlay model random` wrote is loaded, accelerated, asked, keeps locks, and is for phantoms only.
+
+    What it writes stands: every step asked for is taken once, and the second look doubts nothing.
+    """
     folder = tmp_path / "toy"
     assert main(["random", "--shape", "toy", "--out", str(folder), "--device", "cpu"]) == 0
     checkpoint = load(folder, device="cpu", accelerate=True)
@@ -22,10 +25,14 @@ def test_a_random_checkpoint_loads_like_any_other(tmp_path: Path) -> None:
     assert checkpoint.about.name == "random-toy"
     assert checkpoint.control.image == checkpoint.model.config.image_token_id
     assert len(checkpoint.tokenizer) == checkpoint.vocabulary  # type: ignore[arg-type]
-    sections = [Section("findings", (Lock("The heart is normal. "), Gap(4, 4), Lock(" No pneumothorax.")))]
-    filled = Engine(checkpoint).infill([np.zeros((384, 384), np.uint8)], sections, settings=GenerationSettings(steps=2))
-    pieces = [piece.text for piece in filled.sections[0].pieces if piece.kind == "lock"]
-    assert pieces == ["The heart is normal. ", " No pneumothorax."]
+    sections = [Section("findings", (Lock("The heart is normal. "), Gap(9, 9), Lock(" No pneumothorax.")))]
+    filled = Engine(checkpoint).infill([np.zeros((384, 384), np.uint8)], sections, settings=GenerationSettings(steps=8))
+    assert [piece.text for piece in filled.sections[0].pieces] == [
+        "The heart is normal. ",
+        ".........",
+        " No pneumothorax.",
+    ]
+    assert (filled.run.steps_taken, filled.run.second_looks, filled.run.doubted) == (8, 1, 0)
 
 
 def test_a_folder_is_used_again_or_refused(tmp_path: Path) -> None:
@@ -37,7 +44,11 @@ def test_a_folder_is_used_again_or_refused(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="something else"):
         write_checkpoint("toy", folder, "cpu", seed=1)
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
-    assert json.loads((folder / "inlay.json").read_text())["random_weights"] == {"shape": "toy", "seed": 0}
+    assert json.loads((folder / "inlay.json").read_text())["random_weights"] == {
+        "shape": "toy",
+        "seed": 0,
+        "writes": ".",
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
 
