@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inlay_model.accelerator.attached import attached
+
 
 def vision_of(model: Any) -> Any:
     """The part of a model that holds `vision_tower` and `embed_vision`."""
@@ -16,6 +18,10 @@ def vision_of(model: Any) -> Any:
 
 def encode_images(model: Any, values_BPD: Tensor, positions_BP2: Tensor) -> Tensor:
     """Soft tokens of all images of a batch one after the other, shape (N, H); positions of -1 are padding."""
+    fast = attached(model)
+    seen_NH: Tensor | None = None if fast is None else fast.look(values_BPD, positions_BP2)
+    if seen_NH is not None:
+        return seen_NH
     found = vision_of(model).get_image_features(values_BPD, positions_BP2, return_dict=True).pooler_output
     # Gemma 4 gives a tuple of the images' tokens, DiffusionGemma all of them in one tensor.
     features_NH: Tensor = torch.cat(found) if isinstance(found, (tuple, list)) else found

@@ -39,7 +39,25 @@ class Accelerated:
         self.fast: Runtime | None = fast
         self.counts: Counter[str] = Counter()
         self._plain_made: Runtime | None = None
+        self._blind = False
         self._make_plain = plain
+
+    def look(self, values_BPD: Tensor, positions_BP2: Tensor) -> Tensor | None:
+        """Soft tokens of images, or nothing where the library's own tower has to look: after its graph has failed.
+
+        What fails here are the library's own layers on fixed tensors, so the other passes stay as they are.
+        """
+        if self.fast is None or self._blind:
+            return None
+        try:
+            seen_NH = self.fast.look(values_BPD, positions_BP2)
+        except Exception as problem:  # noqa: BLE001 - as below
+            self._blind = True
+            self.counts[f"failed.look.{type(problem).__name__}"] += 1
+            _log.warning("The accelerated look failed (%s); the library's own goes on.", type(problem).__name__)
+            return None
+        self.counts["look.fast"] += 1
+        return seen_NH
 
     def encode(
         self, ids: tuple[int, ...], types: tuple[int, ...], features_NH: Tensor | None, after: Prefix | None

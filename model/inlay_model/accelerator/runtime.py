@@ -13,6 +13,7 @@ from torch import Tensor
 
 from inlay_model.accelerator.ask import Ask
 from inlay_model.accelerator.buckets import Bucket, bucket_for
+from inlay_model.accelerator.eyes import Eyes
 from inlay_model.accelerator.graphs import Capturer
 from inlay_model.accelerator.passes import (
     Beside,
@@ -43,6 +44,7 @@ class Runtime:
         self._model = model
         self._rotary = model.model.decoder.rotary_emb
         self.press = Press(self.machine, model, self.capture)
+        self.look = Eyes(model, self.capture)
         self._slates: dict[tuple[int, int], Slate] = {}
         self._steps: dict[Bucket, Callable[[], Taken]] = {}
         self._reads: dict[Bucket, Callable[[], Tensor]] = {}
@@ -99,6 +101,7 @@ class Runtime:
         self._slates.clear()
         self.capture.forget()
         self.press = Press(self.machine, self._model, self.capture)
+        self.look = Eyes(self._model, self.capture)
         if self.weights.device.type == "cuda":
             torch.cuda.synchronize(self.weights.device)
             torch.cuda.empty_cache()

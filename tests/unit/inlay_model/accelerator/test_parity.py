@@ -14,6 +14,7 @@ from inlay_model.generate import Denoised, run
 from inlay_model.prefix import Decoder, Prefix, encode
 from inlay_model.schedule import Sampler
 from inlay_model.step import Fixed, Step
+from inlay_model.vision import encode_images, vision_of
 
 SAMPLER = Sampler(6, 0.4, 0.8, 2.5, 1, 0.005, early_stop=False, begin_again=(0.5,))
 PROMPT = tuple(range(10, 50))
@@ -230,3 +231,29 @@ def test_graphs_and_kernels_on_a_gpu_agree_with_eager() -> None:
     assert float((found_NV - expected_NV).norm() / expected_NV.norm()) < 0.03
     assert texts[0] == texts[1]
     assert not [name for name in path.counts if name.startswith("failed")]
+
+
+@pytest.mark.usefixtures("_joined")
+def test_images_are_seen_as_by_the_librarys_tower(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One image, two of different shapes, and then one again; and the library's tower where the own look fails."""
+    path, torch_generator = attached(model), torch.Generator().manual_seed(6)
+    depth = 3 * model.config.vision_config.patch_size**2
+    grid = torch.cartesian_prod(torch.arange(6), torch.arange(6)).flip(-1)
+    whole, half = grid, torch.where((torch.arange(36) < 18).unsqueeze(-1), grid, -1)
+    values_BPD = torch.rand(2, 36, depth, generator=torch_generator)
+    looks = [(values_BPD[:1], whole.unsqueeze(0)), (values_BPD, torch.stack([whole, half]))]
+    with torch.inference_mode():
+        for values, positions in (*looks, looks[0]):
+            seen_NH = encode_images(model, values, positions)
+            expected_NH = vision_of(model).get_image_features(values, positions, return_dict=True).pooler_output
+            torch.testing.assert_close(seen_NH, expected_NH.reshape(seen_NH.shape), atol=2e-5, rtol=1e-4)
+        assert path.counts["look.fast"] == 3
+        monkeypatch.setattr(type(path.fast.look), "_layers", _fails)
+        path.fast.look._passes.clear()
+        assert torch.equal(encode_images(model, *looks[0]), expected_NH.reshape(seen_NH.shape))
+        assert (path.counts["look.fast"], path.counts["failed.look.RuntimeError"]) == (3, 1)
+        assert path.fast is not None
+
+
+def _fails(*_: Any) -> torch.Tensor:
+    raise RuntimeError
