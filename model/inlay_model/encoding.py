@@ -140,10 +140,13 @@ class Encoder:
 
 def looked_at(checkpoint: Checkpoint, pictures: Sequence[Image.Image]) -> torch.Tensor:
     """Soft tokens of these pictures one after the other, shape (N, H)."""
-    model = checkpoint.model
-    batch = checkpoint.image_processor(images=list(pictures), return_tensors="pt")
-    values = batch["pixel_values"].to(model.device, model.dtype)
-    return encode_images(model, values, batch["image_position_ids"].to(model.device))
+    return encode_images(checkpoint.model, *patches_of(checkpoint.image_processor, checkpoint.model, pictures))
+
+
+def patches_of(processor: Any, model: Any, pictures: Sequence[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values and positions of the patches of these pictures, as `encode_images` of this model takes them."""
+    batch = processor(images=list(pictures), return_tensors="pt")
+    return batch["pixel_values"].to(model.device, model.dtype), batch["image_position_ids"].to(model.device)
 
 
 def image_digest(image: RadiographLike) -> str:

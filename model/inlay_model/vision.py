@@ -20,8 +20,11 @@ def encode_images(model: Any, values_BPD: Tensor, positions_BP2: Tensor) -> Tens
     """Soft tokens of all images of a batch one after the other, shape (N, H); positions of -1 are padding."""
     fast = attached(model)
     seen_NH: Tensor | None = None if fast is None else fast.look(values_BPD, positions_BP2)
-    if seen_NH is not None:
-        return seen_NH
+    return seen_by_library(model, values_BPD, positions_BP2) if seen_NH is None else seen_NH
+
+
+def seen_by_library(model: Any, values_BPD: Tensor, positions_BP2: Tensor) -> Tensor:
+    """The same by the library's own passes."""
     found = vision_of(model).get_image_features(values_BPD, positions_BP2, return_dict=True).pooler_output
     # Gemma 4 gives a tuple of the images' tokens, DiffusionGemma all of them in one tensor.
     features_NH: Tensor = torch.cat(found) if isinstance(found, (tuple, list)) else found

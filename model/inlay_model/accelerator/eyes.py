@@ -1,7 +1,8 @@
 """The vision tower's layers as one captured graph: some 1,600 launches for a picture become one.
 
-The tower is the library's own. Its layers run on fixed tensors, with a mask that is always there; patches are made and
-soft tokens pooled outside, as how many of them there are is known on the host only.
+The tower is the library's own. Its layers run on fixed tensors, with a mask that is always there, one image after the
+other, so that no number of images is captured for itself; soft tokens are pooled outside, as how many of them there are
+is known on the host only.
 
 Shape suffixes: B images, D values of a patch, H hidden width, N soft tokens of all images, P patches.
 """
@@ -9,6 +10,7 @@ Shape suffixes: B images, D values of a patch, H hidden width, N soft tokens of 
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from inlay_model.accelerator.graphs import Capturer
@@ -16,28 +18,30 @@ from inlay_model.vision import vision_of
 
 
 class Eyes:
-    """Soft tokens of images, by one graph for each number of images and patches, captured when it is first needed."""
+    """Soft tokens of images, by one graph for each number of patches, captured when it is first needed."""
 
     def __init__(self, model: Any, capture: Capturer) -> None:
         self._vision = vision_of(model)
         self._capture = capture
-        self._passes: dict[tuple[int, ...], tuple[Tensor, Tensor, Callable[[], Tensor]]] = {}
+        self._passes: dict[int, tuple[Tensor, Tensor, Callable[[], Tensor]]] = {}
 
     def __call__(self, values_BPD: Tensor, positions_BP2: Tensor) -> Tensor:
         """Soft tokens of all images one after the other, N x H, as `vision.encode_images` gives them."""
-        values, positions, run = self._pass_for(values_BPD, positions_BP2)
-        values.copy_(values_BPD)
-        positions.copy_(positions_BP2)
-        return self._pooled(run(), values_BPD, positions_BP2)
+        values_1PD, positions_1P2, run = self._pass_for(values_BPD[:1], positions_BP2[:1])
+        hidden: list[Tensor] = []
+        for values_PD, positions_P2 in zip(values_BPD, positions_BP2, strict=True):
+            values_1PD[0].copy_(values_PD)
+            positions_1P2[0].copy_(positions_P2)
+            hidden.append(run().clone())
+        return self._pooled(torch.cat(hidden), values_BPD, positions_BP2)
 
-    def _pass_for(self, values_BPD: Tensor, positions_BP2: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
-        shape = tuple(values_BPD.shape)
-        found = self._passes.get(shape)
-        if found is None:
-            values, positions = values_BPD.clone(), positions_BP2.clone()
+    def _pass_for(self, values_1PD: Tensor, positions_1P2: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
+        patches = values_1PD.shape[1]
+        if patches not in self._passes:
+            values, positions = values_1PD.clone(), positions_1P2.clone()
             work = self._capture(lambda: self._layers(values, positions))
-            found = self._passes[shape] = (values, positions, work)
-        return found
+            self._passes[patches] = (values, positions, work)
+        return self._passes[patches]
 
     def _layers(self, values_BPD: Tensor, positions_BP2: Tensor) -> Tensor:
         tower = self._vision.vision_tower

@@ -12,8 +12,12 @@ from inlay_model.accelerator.precision import apply_precision, packed_bytes
 from inlay_model.accelerator.record import Record, timed
 from inlay_model.accelerator.speed_case import Case, fast_runtime, forget
 from inlay_model.call import teller
+from inlay_model.encoding import patches_of
+from inlay_model.engine import Engine
 from inlay_model.generate import Denoised, denoising
+from inlay_model.loading import About, Checkpoint, make_image_processor
 from inlay_model.passes import Passes, driven, on
+from inlay_model.pixels import as_picture
 from inlay_model.prefix import Decoder, Prefix, encode
 from inlay_model.request import Gap, GenerationSettings, Lock, Section, StepEvent
 from inlay_model.schedule import Sampler
@@ -21,6 +25,7 @@ from inlay_model.step import Fixed, Step
 from inlay_model.streaming import Stream
 from inlay_model.together import Readers, Tally, together
 from inlay_model.tokens import control_tokens
+from inlay_model.vision import encode_images, seen_by_library
 
 
 def sampler(steps: int) -> Sampler:
@@ -77,6 +82,7 @@ def drafts(case: Case, record: Record) -> None:
     tokenizer = case.tokenizer()
     _step(case, record, model, path, "step_ms", rows=1)
     record.attempt("ours", "step_told_ms", partial(_told, case, record, model, tokenizer))
+    record.attempt("ours", "look_ms", partial(_look, case, record, model))
     record.attempt("ours", "prefill_ms", lambda: _prefill(case, record, model))
     for steps in (16, 32, 48):
         record.attempt("ours", f"draft{steps}_s", partial(_draft, case, record, model, tokenizer, steps))
@@ -98,9 +104,6 @@ def four_bits(case: Case, record: Record) -> None:
 
 def infills(case: Case, record: Record) -> None:
     """Infills of 8 steps through the engine: prefix cached, a gap of 40 tokens or of unknown length up to that."""
-    from inlay_model.engine import Engine
-    from inlay_model.loading import About, Checkpoint, make_image_processor
-
     model, tokenizer = case.diffusion(), case.tokenizer()
     path = case.attached(model, record.figures.get("tiles"))
     processor = make_image_processor(max_soft_tokens=70 if case.toy else 280)
@@ -202,6 +205,21 @@ def _requests(case: Case, record: Record, model: Any, requests: int) -> None:
 
     rounds = timed(once, case.rounds)
     record.measure("ours", f"batch{requests}_requests_step_ms", [1000 * seconds / steps for seconds in rounds], 3)
+
+
+def _look(case: Case, record: Record, model: Any) -> None:
+    """The vision tower's look at one image of 1,024 rows and columns, by its graph and by the library's own passes."""
+    processor = make_image_processor(max_soft_tokens=70 if case.toy else 280)
+    image = np.random.default_rng(3).integers(0, 256, (384, 384) if case.toy else (1024, 1024), dtype=np.uint8)
+    given = patches_of(processor, model, [as_picture(image)])
+    found: dict[str, torch.Tensor] = {}
+    for name, work in (("look_ms", encode_images), ("look_library_ms", seen_by_library)):
+        record.measure(
+            "ours", name, [1000 * seconds for seconds in timed(partial(work, model, *given), case.rounds)], 2
+        )
+        found[name] = work(model, *given)
+    ours, theirs = (each.float() for each in found.values())
+    record.put("parity", "look", float(f"{(ours - theirs).norm() / theirs.norm():.2e}"))
 
 
 def _prefill(case: Case, record: Record, model: Any) -> None:
