@@ -98,6 +98,8 @@ def test_ci_values_satisfy_the_schema(path: Path) -> None:
         ({"api": {"image": {"digest": "sha256:abc"}}}, "$.api.image.digest", "does not match"),
         ({"listener": {"service": {"mllpPort": 70000}}}, "$.listener.service.mllpPort", "greater than the maximum"),
         ({"images": {"size": "lots"}}, "$.images.size", "does not match"),
+        ({"worker": {"model": {"digest": "sha256:abc"}}}, "$.worker.model.digest", "does not match"),
+        ({"settings": {"model_digest": "ab" * 32}}, "$.settings", "'model_digest' was unexpected"),
         ({"worker": {"model": {"fetch": {"revision": "main"}}}}, "$.worker.model.fetch.revision", "does not match"),
     ],
 )
