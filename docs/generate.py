@@ -41,7 +41,7 @@ SET_BY_THE_CHART = frozenset(
         *("http_host", "http_port", "mllp_host", "mllp_port", "dicom_host", "dicom_port"),
         *("mllp_tls_certificate", "mllp_tls_key", "mllp_tls_clients"),
         *("hl7_mapping", "hl7_targets", "dicom_config", "adapters", "smart_clients", "jwks_file"),
-        *("model", "model_revision", "device", "warm_up"),
+        *("model", "model_revision", "model_digest", "device", "warm_up"),
     }
 )
 

@@ -18,6 +18,7 @@ from inlay_model.errors import (
     PromptTooLong,
     ReplayMismatch,
     UnpinnedRevision,
+    WrongDigest,
 )
 from inlay_model.provenance import RunRecord
 from inlay_model.request import (
@@ -78,6 +79,7 @@ __all__ = [
     "StepEvent",
     "UnpinnedRevision",
     "Word",
+    "WrongDigest",
 ]
 
 

@@ -40,6 +40,7 @@ _ELSEWHERE = {
     "train": ("inlay_model.training.command", "train a checkpoint or an adapter"),
     "random": ("inlay_model.accelerator.random_checkpoint", "write a checkpoint with random weights, to measure with"),
     "merge": ("inlay_model.merge", "add an adapter to a checkpoint's weights for good"),
+    "digest": ("inlay_model.digest", "print the digest of a checkpoint, to be compared or expected"),
     "fetch": ("inlay_model.fetch", "bring a checkpoint from the hub, pinned and with digests"),
 }
 

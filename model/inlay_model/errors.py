@@ -56,6 +56,10 @@ class CheckpointProblem(ModelError):
     code = "checkpoint-problem"
 
 
+class WrongDigest(CheckpointProblem):
+    """Another checkpoint than the one that is expected: some file of its folder differs."""
+
+
 class UnpinnedRevision(CheckpointProblem):
     """A hub id without a commit hash: a name alone may be another model tomorrow."""
 

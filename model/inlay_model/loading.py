@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inlay_model.calibration import Curve
-from inlay_model.errors import AdapterProblem, BadRequest, CheckpointProblem, UnpinnedRevision
+from inlay_model.errors import AdapterProblem, BadRequest, CheckpointProblem, UnpinnedRevision, WrongDigest
 from inlay_model.provenance import digest_of_folder, fetched
 from inlay_model.schedule import Sampler
 from inlay_model.tokens import Control, Tokenizer, control_tokens
@@ -169,6 +169,7 @@ def load(
     device: str | None = None,
     dtype: str | None = None,
     *,
+    digest: str | None = None,
     adapter: str | Path | Mapping[str, str | Path] | None = None,
     kind: str = "diffusion",
     precision: str | None = None,
@@ -178,6 +179,7 @@ def load(
 
     bfloat16 weights are widened on a CPU because most CPUs compute it slower than float32. The device `auto` spreads
     the layers over all GPUs.
+    `digest` is what the folder's digest has to be (`WrongDigest` else); by default any will do.
     `adapter` is the folder of a PEFT adapter, which is added to the weights, or several by name, of which
     `Checkpoint.use_adapter` chooses one (at first none). `kind` is what the caller can work with.
     `precision` packs the experts (bf16, fp8, 4bit: accelerator/precision.py); `accelerate` says whether graphs and own
@@ -196,8 +198,13 @@ def load(
     target = _device(device)
     numbers = _numbers(dtype, target)
     about = read_about(folder, str(path_or_hub_id))
-    digest = digest_of_folder(folder)
-    _check_bases(adapters, about.name, digest)
+    found = digest_of_folder(folder)
+    if digest and digest != found:
+        raise WrongDigest(
+            f"The checkpoint {folder} is another one than is expected (wrong digest): it has {found}, expected is "
+            f"{digest}. Put the expected one there, or expect this one if it was chosen."
+        )
+    _check_bases(adapters, about.name, found)
     added: Added | None = None
 
     def adapt(model: Any) -> None:
@@ -218,7 +225,7 @@ def load(
         image_processor=image_processor,
         control=control_tokens(tokenizer),
         about=about,
-        digest=digest,
+        digest=found,
         revision=revision or record.get("revision"),
         adapters=added,
     )

@@ -114,13 +114,14 @@ class Sibling:
     ) -> Filled:
         """Write a report about these images, from the first section's header on, or from `begin` after it.
 
-        Raises `Cancelled` between two tokens once `cancelled()` is true. Notes: `headers-missing` as in the engine,
-        `unfinished` where the model had not ended its turn within the tokens that it has.
+        Raises `Cancelled` between two tokens once `cancelled()` is true, and `BadRequest` for a rewriting. Notes:
+        `headers-missing` as in the engine, `unfinished` where the model had not ended its turn within the tokens that
+        it has.
         """
         if not images:
             raise BadRequest("A draft needs an image.")
         asked = draft_request(sections, begin)
-        call = begin_request(self._checkpoint, "draft", asked, settings, context, Ears(on_step, cancelled))
+        call = self._begin("draft", asked, settings, context, Ears(on_step, cancelled))
         tokenizer = self._checkpoint.tokenizer
         head = encode_header(tokenizer, 0, sections[0]) if begin or call.settings.lock_first_header else []
         with torch.inference_mode():
@@ -147,9 +148,10 @@ class Sibling:
         """Fill the gaps in reading order, each by prompting with what stands before and after it.
 
         Locks come back byte for byte because the answer is spliced from them, not because the model keeps them. The
-        note `unfinished-sentence` says that a gap does not end with a sentence.
+        note `unfinished-sentence` says that a gap does not end with a sentence. Raises `BadRequest` for a rewriting,
+        which its prompt has no words for.
         """
-        call = begin_request(self._checkpoint, "infill", tuple(sections), settings, context, Ears(on_step, cancelled))
+        call = self._begin("infill", tuple(sections), settings, context, Ears(on_step, cancelled))
         done: list[Written] = []
         texts: list[str] = []
         whole = True
@@ -179,6 +181,21 @@ class Sibling:
         return fill_text(self._checkpoint.tokenizer, written.ids)
 
     # ── one request ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin(
+        self,
+        kind: str,
+        sections: tuple[Section, ...],
+        settings: GenerationSettings | None,
+        context: PromptContext | None,
+        ears: Ears,
+    ) -> Begun:
+        call = begin_request(self._checkpoint, kind, sections, settings, context, ears)
+        if call.context.rewrite:
+            raise BadRequest(
+                "An autoregressive checkpoint rewrites nothing: name a diffusion one that was trained for it."
+            )
+        return call
 
     def _write(
         self,

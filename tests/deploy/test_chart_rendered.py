@@ -364,6 +364,30 @@ def test_a_changed_setting_replaces_the_pods(component: str, tmp_path: Path) -> 
     assert annotation("--set", "api.replicas=3") == before
 
 
+def test_a_worker_is_told_which_checkpoint_to_expect() -> None:
+    """The value beside the checkpoint's folder is the setting that Inlay reads; without one there is no variable."""
+    told = {}
+    for values in (HOSPITAL, EXTERNAL):
+        (container,) = of_kind(resources(values), "Deployment", "-worker")["spec"]["template"]["spec"]["containers"]
+        told[values] = [each["value"] for each in container["env"] if each["name"] == "INLAY_MODEL_DIGEST"]
+    chosen = yaml.safe_load(HOSPITAL.read_text(encoding="utf-8"))["worker"]["model"]["digest"]
+    assert told == {HOSPITAL: [chosen], EXTERNAL: []}
+    assert Settings.from_env({"INLAY_MODEL_DIGEST": chosen}).model_digest == chosen
+
+
+@each_ci_file
+def test_a_worker_computes_with_as_many_threads_as_it_has_cores(values: Path) -> None:
+    """Those of its limit, which the container has to have."""
+    of = [resource for resource in resources(values) if resource["kind"] == "Deployment"]
+    workers = [
+        one["spec"]["template"]["spec"]["containers"] for one in of if one["metadata"]["name"].endswith("-worker")
+    ]
+    for (container,) in workers:
+        (threads,) = [each for each in container["env"] if each["name"] == "OMP_NUM_THREADS"]
+        assert threads["valueFrom"] == {"resourceFieldRef": {"resource": "limits.cpu"}}
+        assert "cpu" in container["resources"]["limits"]
+
+
 @pytest.mark.parametrize(("chosen", "device"), [({}, "cuda"), ({"count": 4}, "auto"), ({"enabled": False}, "cpu")])
 def test_a_worker_works_where_it_was_meant_to(tmp_path: Path, chosen: dict[str, Any], device: str) -> None:
     """A pod that should have a GPU and has none must not load the model onto its CPU."""

@@ -98,6 +98,8 @@ def test_ci_values_satisfy_the_schema(path: Path) -> None:
         ({"api": {"image": {"digest": "sha256:abc"}}}, "$.api.image.digest", "does not match"),
         ({"listener": {"service": {"mllpPort": 70000}}}, "$.listener.service.mllpPort", "greater than the maximum"),
         ({"images": {"size": "lots"}}, "$.images.size", "does not match"),
+        ({"worker": {"model": {"digest": "sha256:abc"}}}, "$.worker.model.digest", "does not match"),
+        ({"settings": {"model_digest": "ab" * 32}}, "$.settings", "'model_digest' was unexpected"),
         ({"worker": {"model": {"fetch": {"revision": "main"}}}}, "$.worker.model.fetch.revision", "does not match"),
     ],
 )
@@ -134,6 +136,22 @@ def test_the_page_of_metrics_has_those_that_exist() -> None:
     assert sorted(rows) == sorted({(family.name + ends.get(family.type, ""), family.type) for family in families()})
 
 
+def page_labels() -> dict[str, set[str]]:
+    """Names of the labels that the page of metrics gives each metric."""
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(inlay_\w+)` \| \w+ \|([^|]*)\|", page, flags=re.MULTILINE)
+    return {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+
+
+def test_the_page_of_metrics_has_their_labels() -> None:
+    """Those of every sample that is exposed at the start, neither more nor fewer."""
+    told = page_labels()
+    samples = [sample for family in families() for sample in family.samples if not sample.name.endswith("_created")]
+    seen = {re.sub("_(bucket|count|sum)$", "", s.name): set(s.labels) - {"le"} for s in samples}
+    assert len(seen) > 10
+    assert {name: told[name] for name in seen} == seen
+
+
 def named_in(expression: str) -> set[str]:
     """Metrics of Inlay that a PromQL expression names."""
     return set(re.findall(r"\binlay_[a-z0-9_]+\b", expression))
@@ -142,7 +160,7 @@ def named_in(expression: str) -> set[str]:
 def test_alerts_and_panels_look_at_metrics_that_exist() -> None:
     """Each alert and each panel names at least one metric of ours (or `up`), and none that nobody exposes."""
     known = metric_names()
-    for expression in [*(alert["expr"] for alert in ALERTS), *panel_expressions()]:
+    for expression in every_expression():
         named = named_in(expression)
         assert named or expression.startswith("up{"), expression
         assert named <= known, named - known
@@ -171,13 +189,75 @@ def test_alerts_and_panels_select_label_values_that_exist() -> None:
     """A state, priority or outcome that no process ever tells would make an alert that never comes."""
     known = label_values()
     compared = 0
-    for expression in [*(alert["expr"] for alert in ALERTS), *panel_expressions()]:
+    for expression in every_expression():
         for name, selector in re.findall(r"\b(inlay_[a-z0-9_]+|up)\{([^}]*)\}", expression):
             for label, values in re.findall(r'(\w+)(?:=~|!=|=)"([^"$]*)"', selector):
                 if label not in NOT_LISTED.get(name, set()):
                     assert set(values.split("|")) <= known[name, label], f"{name}: {label}"
                     compared += 1
     assert compared >= 10
+
+
+def every_expression() -> list[str]:
+    """Those of alerts and panels."""
+    return [*(alert["expr"] for alert in ALERTS), *panel_expressions()]
+
+
+def test_rates_are_taken_of_what_only_rises() -> None:
+    """A rate of a gauge is a number without meaning; the total of a counter looks at nothing new."""
+    rising = {f.name + end for f in families() for end in ("_total", "_bucket") if f.type in {"counter", "histogram"}}
+    rated, plain = set(), set()
+    for expression in every_expression():
+        rated |= set(re.findall(r"(?:rate|increase)\((inlay_\w+)", expression))
+        plain |= set(re.findall(r"(?<!rate\()(?<!increase\()\b(inlay_\w+)", expression))
+    assert rated
+    assert rated <= rising
+    # The one exception: a pass that failed makes a worker slow until it is restarted, and with that the figure is gone.
+    assert plain & rising == {"inlay_model_passes_total"}
+
+
+def test_a_rise_is_seen_from_the_first_one_on() -> None:
+    """What alerts take the rise of is exposed before it happens: from nothing to one is no rise for Prometheus."""
+    there = {
+        (sample.name, *pair) for family in families() for sample in family.samples for pair in sample.labels.items()
+    }
+    looked_at = [
+        (name, label, value)
+        for alert in ALERTS
+        for name, label, value in re.findall(r'increase\((\w+)\{HERE, (\w+)="([^"]+)"\}', alert["expr"])
+    ]
+    assert {name for name, _, _ in looked_at} == {"inlay_hl7_messages_total", "inlay_jobs_ended_total"}
+    assert [each for each in looked_at if each not in there] == []
+
+
+def test_windows_hold_several_samples() -> None:
+    """Four intervals of the chart's monitor, so that a scrape that is missed leaves a rate to compute."""
+    interval = re.fullmatch(r"(\d+)s", DEFAULTS["monitoring"]["serviceMonitor"]["interval"])
+    assert interval is not None
+    windows = [int(minutes) for expression in every_expression() for minutes in re.findall(r"\[(\d+)m\]", expression)]
+    assert len(windows) > 20
+    assert min(windows) * 60 >= 4 * int(interval[1])
+    assert len(windows) == sum(expression.count("[") for expression in every_expression())
+
+
+def test_results_are_grouped_by_labels_that_exist() -> None:
+    """One that no metric of the expression has would put everything together; a pod is a label of every target."""
+    labels = page_labels()
+    for expression in every_expression():
+        known = {"le"} if "_bucket" in expression else set()
+        for name in named_in(expression):
+            known |= {*labels[name.removesuffix("_bucket")], "pod"}
+        for group in re.findall(r"\bby \(([^)]*)\)", expression):
+            assert {label.strip() for label in group.split(",")} <= known, expression
+
+
+def test_alerts_say_how_long_how_bad_and_what() -> None:
+    """What one scrape says wakes nobody; how bad it is decides where Alertmanager sends it."""
+    for alert in ALERTS:
+        assert set(alert) == {"alert", "expr", "for", "severity", "summary"}, alert["alert"]
+        assert re.fullmatch(r"[1-9]\d*m", alert["for"]), alert["alert"]
+        assert alert["severity"] in {"critical", "warning", "info"}, alert["alert"]
+        assert alert["summary"].endswith("."), alert["alert"]
 
 
 def test_every_metric_is_on_the_dashboard() -> None:

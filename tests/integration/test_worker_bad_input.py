@@ -19,6 +19,7 @@ from inlay_core.domain.job import Job, JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.settings import Settings
 from inlay_model import Engine
+from inlay_model.provenance import digest_of_folder
 from inlay_testkit.core import RADIOLOGIST
 from inlay_testkit.dicom import file_bytes, radiograph
 from inlay_testkit.installation import Installation
@@ -189,6 +190,23 @@ def test_a_worker_without_a_sound_checkpoint_takes_no_job(
         load_model(Settings(home=tmp_path, model=str(folder), device="cpu"))
     assert (refused.value.code, refused.value.place) == ("checkpoint-problem", "INLAY_MODEL")
     assert said in refused.value.message
+
+
+def test_a_worker_takes_the_expected_checkpoint_and_no_other(tmp_path: Path, tiny: Path) -> None:
+    """By digest: a copy elsewhere will do; one changed byte is another model, which is refused before it is read."""
+    folder = Path(shutil.copytree(tiny, tmp_path / "copy"))
+    expected = digest_of_folder(tiny)
+    settings = Settings(home=tmp_path, model=str(folder), model_digest=expected, device="cpu")
+    assert load_model(settings).digest == expected
+    # A file that any loader would take: only the digest tells the two apart.
+    about = json.loads((folder / "inlay.json").read_text(encoding="utf-8"))
+    (folder / "inlay.json").write_text(json.dumps(about | {"name": "poisoned"}), encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(Unavailable, match="wrong digest") as refused:
+        load_model(settings)
+    assert (refused.value.code, refused.value.place) == ("checkpoint-problem", "INLAY_MODEL_DIGEST")
+    assert expected in refused.value.message
+    assert digest_of_folder(folder) in refused.value.message
 
 
 def test_a_device_that_there_is_not_names_its_setting(tmp_path: Path, tiny: Path) -> None:

@@ -278,6 +278,117 @@ def test_gaps_are_left_to_the_fill_when_a_report_is_said_again(room: Room) -> No
     expect(message(page)).to_contain_text("no text to be said again")
 
 
+def test_reject_brings_back_what_stood_there_after_a_reload(room: Room) -> None:
+    """Words and gaps come from the version before, named and not sent; locks stay, of both sides of the reload."""
+    report_id = room.drafted()
+    room.worker.words = lambda gap, number: (f"In style {number}. ",)
+    page = room.read(report_id)
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("F3")
+    saved(page)
+    drafted = fragments(room, report_id)
+    page.keyboard.press("Shift+F2")
+    expect(message(page)).to_contain_text("Said again in the site's style: 3 places")
+    page.reload()
+    page.wait_for_selector(".reading[data-ready]")
+    offers = page.get_by_role("group", name="New text of the model")
+    expect(offers).to_have_count(3)
+    # One is accepted: what is rejected afterwards leaves it alone.
+    offers.nth(1).get_by_role("button", name="Accept").click()
+    expect(offers).to_have_count(2)
+    saved(page)
+    with page.expect_request(lambda request: request.method == "PUT") as sent:
+        offers.first.get_by_role("button", name="Reject").click()
+    assert "heart" not in (sent.value.post_data or "")
+    expect(offers).to_have_count(1)
+    saved(page)
+    after = fragments(room, report_id)
+    assert [(one.text, one.locked) for one in after] == [
+        ("The heart is normal. ", False),
+        ("No pleural effusion.\n", True),
+        ("In style 2. ", True),
+    ]
+    assert (after[0].origin, after[0].job_id) == (Origin.MODEL, drafted[0].job_id)
+    assert after[1] == drafted[1]
+    # Undo goes back to what was rejected, and rejecting it once more finds the same words.
+    page.keyboard.press("Control+z")
+    expect(section(page, "findings")).to_contain_text("In style 1.")
+    offers.first.get_by_role("button", name="Reject").click()
+    expect(section(page, "findings")).to_contain_text("The heart is normal.")
+    expect(page.locator(".gap")).to_have_count(0)
+
+
+def test_reject_after_a_reload_finds_gaps_and_their_hints(room: Room) -> None:
+    """Where a gap stood there is a gap again, with its hint; also where the page was loaded while the model wrote."""
+    report_id = room.drafted()
+    room.worker.may_end.clear()
+    page = room.read(report_id)
+    page.keyboard.press("F3")
+    sentence(page, "No pleural effusion.").click()
+    page.keyboard.press("Alt+Backspace")
+    page.locator(".gap input").fill("pleura")
+    sentence(page, "No pneumothorax.").click()
+    page.keyboard.press("F3")
+    saved(page)
+    page.keyboard.press("F2")
+    expect(page.locator(".stream").first).to_contain_text("New text")
+    page.reload()
+    page.wait_for_selector(".reading[data-ready]")
+    room.worker.may_end.set()
+    expect(message(page)).to_contain_text("Filled")
+    offers = page.get_by_role("group", name="New text of the model")
+    expect(offers.first).to_contain_text("1/3")
+    offers.first.get_by_role("button", name="Reject").click()
+    expect(section(page, "findings").locator(".gap input")).to_have_value("pleura")
+    saved(page)
+    assert [(one.text, one.locked) for one in fragments(room, report_id)] == [
+        ("The heart is normal. ", True),
+        ("No pneumothorax. ", True),
+    ]
+
+
+def test_what_is_rejected_in_two_parts_comes_back_once(room: Room) -> None:
+    """A sentence that was locked amid new text stands; the words before stand where the first part was rejected."""
+    report_id = room.drafted()
+    room.worker.words = lambda gap, number: ("New one. New two. New three. ",)
+    page = room.read(report_id)
+    page.keyboard.press("Shift+F2")
+    expect(message(page)).to_contain_text("Said again in the site's style")
+    page.reload()
+    page.wait_for_selector(".reading[data-ready]")
+    section(page, "findings").get_by_text("New two.").click()
+    page.keyboard.press("F3")
+    saved(page)
+    for left in (1, 0):
+        section(page, "findings").get_by_role("button", name="Reject").first.click()
+        expect(section(page, "findings").get_by_role("button", name="Reject")).to_have_count(left)
+    saved(page)
+    assert [(one.text, one.locked) for one in fragments(room, report_id)] == [
+        ("The heart is normal. ", False),
+        ("No pleural effusion.\n", False),
+        ("No pneumothorax. ", False),
+        ("New two. ", True),
+    ]
+
+
+def test_a_rejection_waits_for_a_server_that_is_away(room: Room) -> None:
+    """Where the version before cannot be read nothing is removed, and the page says why."""
+    report_id = room.drafted()
+    room.worker.words = lambda gap, number: (f"In style {number}. ",)
+    page = room.read(report_id)
+    page.keyboard.press("Shift+F2")
+    expect(message(page)).to_contain_text("Said again in the site's style")
+    page.reload()
+    page.wait_for_selector(".reading[data-ready]")
+    page.route("**/versions/*", lambda route: route.abort("internetdisconnected"))
+    page.get_by_role("button", name="Reject").first.click()
+    expect(page.locator("#status")).to_have_class(re.compile("status-problem"))
+    expect(section(page, "findings")).to_contain_text("In style 1.")
+    page.unroute("**/versions/*")
+    page.get_by_role("button", name="Reject").first.click()
+    expect(section(page, "findings")).to_contain_text("The heart is normal.")
+
+
 def test_what_a_model_cannot_is_said_where_it_is_asked(room: Room) -> None:
     """A model that rewrites nothing and is told of no hints: the command gives its reason, and so does the gap."""
     record = {"model": "test", "seed": 1, "rewrites": False, "takes_hints": False}

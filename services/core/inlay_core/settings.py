@@ -92,6 +92,10 @@ class Settings:
     )
     model: str = _setting("", "Checkpoint: a folder or a hub id. Empty: the demonstration checkpoint that is shipped.")
     model_revision: str = _setting("", "Pinned revision of a hub checkpoint.")
+    model_digest: str = _setting(
+        "",
+        "Digest of the only checkpoint that workers may serve (inlay model digest prints it). Empty: any.",
+    )
     adapter: str = _setting("", "Folder of a PEFT adapter (LoRA) that is added to the checkpoint. Empty: none.")
     adapters: str = _setting("", "TOML file: adapters by sending site and modality. Empty: INLAY_ADAPTER for all.")
     device: str = _setting(
@@ -283,6 +287,8 @@ def _checked(settings: Settings) -> Settings:
         raise Invalid("bad-setting", "A login at a provider needs INLAY_AUTH=jwt.", "INLAY_OIDC_ISSUER")
     if not 0 < settings.session_idle_minutes <= settings.session_hours * 60:
         raise Invalid("bad-setting", "Expected minutes within INLAY_SESSION_HOURS.", "INLAY_SESSION_IDLE_MINUTES")
+    if not re.fullmatch(r"([0-9a-f]{64})?", settings.model_digest):
+        raise Invalid("bad-setting", "Expected 64 hexadecimal digits in small letters.", "INLAY_MODEL_DIGEST")
     _check_audit(settings)
     _check_headers(settings)
     _ = settings.zone  # Raises for one that does not exist.

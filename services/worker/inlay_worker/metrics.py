@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from inlay_core.domain.job import JobState
+from inlay_core.domain.job import JobKind, JobState
 from inlay_worker.generation import KeptPrefixes, Model
 from inlay_worker.work import Ended
 
@@ -97,6 +97,9 @@ class Jobs:
         self._ended = Counter(
             "inlay_jobs_ended", "Jobs that ended here, by kind and state.", ["kind", "state"], registry=None
         )
+        # What an alert looks at is there from the start, as zero: a rise from nothing is no rise.
+        for kind in JobKind:
+            self._ended.labels(str(kind), str(JobState.FAILED))
         self._seconds = Histogram(
             "inlay_job_seconds", "Seconds of a stage.", ["kind", "stage"], buckets=_BUCKETS, registry=None
         )

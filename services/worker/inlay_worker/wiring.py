@@ -73,6 +73,7 @@ def load_model(settings: Settings) -> Model:
         checkpoint = load(
             _checkpoint(settings.model) or default_checkpoint(),
             revision=settings.model_revision or None,
+            digest=settings.model_digest or None,
             device=settings.device or None,
             adapter=to_load(read_choice(settings.adapter, settings.adapters)),
             precision=settings.precision,
@@ -93,10 +94,12 @@ def load_model(settings: Settings) -> Model:
 
 def _setting_of(error: ModelError) -> str:
     """Which setting to look at where the model cannot be loaded."""
-    from inlay_model.errors import AdapterProblem, BadRequest
+    from inlay_model.errors import AdapterProblem, BadRequest, WrongDigest
 
     if isinstance(error, AdapterProblem):
         return "INLAY_ADAPTER"
+    if isinstance(error, WrongDigest):
+        return "INLAY_MODEL_DIGEST"
     # What is asked of a sound checkpoint: where it is to stand, and how its numbers are held.
     return "INLAY_DEVICE or INLAY_PRECISION" if isinstance(error, BadRequest) else "INLAY_MODEL"
 

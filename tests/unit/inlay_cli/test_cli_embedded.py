@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,35 @@ def test_check_may_be_asked_for_some_parts(home: Path, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as misused:
         main(["check", "--only", "databse"])
     assert misused.value.code == 2
+
+
+def test_check_says_which_checkpoint_the_workers_have(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By name and digest; one that is not the expected one is a fault, and a worker that fell silent tells nothing."""
+    from inlay_cli.environment import read_settings
+    from inlay_core import bootstrap
+    from inlay_core.application.administration import tell_of_worker
+    from inlay_core.application.ports import WorkerSeen
+
+    def found() -> tuple[int, str]:
+        status = main(["check", "--only", "model", "--json"])
+        return status, json.loads(capsys.readouterr().out)["model"]["found"]
+
+    main(["db", "upgrade"])
+    capsys.readouterr()
+    assert found() == (0, "no worker is there to tell of its checkpoint")
+    now, (ours, other) = bootstrap.clock(), ("a" * 64, "b" * 64)
+    old = now - timedelta(hours=1)
+    uow = bootstrap.unit_of_work(read_settings())
+    for host, digest, seen in (("new", ours, now), ("old", other, old)):
+        tell_of_worker(uow, WorkerSeen(host, host, "tiny", digest, (), "cpu", 0, seen, seen))
+    assert found() == (0, f"tiny {ours}; INLAY_MODEL_DIGEST is empty: workers take any")
+    monkeypatch.setenv("INLAY_MODEL_DIGEST", ours)
+    assert found() == (0, f"tiny {ours}; as INLAY_MODEL_DIGEST expects")
+    monkeypatch.setenv("INLAY_MODEL_DIGEST", other)
+    status, said = found()
+    assert (status, said.startswith(f"the worker on new has tiny {ours}, and INLAY_MODEL_DIGEST expects")) == (1, True)
 
 
 def test_check_never_prints_a_password(

@@ -58,6 +58,8 @@ def test_each_kind_of_variable_is_read() -> None:
         ("INLAY_AUTH", "secret-none"),
         ("INLAY_FHIR_DRAFT_STATUS", "final"),
         ("INLAY_LOG_LEVEL", "secret-loud"),
+        ("INLAY_MODEL_DIGEST", "secret-digest"),
+        ("INLAY_MODEL_DIGEST", "AB" * 32),
     ],
 )
 def test_unreadable_settings_name_the_variable_and_never_the_value(variable: str, value: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from inlay_model import CheckpointProblem, Engine, UnpinnedRevision
+from inlay_model.__main__ import main
 from inlay_model.loading import make_image_processor, soft_tokens
 from inlay_model.prefix import Prefix, Prefixes, encoder_masks
 from inlay_model.provenance import digest_of_folder
@@ -46,6 +47,16 @@ def test_the_digest_follows_every_file(tmp_path: Path, checkpoint_folder: Path) 
     second = digest_of_folder(copy)
     (copy / "extra.txt").write_text("x")
     assert len({first, second, digest_of_folder(copy)}) == 3
+
+
+def test_the_digest_of_a_folder_can_be_asked_for(
+    checkpoint_folder: Path, engine: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`inlay model digest` prints what run records have; a folder that is not there is a named error."""
+    assert main(["digest", str(checkpoint_folder)]) == 0
+    assert capsys.readouterr().out == f"{checkpoint_folder} {engine.digest}\n"
+    assert main(["digest", str(tmp_path / "nowhere")]) == 2
+    assert "[checkpoint-problem]" in capsys.readouterr().err
 
 
 def test_what_a_checkpoint_says_of_itself_is_read(checkpoint_folder: Path, tmp_path: Path, engine: Any) -> None:

@@ -218,11 +218,17 @@ def test_an_answer_is_the_text_of_one_turn(short: Sibling, image: np.ndarray) ->
 def test_bad_requests_and_checkpoints_are_named_errors(
     short: Sibling, image: np.ndarray, tmp_path: Path, checkpoint_folder: Path, folder: Path
 ) -> None:
-    """No image, an unknown style, too long a prompt, a diffusion checkpoint, a damaged one: each is said."""
+    """No image, an unknown style, a rewriting, a long prompt, a diffusion checkpoint, a damaged one: each is said."""
     with pytest.raises(BadRequest):
         short.draft([])
     with pytest.raises(BadRequest):
         short.draft([image], context=PromptContext(style="baroque"))
+    rewriting = PromptContext("concise", rewrite=True)
+    asked = [Section("findings", (Gap(replaces="The heart is big."),))]
+    with pytest.raises(BadRequest, match="rewrites nothing"):
+        short.infill([image], asked, context=rewriting)
+    with pytest.raises(BadRequest, match="rewrites nothing"):
+        short.draft([image], context=rewriting)
     with pytest.raises(PromptTooLong):
         short.infill(None, [Section("findings", (Lock("The lungs are clear. " * 400), Gap()))])
     with pytest.raises(CheckpointProblem, match="diffusion_gemma model"):

@@ -415,7 +415,8 @@ class GapView {
 }
 
 /** The sections as a document; those that a report may have and has not are there, empty. */
-function docOf(sections, keyed) {
+/** Sections of a version as a document; `keyed` has the key of each fragment, by its id. */
+export function docOf(sections, keyed) {
   const byName = new Map(sections.map((section) => [section.name, section]));
   const nodes = DRAFTED.map((name) => {
     const { fragments, gaps } = shownOf(byName.get(name));

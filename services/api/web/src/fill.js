@@ -36,7 +36,7 @@ export function requestOf(doc, pieces, { alternatives, rewrite = false }) {
 }
 
 /** Locks, and between two of them one stretch that is open: the model writes it as a whole, gaps and text alike. */
-function itemsOf(pieces) {
+export function itemsOf(pieces) {
   const items = [];
   for (const piece of pieces) {
     const last = items.at(-1);

@@ -56,6 +56,18 @@ export class Pieces {
     this.#known.set(key, [place, ...others]);
   }
 
+  /** Keys for the fragments of an earlier version, by id, so that its words can be brought back. Nothing else changes. */
+  recall(report) {
+    const fragments = report.sections.flatMap((section) => section.fragments);
+    return new Map(
+      fragments.map((fragment) => {
+        const key = newKey();
+        this.#remember(key, fragment, report.version);
+        return [fragment.id, key];
+      }),
+    );
+  }
+
   /** Where these words of the piece come from; undefined for words that are nowhere stored yet. */
   place(key, text) {
     return this.#known.get(key)?.find((place) => place.text.slice(place.from, place.to) === text);

@@ -6,7 +6,7 @@ import { button, h, sign } from "./dom.js";
 import { Editor } from "./editor.js";
 import { Fill, queued, requestOf } from "./fill.js";
 import { Pieces } from "./pieces.js";
-import { runsOf } from "./review.js";
+import { openOf, runsOf } from "./review.js";
 import { gapOf, lockOf, textOf } from "./schema.js";
 import { Side } from "./side.js";
 import { t } from "./texts.js";
@@ -394,7 +394,8 @@ class Reading {
     if (this.#dirty().length) return this.#overtaken(body);
     const { from } = this.editor.view.state.selection;
     const elsewhere = from !== (this.caretAtFill ?? from);
-    this.editor.fresh = freshOf(job, asked.opened.map(({ section, item, pieces }) => ({ section, item, before: pieces })));
+    const opened = asked.opened.map(({ section, item, pieces }) => ({ section, item, before: pieces }));
+    this.editor.fresh = opened.length ? freshOf(job, opened) : foundOf(job);
     this.#take(body, { undoable: true });
     performance.mark("inlay-filled");
     const disputes = body.sections.flatMap((one) => one.fragments).filter((one) => one.warnings.length).length;
@@ -451,12 +452,13 @@ class Reading {
     if (!open || !REVIEWED.includes(body.status)) return;
     const { body: job } = await api.job(last.id).catch(() => ({}));
     if (!job) return;
-    this.editor.fresh = freshOf(job, job.alternatives.map(({ section, item }) => ({ section, item, before: null })));
+    this.editor.fresh = foundOf(job);
     this.editor.redraw();
     this.#drawn();
   }
 
   async #review(action, shown) {
+    if (action === "reject") await this.#recall();
     // The buttons may have been drawn before something else moved.
     const run = this.#runs().find((one) => one.keys[0] === shown.keys[0]);
     if (!this.may.edit || !run) return;
@@ -472,10 +474,26 @@ class Reading {
     this.editor.focus();
   }
 
+  /** After a reload: what stood there before is in the version that the fill was asked of. */
+  async #recall() {
+    const { fresh } = this.editor;
+    if (!fresh.found) return;
+    const { body } = await api.version(this.id, fresh.found.base_version);
+    const known = openOf(fresh.found, body, this.pieces);
+    const missing = fresh.open.filter(({ section, item }) => !known.some((one) => one.section === section && one.item === item));
+    fresh.open = [...known, ...missing];
+    fresh.found = null;
+  }
+
+  /** What stood where this run is, as nodes; a gap where that is not known. What is there already comes no second time. */
   #before(run) {
     const before = this.editor.fresh.open.find((one) => one.section === run.section && one.item === run.item)?.before;
     if (!before) return [gapOf()];
-    return before.map((one) => (one.kind === "gap" ? gapOf(one.hint, one.key) : textOf(one.text, one.key)));
+    const { pieces } = this.editor.sections.find((section) => section.name === run.section);
+    const keys = new Set(pieces.map((piece) => piece.key));
+    return before
+      .filter((one) => !keys.has(one.key))
+      .map((one) => (one.kind === "gap" ? gapOf(one.hint, one.key) : textOf(one.text, one.key)));
   }
 
   /** Another text of the model in place of this one. It is named, not sent, so that it stays the model's. */
@@ -630,6 +648,12 @@ function ended({ notes = [], context }, count) {
 
 function freshOf(job, open) {
   return { job: job.id, locks: job.locks ?? [], open, alternatives: job.alternatives ?? [] };
+}
+
+/** The same of a job that another page asked for, this one before a reload: `found` says where to look for what stood there. */
+function foundOf(job) {
+  const open = (job.alternatives ?? []).map(({ section, item }) => ({ section, item, before: null }));
+  return { ...freshOf(job, open), found: job };
 }
 
 function span(editor, name, keys) {

@@ -1,4 +1,7 @@
 // What the last fill wrote, gap by gap: which words are new, which other texts there are, and what stood there before.
+import { docOf } from "./editor.js";
+import { itemsOf } from "./fill.js";
+import { sectionsOf } from "./schema.js";
 import { t } from "./texts.js";
 
 /** The runs of new text in a section: [{section, from, to, keys, item, texts, at, odds, label}]. */
@@ -38,6 +41,23 @@ function described(run, pieces, known, fresh) {
   const odds = oddsOf(offered?.texts[texts.indexOf(run.text.trim())]?.probability);
   const label = `${fresh.job} ${run.section} ${run.keys.join(" ")} ${at} ${texts.length}`;
   return { ...run, item, texts: texts.length, at, odds, label };
+}
+
+/**
+ * What stood where a job wrote, [{section, item, before}], from the version that it was asked of. A section whose locks are
+ * not those of the job was asked for by somebody else, and otherwise than here: it is left out.
+ */
+export function openOf(job, version, known) {
+  const opened = [];
+  for (const { name, pieces } of sectionsOf(docOf(version.sections, known.recall(version)))) {
+    const items = itemsOf(pieces);
+    const idAt = (item) => items[item]?.lock && known.place(items[item].lock.key, items[item].lock.text).id;
+    const locks = job.locks.filter((lock) => lock.section === name);
+    if (locks.length !== items.filter((item) => item.lock).length) continue;
+    if (!locks.every((lock) => idAt(lock.item) === lock.fragment_id)) continue;
+    items.forEach(({ open }, item) => open && opened.push({ section: name, item, before: open }));
+  }
+  return opened;
 }
 
 /** A probability in words that promise no more than a curve of some hundred cases can; null without one. */

@@ -214,11 +214,33 @@ def _worker(settings: "Settings") -> str:
     return there if found.workers else "none is there, and no job waits for one"
 
 
+def _model(settings: "Settings") -> str:
+    from inlay_core import bootstrap
+    from inlay_core.application.administration import workers_there
+    from inlay_core.domain.errors import DomainError
+
+    try:
+        workers = workers_there(bootstrap.unit_of_work(settings, read_only=True), bootstrap.clock)
+    except DomainError as error:
+        raise Unreachable(f"the database cannot tell ({error.code})") from error
+    expected = settings.model_digest
+    for worker in workers:
+        if expected and worker.model_digest != expected:
+            raise Unreachable(
+                f"the worker on {worker.host} has {worker.model} {worker.model_digest}, and INLAY_MODEL_DIGEST expects "
+                f"{expected}; start it again with that setting, or correct the setting here"
+            )
+    found = ", ".join(sorted({f"{worker.model} {worker.model_digest}" for worker in workers}))
+    rule = "as INLAY_MODEL_DIGEST expects" if expected else "INLAY_MODEL_DIGEST is empty: workers take any"
+    return f"{found}; {rule}" if found else "no worker is there to tell of its checkpoint"
+
+
 PROBES: dict[str, Probe] = {
     "database": _database,
     "broker": _broker,
     "progress": _progress,
     "worker": _worker,
+    "model": _model,
     "images": _images,
     "results": _results,
     "http": _http,

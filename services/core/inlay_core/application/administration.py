@@ -99,6 +99,13 @@ def consumption(uow: UnitOfWork, clock: Clock, site: Site, patience_seconds: flo
         return Consumption(len(workers) - silent, silent, untaken)
 
 
+def workers_there(uow: UnitOfWork, clock: Clock) -> list[WorkerSeen]:
+    """Those that told of themselves lately, by host."""
+    now = clock()
+    with uow:
+        return sorted((w for w in uow.workers.all() if now - w.seen_at <= SILENT_AFTER), key=lambda w: (w.host, w.id))
+
+
 def tell_of_worker(uow: UnitOfWork, worker: WorkerSeen) -> None:
     """A worker is there, and says what it works with. Those that have been silent for a day are dropped."""
     with uow:
