@@ -414,8 +414,7 @@ class GapView {
   }
 }
 
-/** The sections as a document; those that a report may have and has not are there, empty. */
-/** Sections of a version as a document; `keyed` has the key of each fragment, by its id. */
+/** The sections as a document, those that a report may have and has not empty; `keyed` has fragments' keys by id. */
 export function docOf(sections, keyed) {
   const byName = new Map(sections.map((section) => [section.name, section]));
   const nodes = DRAFTED.map((name) => {
