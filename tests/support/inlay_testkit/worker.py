@@ -16,7 +16,6 @@ from pathlib import Path
 from inlay_core.settings import Settings
 from inlay_testkit.engine import FakeModel
 
-
 # What must come comes within this, however busy the machine: it bounds hangs, and says nothing of speed.
 PATIENCE_SECONDS = 60.0
 
