@@ -99,7 +99,7 @@ def redis_that_restarts(address: str = LOOPBACK) -> Iterator[Server]:
 def postgres_server(*, durable: bool = False) -> Iterator[str]:
     """An empty PostgreSQL cluster that runs; yields a SQLAlchemy URL (psycopg 3) of a superuser's database.
 
-    `durable` ones wait for the disk, as a hospital's does; tests of other things need not.
+    `durable` ones wait for the disk and vacuum by themselves, as a hospital's does; tests of other things need not.
     """
     with postgres_cluster(durable=durable) as cluster, cluster.running():
         yield cluster.url
@@ -127,6 +127,9 @@ class PostgresCluster:
             f"listen_addresses={','.join(sorted({LOOPBACK, self.address}))}",
             f"unix_socket_directories={self.folder}",
             f"port={self.port}",
+            # It comes once in a minute, and gives statistics to whichever test is on: a test that looks at what is read
+            # is to find the same in every run. Whoever wants them says ANALYZE.
+            f"autovacuum={'on' if self.durable else 'off'}",
         ]
         command = [str(find_program("postgres")), "-D", str(self.folder / "data")]
         command += [part for item in settings for part in ("-c", item)]
