@@ -19,7 +19,7 @@ PREFIX =
 TAG =
 
 BIN = .venv/bin
-PIP_FLAGS = --quiet --disable-pip-version-check -c constraints.txt $(if $(PIP_INDEX),--extra-index-url $(PIP_INDEX))
+PIP_FLAGS = --quiet --disable-pip-version-check --retries=10 -c constraints.txt $(if $(PIP_INDEX),--extra-index-url $(PIP_INDEX))
 
 .PHONY: help
 help: ## print this help

@@ -15,7 +15,7 @@ from inlay_core.settings import Settings
 from inlay_hl7.ack import read_acknowledgement
 from inlay_hl7.framing import encode
 from inlay_hl7.server import Limits
-from inlay_testkit.mllp import Wire, listening, order_message
+from inlay_testkit.mllp import SECONDS, Wire, listening, order_message
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def test_a_locked_database_makes_the_sender_wait_and_loses_nothing(services: Ser
             with pytest.raises(TimeoutError):
                 wire.answer()
             assert count(services, "1") == 0
-        wire.socket.settimeout(10)
+        wire.socket.settimeout(SECONDS)
         assert code_of(wire.answer()) == ("AA", "C1")
     assert count(services, "1") == 1
 

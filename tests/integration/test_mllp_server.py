@@ -5,7 +5,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -47,13 +47,16 @@ class Echo:
         self.events.append((event, detail))
 
     def saw(self, event: str) -> bool:
-        """Whether that was told, within a moment: it may come a little after the peer notices."""
-        deadline = time.monotonic() + 2
-        while time.monotonic() < deadline:
-            if any(event == seen for seen, _ in self.events):
-                return True
-            time.sleep(0.01)
-        return False
+        """Whether that was told: it may come a little after the peer notices."""
+        return soon(lambda: any(event == seen for seen, _ in self.events))
+
+
+def soon(condition: Callable[[], bool]) -> bool:
+    """Whether it holds, now or later."""
+    deadline = time.monotonic() + SECONDS
+    while not (holds := condition()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return holds
 
 
 @contextmanager
@@ -164,9 +167,7 @@ def test_connections_over_the_limit_are_closed_at_once() -> None:
                 assert third.is_closed()
             assert handler.saw("connection-refused")
         assert handler.saw("disconnected")
-        deadline = time.monotonic() + 2
-        while handler.server.connections and time.monotonic() < deadline:
-            time.sleep(0.01)
+        assert soon(lambda: not handler.server.connections)
         with Wire(port) as next_one:
             assert next_one.ask(b"c") == b"c"
 
@@ -191,6 +192,7 @@ def test_a_slow_handler_slows_the_sender_down() -> None:
         with pytest.raises(TimeoutError):
             wire.send(encode(b"x" * 100_000) * 1000)  # 100 MB, far beyond what kernel and server may hold
         handler.gate.set()
+        wire.socket.settimeout(SECONDS)
         assert wire.answer() == b"first"
 
 
@@ -309,6 +311,7 @@ def test_a_late_answer_never_meets_the_next_message() -> None:
     with peer(b"", encode(ack())) as there, MllpClient("127.0.0.1", there.port, timeout=0.2) as client:
         with pytest.raises(NoAnswer, match="timeout"):
             client.send(MESSAGE)
+        client._timeout = SECONDS
         assert client.send(MESSAGE).positive
         assert there.connections == 2
 

@@ -17,7 +17,7 @@ from inlay_hl7.client import MllpClient, NoAnswer
 from inlay_hl7.header import read_header
 from inlay_hl7.server import Limits, MllpServer
 from inlay_testkit.core import MONDAY
-from inlay_testkit.mllp import Wire, order_message, serving
+from inlay_testkit.mllp import SECONDS, Wire, order_message, serving
 
 
 @dataclass
@@ -64,7 +64,7 @@ def listening(papers: Papers, *, clients: bool) -> Iterator[int]:
 
 def send(port: int, context: ssl.SSLContext | None, server_name: str = "localhost") -> str:
     """The code of the answer to an order. Raises NoAnswer."""
-    with MllpClient("127.0.0.1", port, timeout=3.0, tls=context, server_name=server_name) as client:
+    with MllpClient("127.0.0.1", port, timeout=SECONDS, tls=context, server_name=server_name) as client:
         return client.send(order_message("1")).code
 
 
@@ -110,9 +110,11 @@ def test_a_handshake_that_stands_still_is_ended(papers: Papers) -> None:
 
     settings = Settings(mllp_tls_certificate=str(papers.server), mllp_tls_key=str(papers.server))
     with (
-        serving(MllpServer(handle, limits=Limits(stall=0.3)), listener_context(settings)) as port,
+        # The others have this time for their handshakes, too.
+        serving(MllpServer(handle, limits=Limits(stall=2.0)), listener_context(settings)) as port,
         Wire(port) as silent,
     ):
+        assert send(port, client_context(TlsFiles(papers.ca))) == "AA"
         assert silent.is_closed()
         assert send(port, client_context(TlsFiles(papers.ca))) == "AA"
 

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from inlay_testkit.day.holding import cpu_seconds, libraries
 from inlay_testkit.drills.processes import answers
 from inlay_testkit.peers import free_port
 
-# Promised: under two seconds on an ordinary machine. The best of three leaves out what else the machine does.
+# Promised: ready in under two seconds on an ordinary machine. A start waits for nobody, so that it takes as long as it
+# computes; the time on the clock would be that of whatever else the machine does.
 PROMISED_SECONDS = 2.0
 TRIES = 3
+# Bounds hangs.
+PATIENCE_SECONDS = 60
 
 
 def environment(home: Path, **settings: object) -> dict[str, str]:
@@ -33,27 +37,27 @@ def listens(port: int) -> bool:
     return True
 
 
-def seconds_until_ready(command: str, port: int, env: dict[str, str]) -> float:
-    """Start `inlay COMMAND` and wait until it does its work; end it again."""
-    began = time.monotonic()
+def taken_until_ready(command: str, port: int, env: dict[str, str]) -> tuple[float, set[str]]:
+    """CPU seconds of `inlay COMMAND` until it does its work, and the libraries it has loaded; end it again."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
     process = subprocess.Popen([sys.executable, "-m", "inlay_cli", command], env=env, stderr=subprocess.DEVNULL)
     try:
-        while time.monotonic() - began < 20:
+        while time.monotonic() < deadline:
             # Gunicorn listens before it has loaded the application.
             if answers(port, "/livez") if command == "serve" else listens(port):
-                return time.monotonic() - began
+                return cpu_seconds(process.pid), {Path(path).name for path in libraries(process.pid)}
             time.sleep(0.02)
         raise AssertionError(f"inlay {command} did not get ready")
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize(
     ("command", "setting"), [("serve", "http_port"), ("listen", "mllp_port"), ("listen", "dicom_port")]
 )
-def test_light_processes_listen_within_two_seconds(command: str, setting: str, tmp_path: Path) -> None:
-    """`inlay serve` and `inlay listen` are ready in under two seconds, because they load no torch."""
+def test_light_processes_compute_for_less_than_two_seconds(command: str, setting: str, tmp_path: Path) -> None:
+    """Until `inlay serve` and `inlay listen` are ready they compute for less than two seconds, and load no torch."""
     subprocess.run(
         [sys.executable, "-m", "inlay_cli", "db", "upgrade"], env=environment(tmp_path), check=True, capture_output=True
     )
@@ -61,10 +65,13 @@ def test_light_processes_listen_within_two_seconds(command: str, setting: str, t
     for _ in range(TRIES):
         port = free_port()
         ports = {name: free_port() for name in ("http_port", "mllp_port", "dicom_port")} | {setting: port}
-        times.append(seconds_until_ready(command, port, environment(tmp_path, **ports)))
+        seconds, loaded = taken_until_ready(command, port, environment(tmp_path, **ports))
+        assert [name for name in loaded if "python" in name], "what is loaded can be read"
+        assert [name for name in loaded if "torch" in name] == []
+        times.append(seconds)
         if times[-1] < PROMISED_SECONDS:
             return
-    raise AssertionError(f"the best of {TRIES} starts took {min(times):.2f} s")
+    raise AssertionError(f"the best of {TRIES} starts took {min(times):.2f} s of CPU")
 
 
 def test_up_starts_restarts_and_ends(tmp_path: Path) -> None:
@@ -81,7 +88,7 @@ def test_up_starts_restarts_and_ends(tmp_path: Path) -> None:
         _await_line(tmp_path / "log", "listener.ready", 4)
     finally:
         process.terminate()
-        status = process.wait(20)
+        status = process.wait(PATIENCE_SECONDS)
     printed = (tmp_path / "log").read_text()
     assert status == 0
     assert second.returncode == 1
@@ -93,7 +100,7 @@ def test_up_starts_restarts_and_ends(tmp_path: Path) -> None:
 
 
 def _await_line(log: Path, text: str, times: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while log.read_text().count(text) < times:
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)

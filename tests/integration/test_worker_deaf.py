@@ -13,10 +13,10 @@ from inlay_cli.commands import check
 from inlay_core.domain.job import JobState
 from inlay_testkit.installation import Installation
 from inlay_testkit.peers import free_port
-from inlay_testkit.worker import wait_until, worker_process
+from inlay_testkit.worker import PATIENCE_SECONDS, wait_until, worker_process
 
-# In seconds: a round of wake-ups here, and as long as a busy machine may take.
-ROUND, PATIENCE = 0.3, 60.0
+# In seconds: a round of wake-ups here.
+ROUND = 0.3
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def site(tmp_path: Path) -> Iterator[Installation]:
     installed.services.close()
 
 
-def ready(port: int, timeout: float) -> str:
+def ready(port: int, timeout: float = PATIENCE_SECONDS) -> str:
     """What /readyz says; raises TimeoutError where nothing is said in time."""
     connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
@@ -52,9 +52,9 @@ def test_a_stopped_worker_is_noticed(
     port = free_port()
     more = {"INLAY_METRICS_PORT": str(port), "INLAY_FORGOTTEN_SECONDS": str(ROUND)}
     assert checked(site, monkeypatch, capsys) == (0, "none is there, and no job waits for one")
-    with worker_process(site.settings, patience=PATIENCE, more=more) as worker:
-        wait_until(lambda: ready(port, PATIENCE) == "ok", PATIENCE)
-        wait_until(lambda: checked(site, monkeypatch, capsys) == (0, "1 there, 0 silent"), PATIENCE)
+    with worker_process(site.settings, more=more) as worker:
+        wait_until(lambda: ready(port) == "ok")
+        wait_until(lambda: checked(site, monkeypatch, capsys) == (0, "1 there, 0 silent"))
         worker.process.send_signal(signal.SIGSTOP)
         report = site.order("1")
         with pytest.raises(TimeoutError):
@@ -63,10 +63,10 @@ def test_a_stopped_worker_is_noticed(
         status, found = checked(site, monkeypatch, capsys)
         assert (status, found) == (1, "1 jobs wait, and no worker takes them (1 there, 0 silent)")
         worker.process.send_signal(signal.SIGCONT)
-        wait_until(lambda: site.state(report) is JobState.SUCCEEDED, PATIENCE)
-        assert ready(port, PATIENCE) == "ok"
+        wait_until(lambda: site.state(report) is JobState.SUCCEEDED)
+        assert ready(port) == "ok"
         assert checked(site, monkeypatch, capsys) == (0, "1 there, 0 silent")
-        assert worker.end(patience=PATIENCE) == 0
+        assert worker.end() == 0
 
 
 def test_a_worker_that_hears_no_wake_up_is_noticed(
@@ -75,14 +75,13 @@ def test_a_worker_that_hears_no_wake_up_is_noticed(
     """It lives, answers, and looks at nothing: its readiness says so, and so does the check, until it is woken."""
     port = free_port()
     more = {"INLAY_METRICS_PORT": str(port), "INLAY_FORGOTTEN_SECONDS": str(ROUND)}
-    with worker_process(site.settings, patience=PATIENCE, more=more):
-        wait_until(lambda: ready(port, PATIENCE) == "ok", PATIENCE)
+    with worker_process(site.settings, more=more) as worker:
+        wait_until(lambda: ready(port) == "ok")
         # It looks once when it starts; that look is over.
-        wait_until(lambda: not site.messages(), PATIENCE)
-        time.sleep(1.0)
+        wait_until(lambda: "] succeeded in" in worker.log)
         report = site.order("1", wake=False)
-        wait_until(lambda: "hears no wake-up" in ready(port, PATIENCE), PATIENCE)
-        wait_until(lambda: checked(site, monkeypatch, capsys)[0] == 1, PATIENCE)
+        wait_until(lambda: "hears no wake-up" in ready(port))
+        wait_until(lambda: checked(site, monkeypatch, capsys)[0] == 1)
         site.wakeup.wake([site.job(report).id])
-        wait_until(lambda: site.state(report) is JobState.SUCCEEDED, PATIENCE)
-        wait_until(lambda: ready(port, PATIENCE) == "ok", PATIENCE)
+        wait_until(lambda: site.state(report) is JobState.SUCCEEDED)
+        wait_until(lambda: ready(port) == "ok")

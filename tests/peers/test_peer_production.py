@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 import trustme
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Connection, Engine, select, text
 
 from inlay_core.application.drafting import claim_next, wake_forgotten
 from inlay_core.application.trail import make_checkpoint, seal_trail, verify_trail
@@ -35,6 +36,7 @@ from inlay_testkit.core import RELAY, WORKER, StillClock, Ward, order_command
 from inlay_testkit.peers import find_program, free_port, postgres_cluster, running
 from inlay_testkit.retention_contract import NOTARY
 from inlay_testkit.upgrade_contract import UpgradeContract
+from inlay_testkit.worker import wait_until
 
 pytestmark = pytest.mark.peers
 
@@ -81,6 +83,33 @@ def test_a_restart_of_postgresql_loses_nothing_that_was_answered() -> None:
                 assert [uow.orders.by_placer("RIS", f"P{n}") is not None for n in (1, 2)] == [True, True]
             engine.dispose()
         assert (found.holds, found.unsealed) == (True, 0)
+
+
+def test_a_migration_that_is_ended_for_a_deadlock_runs_again(postgres_url: str) -> None:
+    """A process that works meanwhile holds a table that a migration wants, and wants one that the migration holds."""
+    # The migration looks for a deadlock when it has waited for so long; by then the other one waits as well.
+    engine = open_database(f"{postgres_url}?options=-c%20deadlock_timeout%3D5s", DatabaseLimits(lock_seconds=0))
+    schema.upgrade(engine, "0006")
+    held, wanted = "messages", "switches"
+    with ThreadPoolExecutor(1) as pool, engine.connect() as working, engine.connect() as watching:
+        # PostgreSQL ends whoever finds the deadlock: not this one.
+        working.execute(text("SET LOCAL deadlock_timeout = '10min'"))
+        working.execute(text(f"LOCK TABLE {held} IN ROW EXCLUSIVE MODE"))
+        upgrading = pool.submit(schema.upgrade, engine)
+        wait_until(lambda: _is_waited_for(watching, held))
+        assert not upgrading.done()
+        working.execute(text(f"LOCK TABLE {wanted} IN ROW EXCLUSIVE MODE"))
+        working.commit()
+        assert upgrading.result() == schema.newest()
+    assert schema.current(engine) == schema.newest()
+    engine.dispose()
+
+
+def _is_waited_for(connection: Connection, table: str) -> bool:
+    statement = text("SELECT count(*) FROM pg_locks WHERE relation = to_regclass(:name) AND NOT granted")
+    found = connection.execute(statement, {"name": table}).scalar_one()
+    connection.rollback()
+    return bool(found)
 
 
 def test_an_emptied_redis_loses_no_job(postgres_url: str, redis_url: str, tmp_path: Path) -> None:

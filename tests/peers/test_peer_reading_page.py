@@ -17,7 +17,7 @@ from inlay_core.domain.fragment import Fragment, Origin
 from inlay_core.domain.identity import system
 from inlay_core.domain.infill import Dispute, KeptText
 from inlay_core.domain.job import JobState
-from inlay_testkit.browser import Room, chromium
+from inlay_testkit.browser import Room, chromium, longest_task
 from inlay_testkit.login import provider
 from inlay_testkit.peers import free_port
 
@@ -33,14 +33,6 @@ TRICKY = (
     "Trailing blanks.   ",
 )
 LONG = "Supercalifragilistic" * 40 + ". "
-
-
-WATCH = """
-window.canvases = [];
-new MutationObserver(() => canvases.push(document.querySelector(".stream")?.textContent ?? ""))
-  .observe(document.querySelector("#text"), { subtree: true, childList: true, characterData: true });
-"""
-"""Keeps every canvas that is drawn, because each stands for a tenth of a second only."""
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +99,19 @@ def saved(page: Page) -> None:
     expect(message(page)).to_contain_text("Saved")
 
 
+def unaware(page: Page) -> Page:
+    """The same page, which does not hear by itself that somebody else made a version."""
+
+    def answer(route: Route) -> None:
+        if "x-inlay-passive" in route.request.headers:
+            route.fulfill(status=304)
+        else:
+            route.continue_()
+
+    page.route("**/versions", answer)
+    return page
+
+
 def being_filled(room: Room, report_id: str) -> Page:
     """A page whose report has one locked sentence; the rest is being written until `room.worker.may_end` is set."""
     room.worker.may_end.clear()
@@ -171,6 +176,7 @@ def test_the_whole_job_by_keyboard(room: Room) -> None:
 def test_the_whole_job_by_mouse(room: Room) -> None:
     """The same with buttons and clicks; the canvas changes in place while the locked sentence stands still."""
     report_id = room.drafted()
+    room.worker.may_settle.clear()
     room.worker.may_end.clear()
     page = room.person()
     page.goto("/")
@@ -180,10 +186,11 @@ def test_the_whole_job_by_mouse(room: Room) -> None:
     page.get_by_role("button", name="Lock").click()
     locked = page.locator(".lock")
     before = locked.inner_text()
-    page.evaluate(WATCH)
     page.get_by_role("button", name="Fill").click()
+    expect(page.locator(".stream").first).to_contain_text("~")
+    assert locked.inner_text() == before
+    room.worker.may_settle.set()
     expect(page.locator(".stream").first).to_contain_text("New text 1.")
-    assert [text for text in page.evaluate("canvases") if "~" in text]
     assert locked.inner_text() == before
     room.worker.may_end.set()
     expect(page.get_by_role("group", name="New text of the model")).to_have_count(3)
@@ -570,7 +577,7 @@ def test_locks_come_back_byte_for_byte(room: Room) -> None:
 def test_two_people_in_conflict_both_see_both(room: Room) -> None:
     """Whoever comes second is shown both texts, and keeps theirs on top of the other's or takes the other's."""
     report_id = room.drafted()
-    first, second = room.read(report_id, "ada"), room.read(report_id, "ben")
+    first, second = room.read(report_id, "ada"), unaware(room.read(report_id, "ben"))
     for page, words in ((first, "From Ada. "), (second, "From Ben. ")):
         section(page, "impression").click()
         page.keyboard.press("End")
@@ -588,7 +595,7 @@ def test_two_people_in_conflict_both_see_both(room: Room) -> None:
 def test_a_difference_is_read_in_one_go(room: Room) -> None:
     """Words that alternate are one replacement, an added sentence ends at its own stop, and the rest stays."""
     report_id = room.drafted(draft=sentences("The lungs are clear. ", "A small effusion is seen."))
-    first, second = room.read(report_id, "ada"), room.read(report_id, "ben")
+    first, second = room.read(report_id, "ada"), unaware(room.read(report_id, "ben"))
     for page, words in ((first, "Lead ends in the right ventricle."), (second, "Compare with the earlier image.")):
         section(page, "technique").click()
         page.keyboard.type(words)
@@ -635,13 +642,20 @@ def test_what_is_typed_while_a_fill_ends_is_kept_where_it_was_typed(room: Room) 
     report_id = room.drafted()
     page = being_filled(room, report_id)
     section(page, "technique").click()
-    page.keyboard.type("Typed while ")
+    page.keyboard.type("Typed while it writes, ")
     room.worker.may_end.set()
-    # Slower than the result is there, quicker than what is typed is saved.
-    page.keyboard.type("it writes, and on. ", delay=60)
-    expect(section(page, "technique")).to_contain_text("Typed while it writes, and on. ")
-    expect(message(page)).to_contain_text("Saved")
-    assert "Typed while it writes, and on. " in "".join(one.text for one in fragments(room, report_id, "technique"))
+    typed = "Typed while it writes, "
+    # Quicker than what is typed is saved, for as long as the result is not there.
+    for _ in range(200):
+        if not page.locator(".stream").count():
+            break
+        page.keyboard.type("on and ", delay=60)
+        typed += "on and "
+    page.keyboard.type("on. ")
+    typed += "on. "
+    expect(section(page, "technique")).to_contain_text(typed)
+    saved(page)
+    assert typed in "".join(one.text for one in fragments(room, report_id, "technique"))
     assert "New text" not in "".join(one.text for one in fragments(room, report_id, "findings"))
 
 
@@ -673,7 +687,9 @@ def test_a_click_into_what_is_being_written_gives_the_fill_up(room: Room) -> Non
     page = being_filled(room, report_id)
     stream = page.locator('[data-section="impression"] .stream')
     expect(stream).to_contain_text("New text")
-    stream.click()
+    # The worker hears of it when it is about to end.
+    with page.expect_response(re.compile("/jobs/")):
+        stream.click()
     room.worker.may_end.set()
     expect(message(page)).to_contain_text("cancelled")
     expect(page.locator(".stream")).to_have_count(0)
@@ -746,8 +762,12 @@ def test_what_is_in_view_is_read_while_somebody_types(room: Room) -> None:
     panel = page.locator("#side-panel")
     expect(panel).to_contain_text("Not yet in view: Sentence 59.")
     page.keyboard.press("Control+End")
-    page.keyboard.type(" No further finding was made in this study.", delay=100)
-    assert "Sentence 59." not in panel.inner_text()
+    for _ in range(50):
+        # A key in a tenth of a second, the last one just now.
+        page.keyboard.type(" No further finding was made in this study.", delay=100)
+        if "Sentence 59." not in panel.inner_text():
+            return
+    raise AssertionError("the last sentence stays unread while somebody types")
 
 
 def test_an_addendum_is_signed_with_its_reason(room: Room) -> None:
@@ -790,18 +810,16 @@ def test_forty_sentences_and_a_long_word_stay_readable(room: Room) -> None:
 
 
 def test_typing_stays_smooth_while_canvases_come(room: Room) -> None:
-    """While text is being denoised no task of the page is long; the limit is the issue's, ten times over for CI."""
+    """While text is being denoised no task of the page computes for long: twice what is promised, for slow machines."""
     page = room.read(room.drafted(draft=sentences(*(f"Sentence {number}. " for number in range(40)))))
-    page.evaluate(
-        "new PerformanceObserver((list) => (window.tasks = [...(window.tasks ?? []), ...list.getEntries()]))"
-        ".observe({ type: 'longtask' })"
-    )
+    room.browser.start_tracing(page=page, categories=["toplevel"])
     sentence(page, "Sentence 0.").click()
     page.keyboard.press("F2")
     expect(message(page)).to_contain_text("Filled")
     marks = page.evaluate("performance.getEntriesByType('mark').map((one) => one.name)")
     assert marks[-3:] == ["inlay-fill", "inlay-first-canvas", "inlay-filled"]
-    assert page.evaluate("Math.max(0, ...(window.tasks ?? []).map((one) => one.duration))") < 500
+    # In ms of CPU: how long a task takes by the clock is a matter of what else the machine does.
+    assert 0 < longest_task(room.browser.stop_tracing()) < 100
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
@@ -837,6 +855,7 @@ def test_axe_finds_no_serious_violation_in_what_is_seldom_seen(room: Room) -> No
     """Keys, versions with a run, trail, the dialogs of conflict, amendment and withdrawal, at 150 % and in both."""
     report_id = room.drafted()
     first, second = (room.read(report_id, name, bypass_csp=True) for name in ("ada", "ben"))
+    unaware(second)
     for page in (first, second):
         section(page, "technique").click()
         page.keyboard.type(f"By {page is first}.")

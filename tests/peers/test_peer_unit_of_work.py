@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -117,8 +118,12 @@ def test_a_connection_that_died_while_it_lay_idle_is_replaced(
     engine.dispose()
 
 
-def test_a_connection_that_died_a_moment_ago_is_no_trouble_of_the_next(postgres_url: str) -> None:
+def test_a_connection_that_died_a_moment_ago_is_no_trouble_of_the_next(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is looked up on it is unavailable, whoever sent it is told so, and the next group gets a living one."""
+    # However long the moment takes here, it is one in which nobody asks whether the connection lives.
+    monkeypatch.setattr("inlay_core.persistence.engine._SURELY_ALIVE_SECONDS", math.inf)
     engine = open_database(postgres_url)
     schema.upgrade(engine)
     new_uow = partial(SqlUnitOfWork, engine)
@@ -136,12 +141,12 @@ def test_a_connection_that_died_a_moment_ago_is_no_trouble_of_the_next(postgres_
 
 
 def end_sessions(engine: Engine) -> None:
-    """End everybody else's connection to this database."""
+    """End everybody else's connection to this database, and wait until they have ended."""
     killer = open_database(engine.url.render_as_string(hide_password=False))
     with killer.begin() as connection:
         connection.execute(
             text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity "
                 "WHERE pid <> pg_backend_pid() AND datname = current_database()"
             )
         )

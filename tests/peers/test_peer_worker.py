@@ -10,7 +10,7 @@ from inlay_core.domain.job import JobState
 from inlay_core.messaging import CeleryWakeup, celery_app
 from inlay_testkit.installation import Installation, opened
 from inlay_testkit.peers import redis_that_restarts
-from inlay_testkit.worker import wait_until, worker_process
+from inlay_testkit.worker import PATIENCE_SECONDS, wait_until, worker_process
 
 pytestmark = pytest.mark.peers
 
@@ -29,10 +29,11 @@ def test_wake_up_through_redis_leads_to_a_draft(tmp_path: Path, redis_url: str) 
 def test_busy_worker_answers_pings(tmp_path: Path, redis_url: str) -> None:
     """In the middle of a draft the worker answers Celery's ping, so that a probe does not take it for dead."""
     site = Installation(tmp_path, broker_url=redis_url)
-    with worker_process(site.settings, steps=100, step_seconds=0.05):
+    with worker_process(site.settings, steps=6000, step_seconds=0.05):
         report = site.order()
         wait_until(lambda: site.step(report) >= 2)
-        answers = celery_app(site.settings).control.ping(timeout=2.0)
+        # The first answer ends the waiting.
+        answers = celery_app(site.settings).control.ping(timeout=PATIENCE_SECONDS, limit=1)
         assert site.state(report) is JobState.RUNNING
     assert [list(answer.values()) for answer in answers] == [[{"ok": "pong"}]]
 
@@ -60,7 +61,7 @@ def test_worker_whose_acknowledgement_was_not_heard_takes_the_next_wake_up(tmp_p
         unheard = site.order("1", image=False)
         wait_until(lambda: site.state(unheard) is JobState.RUNNING)
         connection.client_pause(120_000, all=False)
-        wait_until(lambda: "Couldn't ack" in worker.log, patience=60.0)
+        wait_until(lambda: "Couldn't ack" in worker.log)
         connection.client_unpause()
         after = site.order("2", image=False)
         wait_until(lambda: site.state(after) is JobState.SUCCEEDED)

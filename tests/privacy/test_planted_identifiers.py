@@ -165,8 +165,8 @@ class Ours:
     def await_ready(self) -> None:
         """Wait until all of them are."""
         for name in ("listen", "relay"):
-            wait_until(lambda name=name: ".ready" in self.log(name).read_text(), 40.0)  # type: ignore[misc]
-        wait_until(self._answers, 40.0)
+            wait_until(lambda name=name: ".ready" in self.log(name).read_text())  # type: ignore[misc]
+        wait_until(self._answers)
 
     def _answers(self) -> bool:
         try:
@@ -330,7 +330,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
         wait_until(lambda: bool(site.messages()))
         for folder in broker_folders(site.settings.home):
             found.broker |= {str(path): decoded(path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
-        with worker_process(site.settings, patience=40.0) as worker:
+        with worker_process(site.settings) as worker:
             wait_until(lambda: site.state(report) is JobState.SUCCEEDED)
             worker.end()
             found.logs["work"] = worker.log

@@ -56,11 +56,13 @@ class FolderImages:
         patience_s: float = PATIENCE_S,
         rescan_s: float = RESCAN_S,
         now: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._index = index
         self._patience_s = patience_s
         self._rescan_s = rescan_s
         self._now = now
+        self._timer = timer
         self._scan_again = 0.0
 
     @classmethod
@@ -91,13 +93,13 @@ class FolderImages:
             raise domain_error(problem) from None
 
     def _scan(self, *, anew: bool) -> None:
-        if not anew and time.monotonic() < self._scan_again:
+        if not anew and self._timer() < self._scan_again:
             return
         try:
             self._index.scan()
         except InvalidDicom as problem:
             raise Unavailable(f"image-folder-{problem.code}", problem.message) from None
-        self._scan_again = time.monotonic() + self._rescan_s
+        self._scan_again = self._timer() + self._rescan_s
 
     def _is_quiet(self, found: list[Found]) -> bool:
         return self._now() - max(one.modified for one in found) >= self._patience_s

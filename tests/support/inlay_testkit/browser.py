@@ -1,5 +1,6 @@
 """The reading room of tests: `inlay serve` as a process, a worker that writes what it is told, and real Chromium."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,7 +25,8 @@ STEPS = 6
 """Canvases per job."""
 
 # How long a test waits for what must come: machines that many share are slow, and speed is not what tests assert.
-expect.set_options(timeout=30_000)
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 Gap = tuple[str, int, OpenGap]
 """Section, item and what is asked."""
@@ -41,7 +43,11 @@ def nothing_disputed(_claimed: Claimed) -> Sequence[Dispute]:
 
 
 class Worker:
-    """Takes one job after the other in a thread; `pause` keeps it from taking or finishing any."""
+    """Takes one job after the other in a thread.
+
+    While `may_take` is not set it takes none, while `may_settle` is not set no canvas is the last one, and while
+    `may_end` is not set the last canvas has no result.
+    """
 
     def __init__(self, server: Server, draft: Generated = DRAFT) -> None:
         self.server = server
@@ -52,9 +58,10 @@ class Worker:
         self.odds: tuple[float, ...] = ()
         self.notes: tuple[str, ...] = ()
         self.may_take = threading.Event()
+        self.may_settle = threading.Event()
         self.may_end = threading.Event()
-        self.may_take.set()
-        self.may_end.set()
+        for allowed in (self.may_take, self.may_settle, self.may_end):
+            allowed.set()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -62,8 +69,8 @@ class Worker:
     def close(self) -> None:
         """End the thread."""
         self._over.set()
-        self.may_take.set()
-        self.may_end.set()
+        for allowed in (self.may_take, self.may_settle, self.may_end):
+            allowed.set()
         self._thread.join(20)
 
     def _work(self) -> None:
@@ -83,6 +90,8 @@ class Worker:
         generated, canvas = self._written(claimed)
         shown: list[StepProgress] = []
         for step in range(1, STEPS + 1):
+            if step == STEPS:
+                self.may_settle.wait()
             text, spans = denoised(canvas, step / STEPS)
             shown.append(StepProgress(job.id, step, STEPS, text, tuple(spans)))
             services.progress.publish(job.id, step, STEPS, text, spans)
@@ -129,6 +138,18 @@ def denoised(canvas: Sequence[tuple[str, bool]], share: float) -> tuple[str, lis
     return text, spans
 
 
+def longest_task(trace: bytes) -> float:
+    """CPU milliseconds of the longest task of a page's main thread, in a trace with the category `toplevel`."""
+    events = json.loads(trace)["traceEvents"]
+    pages = {
+        (event["pid"], event["tid"])
+        for event in events
+        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
+    }
+    tasks = [event for event in events if (event["pid"], event["tid"]) in pages and "RunTask" in event["name"]]
+    return float(max(event["tdur"] for event in tasks if "tdur" in event)) / 1000
+
+
 class Room:
     """Server, worker and browser. `person` opens a window of somebody with a role; its requests are kept."""
 
@@ -157,8 +178,8 @@ class Room:
         self.problems.clear()
         self.worker.words, self.worker.disputes = new_words, nothing_disputed
         self.worker.odds = self.worker.notes = ()
-        self.worker.may_take.set()
-        self.worker.may_end.set()
+        for allowed in (self.worker.may_take, self.worker.may_settle, self.worker.may_end):
+            allowed.set()
 
     def leave(self) -> None:
         """Close all windows."""
@@ -196,7 +217,7 @@ class Room:
             viewport={"width": 1500, "height": 920},
             **options,
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MS)
         self._contexts.append(context)
         page = context.new_page()
         page.on("request", lambda request: self.requests.append(request.url))

@@ -19,6 +19,8 @@ from inlay_core.settings import Settings
 from inlay_testkit.installation import Installation
 
 HOME = "http://localhost:8080"
+SECRET = "s:cret/"
+"""Of the client, with signs that a form has to encode."""
 OURS = {"Origin": HOME, "Host": "localhost:8080"}
 
 
@@ -85,6 +87,6 @@ def hospital(home: Path, issuer: str, **settings: Any) -> tuple[Installation, Br
     """An installation that trusts this provider, and a browser before it."""
     site = Installation(home)
     trust = {"jwks_url": f"{issuer}/jwks", "oidc_issuer": issuer, "public_url": HOME}
-    client = {"oidc_client_id": "inlay", "oidc_client_secret": "s:cret/"}
+    client = {"oidc_client_id": "inlay", "oidc_client_secret": SECRET}
     configured = Settings(home=home, auth="jwt", **{**trust, **client, **settings})
     return site, Browser(create_app(configured, site.services_with(configured)).test_client())

@@ -39,7 +39,7 @@ class Orthanc:
         request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", data=body)
         login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         request.add_header("Authorization", f"Basic {login}")
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
             return bytes(answer.read())
 
     def put(self, *files: bytes) -> None:
@@ -59,7 +59,7 @@ class Orthanc:
             request = urllib.request.Request(f"http://127.0.0.1:{self.http}/studies/{study}", method="DELETE")
             login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
             request.add_header("Authorization", f"Basic {login}")
-            urllib.request.urlopen(request, timeout=10).close()  # noqa: S310 - loopback
+            urllib.request.urlopen(request, timeout=60).close()  # noqa: S310 - loopback
 
 
 @contextmanager
@@ -99,10 +99,10 @@ def _answers(pacs: Orthanc) -> bool:
 def dcmtk(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run one of dcmtk's programs to its end."""
     command = [str(find_program(program)), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
-def wait_for(condition: Any, seconds: float = 10.0) -> None:
+def wait_for(condition: Any, seconds: float = 60.0) -> None:
     """Wait until it holds."""
     deadline = time.monotonic() + seconds
     while not condition():

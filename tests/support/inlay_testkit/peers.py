@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -21,7 +22,7 @@ from types import TracebackType
 from typing import Self
 
 # Servers answer within a second or two; a loaded machine may need more, and a test that waits longer has a fault.
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 LOOPBACK = "127.0.0.1"
 
@@ -31,11 +32,34 @@ class PeerMissing(RuntimeError):
 
 
 def free_port() -> int:
-    """A loopback TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A loopback TCP port that was free a moment ago, and that this process was not given before.
+
+    It is none of those that the kernel gives away by itself: between now and the start of its server, no connection of
+    anybody and no server on port 0 takes it.
+    """
+    while True:
+        port = _PORTS.choice(_UNASSIGNED)
+        with socket.socket() as probe:
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+        _UNASSIGNED.remove(port)
         return port
+
+
+def _unassigned() -> list[int]:
+    """Ports above those of known services and outside the range of which the kernel chooses."""
+    bounds = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    # Where the kernel does not say, RFC 6335's range of dynamic ports.
+    low, high = map(int, bounds.read_text().split()) if bounds.exists() else (49_152, 65_535)
+    outside = [port for port in range(20_000, 65_536) if not low <= port <= high]
+    return outside or list(range(20_000, 65_536))
+
+
+# Not seeded: two runs on one machine are to choose different ones.
+_PORTS = random.SystemRandom()
+_UNASSIGNED = _unassigned()
 
 
 def find_program(name: str) -> Path:
@@ -75,7 +99,7 @@ def redis_that_restarts(address: str = LOOPBACK) -> Iterator[Server]:
 def postgres_server(*, durable: bool = False) -> Iterator[str]:
     """An empty PostgreSQL cluster that runs; yields a SQLAlchemy URL (psycopg 3) of a superuser's database.
 
-    `durable` ones wait for the disk, as a hospital's does; tests of other things need not.
+    `durable` ones wait for the disk and vacuum by themselves, as a hospital's does; tests of other things need not.
     """
     with postgres_cluster(durable=durable) as cluster, cluster.running():
         yield cluster.url
@@ -103,6 +127,9 @@ class PostgresCluster:
             f"listen_addresses={','.join(sorted({LOOPBACK, self.address}))}",
             f"unix_socket_directories={self.folder}",
             f"port={self.port}",
+            # It comes once in a minute, and gives statistics to whichever test is on: a test that looks at what is read
+            # is to find the same in every run. Whoever wants them says ANALYZE.
+            f"autovacuum={'on' if self.durable else 'off'}",
         ]
         command = [str(find_program("postgres")), "-D", str(self.folder / "data")]
         command += [part for item in settings for part in ("-c", item)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,6 +10,7 @@ from inlay_hl7.ack import Issue, acknowledge
 from inlay_hl7.header import Header, read_header
 from inlay_hl7.message import Condition
 from inlay_hl7.server import MllpServer
+from inlay_testkit.mllp import serving
 
 Answer = Callable[[Header], bytes]
 
@@ -44,16 +43,5 @@ class Receiver:
 def receiving() -> Iterator[Receiver]:
     """A receiver on a port of its own."""
     receiver = Receiver()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    server = MllpServer(receiver)
-    asyncio.run_coroutine_threadsafe(server.start("127.0.0.1", 0), loop).result(5)
-    receiver.port = server.port
-    try:
+    with serving(MllpServer(receiver)) as receiver.port:
         yield receiver
-    finally:
-        asyncio.run_coroutine_threadsafe(server.stop(1), loop).result(5)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
-        loop.close()

@@ -35,7 +35,7 @@ class Running:
     def associate(self, *datasets: Dataset, calling: str = "XRAY1", called: str = "INLAY", **options: Any) -> Any:
         """An association that proposes Verification and the classes and syntaxes of `datasets`."""
         ae = AE(ae_title=calling)
-        ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = 5
+        ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = 30
         ae.add_requested_context(Verification)
         for dataset in datasets:
             ae.add_requested_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)

@@ -56,7 +56,7 @@ class Server:
 
     def connection(self) -> http.client.HTTPConnection:
         """A connection that is closed with the server."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         self._opened.callback(connection.close)
         return connection
 
@@ -82,6 +82,6 @@ class Server:
         """End it with SIGTERM; return what it logged."""
         self._opened.close()
         self.process.terminate()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=60)
         self.site.services.close()
         return self._log.read_bytes()

@@ -16,6 +16,9 @@ from pathlib import Path
 from inlay_core.settings import Settings
 from inlay_testkit.engine import FakeModel
 
+# What must come comes within this, however busy the machine: it bounds hangs, and says nothing of speed.
+PATIENCE_SECONDS = 60.0
+
 
 @dataclass
 class WorkerProcess:
@@ -29,7 +32,7 @@ class WorkerProcess:
         """What it has written to stdout and stderr."""
         return self.log_file.read_text(errors="replace")
 
-    def end(self, number: signal.Signals = signal.SIGTERM, patience: float = 10.0) -> int:
+    def end(self, number: signal.Signals = signal.SIGTERM, patience: float = PATIENCE_SECONDS) -> int:
         """Send a signal and wait for the end; return the exit status."""
         self.process.send_signal(number)
         return self.process.wait(patience)
@@ -41,7 +44,7 @@ def worker_process(
     *,
     steps: int = 2,
     step_seconds: float = 0.0,
-    patience: float = 60.0,
+    patience: float = PATIENCE_SECONDS,
     more: Mapping[str, str] | None = None,
 ) -> Iterator[WorkerProcess]:
     """A worker on the same home, database and broker as `settings`; it is killed at the end if it still runs.
@@ -76,7 +79,7 @@ def worker_process(
         process.wait()
 
 
-def wait_until(happened: Callable[[], bool], patience: float = 20.0) -> None:
+def wait_until(happened: Callable[[], bool], patience: float = PATIENCE_SECONDS) -> None:
     """Look until it has happened; fail after `patience` seconds."""
     deadline = time.monotonic() + patience
     while not happened():

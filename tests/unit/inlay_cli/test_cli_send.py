@@ -26,14 +26,14 @@ class Listener:
 
     def close(self) -> None:
         """End it."""
-        self._thread.join(5)
+        self._thread.join()
         self._socket.close()
 
     def _answer(self) -> None:
-        self._socket.settimeout(5)
+        self._socket.settimeout(60)
         connection, _ = self._socket.accept()
         with connection:
-            connection.settimeout(5)
+            connection.settimeout(60)
             while not self.received.endswith(b"\x1c\r"):
                 self.received += connection.recv(4096)
             ack = f"MSH|^~\\&|INLAY|INLAY|RIS|HOSP|20260101120000||ACK|A1|P|2.3.1\rMSA|{self.code}|CTRL1\r"

@@ -15,13 +15,16 @@ from inlay_cli import supervisor
 from inlay_cli.parsing import CommandError
 from inlay_cli.supervisor import Program, Supervisor, delay_after, only_one, require_free, stop_on_signals
 
+# Bounds hangs: shorter than the sleeps of the children, whose end is not to be waited for.
+SECONDS = 50.0
+
 
 def python(script: str) -> tuple[str, ...]:
     """A command that runs a few lines of Python."""
     return (sys.executable, "-c", script)
 
 
-def wait_for(path: Path, lines: int, seconds: float = 10.0) -> list[str]:
+def wait_for(path: Path, lines: int, seconds: float = SECONDS) -> list[str]:
     """The first lines of a file, as soon as they are there."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -41,8 +44,8 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-def ends(pid: int, seconds: float = 5.0) -> bool:
-    """Whether a process is gone within a moment: a signal is carried out when the kernel gets to it."""
+def ends(pid: int, seconds: float = SECONDS) -> bool:
+    """Whether a process is gone, now or later: a signal is carried out when the kernel gets to it."""
     deadline = time.monotonic() + seconds
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -74,7 +77,7 @@ def test_a_killed_child_comes_back_and_all_end_together(tmp_path: Path, monkeypa
         second, grandchild = map(int, wait_for(pids, 2)[1].split())
     finally:
         stop.set()
-        thread.join(15)
+        thread.join(SECONDS)
     assert second != first
     assert said == ["sleeper ended (killed by SIGKILL); starting it again in 0.05 s"]
     assert all(ends(pid) for pid in (first, orphan, second, grandchild))
@@ -95,7 +98,7 @@ def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pyt
     thread.start()
     pid = int(wait_for(ready, 1)[0])
     stop.set()
-    thread.join(10)
+    thread.join(SECONDS)
     assert not thread.is_alive()
     assert ends(pid)
 
@@ -117,7 +120,7 @@ def test_children_get_sigterm_first(tmp_path: Path) -> None:
     thread.start()
     wait_for(ready, 1)
     stop.set()
-    thread.join(10)
+    thread.join(SECONDS)
     assert farewell.read_text() == "done"
 
 

@@ -10,6 +10,9 @@ from kombu.connection import Connection
 from inlay_core.messaging import celery_settings
 from inlay_core.settings import Settings
 
+# Bounds hangs.
+SECONDS = 60
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -33,7 +36,7 @@ def test_message_arrives_as_it_was_sent(connect: Any, folder: Path) -> None:
     with connect() as sender, connect() as receiver:
         sender.SimpleQueue("q").put({"job_id": "j-1"})
         assert len(list(folder.glob("*.q.msg"))) == 1
-        message = receiver.SimpleQueue("q").get(timeout=2)
+        message = receiver.SimpleQueue("q").get(timeout=SECONDS)
         assert message.payload == {"job_id": "j-1"}
         message.ack()
     assert list(folder.iterdir()) == []
@@ -42,6 +45,7 @@ def test_message_arrives_as_it_was_sent(connect: Any, folder: Path) -> None:
 def test_each_message_is_taken_once(connect: Any) -> None:
     """Several takers share the messages of several senders: none is lost, none comes twice, none comes in parts."""
     taken: list[int] = []
+    sent = threading.Event()
 
     def send(first: int) -> None:
         with connect() as connection:
@@ -52,19 +56,26 @@ def test_each_message_is_taken_once(connect: Any) -> None:
     def take() -> None:
         with connect() as connection:
             queue = connection.SimpleQueue("q")
-            while len(taken) < 100:
+            while True:
+                # A taker that found nothing after all was sent, and not before, leaves none behind.
+                was_all_sent = sent.is_set()
                 try:
                     message = queue.get(timeout=0.3)
                 except queue.Empty:
-                    return
+                    if was_all_sent:
+                        return
+                    continue
                 taken.append(message.payload)
                 message.ack()
 
-    threads = [threading.Thread(target=send, args=(first,)) for first in (0, 50)]
-    threads += [threading.Thread(target=take) for _ in range(3)]
-    for thread in threads:
+    senders = [threading.Thread(target=send, args=(first,)) for first in (0, 50)]
+    takers = [threading.Thread(target=take) for _ in range(3)]
+    for thread in (*senders, *takers):
         thread.start()
-    for thread in threads:
+    for thread in senders:
+        thread.join()
+    sent.set()
+    for thread in takers:
         thread.join()
     assert sorted(taken) == list(range(100))
 
@@ -76,7 +87,7 @@ def test_broken_message_is_dropped(connect: Any, folder: Path, content: bytes) -
     with connect() as connection:
         queue = connection.SimpleQueue("q")
         queue.put("whole")
-        assert queue.get(timeout=2).payload == "whole"
+        assert queue.get(timeout=SECONDS).payload == "whole"
     assert not list(folder.glob("*broken*"))
     assert not list(folder.glob(".*broken*"))
 

@@ -13,7 +13,7 @@ from inlay_testkit.peers import free_port
 
 def asked(port: int, path: str) -> tuple[int, str]:
     """Status and body."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

@@ -381,7 +381,7 @@ def test_a_hanging_archive_holds_no_other_duty(tmp_path: Path) -> None:
     hanging, stopped, swept = threading.Event(), threading.Event(), threading.Event()
 
     def ask() -> int:
-        hanging.wait(5)
+        hanging.wait(60)
         return 0
 
     def sweep() -> int:
@@ -390,7 +390,7 @@ def test_a_hanging_archive_holds_no_other_duty(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=work, args=([Duty("archive-0", 1, ask), Duty("images", 1, sweep)], stopped))
     thread.start()
-    assert swept.wait(2)
+    assert swept.wait(30)
     hanging.set()
     stopped.set()
     thread.join()

@@ -359,9 +359,11 @@ def test_frontal_is_there_at_once(tmp_path: Path) -> None:
 
 def test_one_scan_answers_many_questions(tmp_path: Path) -> None:
     """Questions in quick succession share a scan; a file that has arrived meanwhile is found a moment later."""
-    source = FolderImages(index(tmp_path), rescan_s=0.05)
+    moment = [100.0]
+    source = FolderImages(index(tmp_path), rescan_s=5.0, timer=lambda: moment[0])
     assert source.find("1.2.3", None) == []
     put(tmp_path / "a.dcm")
+    moment[0] += 4.9
     assert source.find("1.2.3", None) == []
-    time.sleep(0.06)
+    moment[0] += 0.2
     assert len(source.find("1.2.3", None)) == 1

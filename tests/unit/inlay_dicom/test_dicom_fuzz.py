@@ -98,7 +98,7 @@ def test_inserted_bytes_are_invalid_or_shown(syntax: UID, at: int, extra: bytes)
     swallow(data[: 132 + at] + extra + data[132 + at :])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(st.sampled_from(SYNTAXES), st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=6))
 def test_headers_of_spoiled_files(tmp_path: Path, syntax: UID, changes: list[tuple[int, int]]) -> None:
     """Reading a header from a spoiled file on disk ends in a header or in InvalidDicom."""

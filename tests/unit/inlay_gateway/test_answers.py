@@ -21,10 +21,10 @@ from inlay_hl7.header import Header, read_header
 from inlay_hl7.senders import Sender, Senders
 from inlay_testkit.core import ADMIN, StillClock, counting_ids
 from inlay_testkit.memory import Memory
-from inlay_testkit.mllp import order_message
+from inlay_testkit.mllp import SECONDS, order_message
 from inlay_testkit.receiver import receiving
 
-TARGET = ResultTarget(ResultFilter("oru:ris"), "127.0.0.1", 0, 2.0)
+TARGET = ResultTarget(ResultFilter("oru:ris"), "127.0.0.1", 0, SECONDS)
 
 
 def enhanced(number: str = "1", wanted: str = "AL|AL", **changes: str) -> bytes:
@@ -51,9 +51,9 @@ class Desk:
         """The answer on the sender's connection."""
         return self.reception.take(payload, "127.0.0.1")
 
-    def send(self, port: int) -> list[str]:
+    def send(self, port: int, timeout: float = SECONDS) -> list[str]:
         """One round of the relay; what became of each acknowledgement."""
-        with MllpClient("127.0.0.1", port, timeout=1) as client:
+        with MllpClient("127.0.0.1", port, timeout=timeout) as client:
             return [sent.code for sent in deliver_answer(self.books, TARGET, client)]
 
     def items(self) -> list[OutboxItem]:
@@ -103,7 +103,7 @@ def test_lost_answer_is_sent_again_as_it_was() -> None:
     assert said(desk.take(enhanced()).payload) == ("CA", "C1")
     with receiving() as ris:
         ris.answer = lambda _: b""
-        assert desk.send(ris.port) == ["timeout"]
+        assert desk.send(ris.port, timeout=0.3) == ["timeout"]
         ris.answer = committed
         desk.clock.advance(60)
         assert desk.send(ris.port) == ["delivered"]

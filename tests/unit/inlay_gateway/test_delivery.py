@@ -30,9 +30,10 @@ from inlay_hl7.header import read_header
 from inlay_hl7.message import Condition, read
 from inlay_testkit.core import ADMIN, MONDAY, RADIOLOGIST, StillClock, Ward, ack, counting_ids, envelope
 from inlay_testkit.memory import Memory
+from inlay_testkit.mllp import SECONDS
 from inlay_testkit.receiver import negative, positive, receiving
 
-TARGET = ResultTarget(ResultFilter(Destination.ORU), "127.0.0.1", 0, 2.0)
+TARGET = ResultTarget(ResultFilter(Destination.ORU), "127.0.0.1", 0, SECONDS)
 SITE = Site(destinations=(Destination.ORU,))
 
 
@@ -50,7 +51,7 @@ class House:
         """What the outbox holds for a destination."""
         return [item for item in self.memory.world.outbox.values() if item.destination == destination]
 
-    def send(self, port: int, timeout: float = 2.0, printed: Any = None, **changes: object) -> list[str]:
+    def send(self, port: int, timeout: float = SECONDS, printed: Any = None, **changes: object) -> list[str]:
         """One round of results to a target with these changes; what became of each."""
         with MllpClient("127.0.0.1", port, timeout=timeout) as client:
             target = replace(TARGET, **changes)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from inlay_hl7.senders import Senders
 from inlay_hl7.server import Limits
 from inlay_testkit.core import StillClock, Ward, counting_ids
 from inlay_testkit.memory import Memory
-from inlay_testkit.mllp import Wire, order_message, serving
+from inlay_testkit.mllp import SECONDS, Wire, order_message, serving
 from inlay_testkit.receiver import negative, positive, receiving
 from inlay_testkit.tracing import Recorded, Recorder
 
@@ -106,8 +106,8 @@ class House:
 
     def send(self, port: int) -> list[str]:
         """One round of results."""
-        target = ResultTarget(ResultFilter(Destination.ORU), "127.0.0.1", port, 2.0)
-        with MllpClient("127.0.0.1", port, timeout=2.0) as client:
+        target = ResultTarget(ResultFilter(Destination.ORU), "127.0.0.1", port, SECONDS)
+        with MllpClient("127.0.0.1", port, timeout=SECONDS) as client:
             return [sent.code for sent in deliver_result(self.books, Oru(target, client, "INLAY", "RAD"))]
 
 

@@ -112,7 +112,7 @@ def test_what_a_receiver_answers_is_read_without_a_crash(payload: bytes) -> None
     assert found is None or isinstance(found.code, str)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(st.sampled_from(CONFIGURATIONS), CHANGES)
 def test_a_mangled_configuration_is_read_or_refused(text: str, changes: list[tuple[int, int, bytes]]) -> None:
     """A configuration with arbitrary changes holds, or is refused with its key: nothing else comes out."""

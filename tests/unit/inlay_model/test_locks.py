@@ -56,7 +56,9 @@ def requests(draw: st.DrawFn) -> tuple[Section, ...]:
     return tuple(sections)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(asked=requests())
 def test_every_lock_comes_back_byte_for_byte(engine: Any, asked: tuple[Section, ...]) -> None:
     """Whatever is locked, in order, is in the answer as it was sent, or the request is refused before any work."""

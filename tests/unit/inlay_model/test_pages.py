@@ -39,7 +39,9 @@ def locks(sections: Any) -> list[str]:
 
 
 @given(st.lists(ITEMS, min_size=1, max_size=5))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_locks_come_back_over_several_canvases(engine: Any, parts: list[tuple[Item, ...]]) -> None:
     """Whatever stands on whichever page: locks byte for byte, one fill a gap; refused only if a section is too long."""
     asked = report(parts)

@@ -92,7 +92,9 @@ def test_words_of_text_of_many_bytes_stand_where_they_stand() -> None:
         assert word in tokenizer.decode([ids[at] for at in spot.positions])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(text=st.text(max_size=24))
 def test_any_text_has_its_tokens_and_words_in_order(engine: Any, text: str) -> None:
     """Whatever is locked: the canvas is that of `encode_report`, spans hold no blanks and go up, every token counts."""

@@ -2,9 +2,9 @@
 
 import json
 import math
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,6 +47,18 @@ def line_loop(
     return model, Loop(task, of, list(model.parameters()), CPU, RunLog(out))
 
 
+class Clock:
+    """The loop's clock, which the test turns."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(loops, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
 def weights(model: torch.nn.Module) -> torch.Tensor:
     """All weights as one vector."""
     return torch.cat([p.detach().flatten() for p in model.parameters()])
@@ -83,13 +95,14 @@ def test_portions_count_by_their_weight(tmp_path: Path) -> None:
     assert torch.allclose(weights(parts), weights(whole), atol=1e-7)
 
 
-def test_a_run_that_goes_on_is_one_that_never_stopped(tmp_path: Path) -> None:
+def test_a_run_that_goes_on_is_one_that_never_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights, optimiser and rate after stopping at a step and going on equal those of an uninterrupted run."""
     straight, loop = line_loop(tmp_path / "a", phase())
     loop.run(numbers(0, 4))
     _, first = line_loop(tmp_path / "b", phase())
-    first.after_step = lambda step: time.sleep(0.25) if step == 4 else None
-    first.run(numbers(0, 4), until=time.monotonic() + 0.2)
+    clock = Clock(monkeypatch)
+    first.after_step = lambda step: clock.pass_by(0.25) if step == 4 else None
+    first.run(numbers(0, 4), until=clock.now + 0.2)
     assert first.step == 4
     saved = {name: value.clone() for name, value in zip("wb", first.parameters, strict=True)}
     again, second = line_loop(tmp_path / "b", phase())
@@ -113,10 +126,11 @@ def test_a_fitted_run_is_shortened_to_its_time(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(loops, "_MEASURE_AFTER", 2)
     monkeypatch.setattr(loops, "_MEASURE", 4)
     _, loop = line_loop(tmp_path, phase(steps=10_000))
-    loop.after_step = lambda _: time.sleep(0.01)
-    loop.run(numbers(0, 4), until=time.monotonic() + 0.6, fit=True)
-    assert 6 < loop.steps < 60
-    assert loop.step <= loop.steps
+    clock = Clock(monkeypatch)
+    loop.after_step = lambda _: clock.pass_by(0.25)
+    loop.run(numbers(0, 4), until=clock.now + 15.0, fit=True)
+    # Six steps in 1.5 s tell the pace, and 98 % of what is left is used.
+    assert loop.step == loop.steps == 6 + int(0.98 * 13.5 / 0.25)
 
 
 def test_the_log_has_loss_rate_throughput_and_time_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

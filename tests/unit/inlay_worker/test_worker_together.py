@@ -168,9 +168,9 @@ def test_leases_end_with_their_jobs() -> None:
     for number in range(3):
         hospital.order(str(number))
     hospital.model.before_step = raising(CanvasOverflow(300, 256))
-    before = threading.active_count()
+    before = set(threading.enumerate())
     hospital.worker.work_off()
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_slow_listener_does_not_hold_up_the_model() -> None:
@@ -214,5 +214,5 @@ def test_metrics_are_served_where_a_port_is_set() -> None:
     """With a port the page can be fetched."""
     port = free_port()
     settings = Settings(metrics_port=port)
-    with told(settings, registry_of(FakeModel())), urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
+    with told(settings, registry_of(FakeModel())), urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as page:
         assert b"inlay_prefix_cache_bytes 0.0" in page.read()

@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -14,8 +15,24 @@ if TYPE_CHECKING:
 _UPGRADE_LOCK = 0x1A7A_0001
 
 
+# PostgreSQL: deadlock_detected. A migration locks table after table, as do the processes that work meanwhile, in an
+# order of their own; the one that is ended has changed nothing. Each time somebody else goes on, so a handful will do.
+_DEADLOCK = "40P01"
+_ATTEMPTS = 8
+
+
 def upgrade(engine: Engine, revision: str = "head") -> str:
     """Bring the schema to a revision and return the newest. Processes that start together wait for each other."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _upgraded(engine, revision)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _DEADLOCK:
+                raise
+    return _upgraded(engine, revision)
+
+
+def _upgraded(engine: Engine, revision: str) -> str:
     from alembic import command
 
     config = _config()

@@ -1,4 +1,4 @@
-"""What a process and its children hold: memory and open files, from Linux's /proc.
+"""What a process and its children hold and use: memory, open files and CPU time, from Linux's /proc.
 
 Memory is PSS (proportional set size): resident pages, those that several processes map divided among them. A sum of RSS
 would count PostgreSQL's shared buffers once per backend and what gunicorn's workers inherit once per worker. Its heap
@@ -8,6 +8,7 @@ the machine share more or less, and shared buffers, which fill up to their set s
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -29,7 +30,7 @@ class Held:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that this one started, from whichever thread, and that run. Raises OSError where it has ended."""
+    """The processes that this one started, from whichever thread, and that run. OSError where it has ended."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return [int(child) for task in tasks for child in (task / "children").read_text(encoding="ascii").split()]
 
@@ -43,6 +44,24 @@ def held(pid: int, *, alone: bool = False) -> Held | None:
     except (OSError, KeyError):
         return None
     return sum((each for each in theirs if each is not None), own)
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process, of its children that ended, and of those that run; 0 where it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        theirs = children(pid)
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") + sum(cpu_seconds(child) for child in theirs)
+
+
+def libraries(pid: int) -> set[str]:
+    """Paths of what a process and its children have mapped: programs and libraries. OSError where it has ended."""
+    lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines()
+    # Address, permissions, offset, device, inode, and where there is one the path.
+    own = {fields[5] for line in lines if len(fields := line.split(maxsplit=5)) > 5}
+    return own.union(*(libraries(child) for child in children(pid)))
 
 
 def in_rollup(text: str) -> tuple[float, float]:

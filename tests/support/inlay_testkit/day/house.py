@@ -16,7 +16,7 @@ import psycopg
 from inlay_core.bootstrap import Services
 from inlay_hl7.header import Header
 from inlay_testkit.day.course import Sample
-from inlay_testkit.day.holding import children, held
+from inlay_testkit.day.holding import cpu_seconds, held
 from inlay_testkit.drills.processes import READY, answers
 from inlay_testkit.peers import Server
 from inlay_testkit.premises import Premises, premises
@@ -52,7 +52,7 @@ class House:
 
     def cpu(self) -> dict[str, float]:
         """CPU seconds of each process and its children so far."""
-        return {**{name: _cpu(pid) for name, pid in self._pids().items()}, "clients": _own_cpu()}
+        return {**{name: cpu_seconds(pid) for name, pid in self._pids().items()}, "clients": _own_cpu()}
 
     def sample(self, seconds: float) -> Sample:
         """What each process and its children hold now, so many seconds after the begin."""
@@ -96,16 +96,6 @@ def _process(site: Premises, name: str, worker: Sequence[str]) -> Server:
         return answers(site.settings.http_port) if kind == "serve" else READY[kind] in log.read_text(errors="replace")
 
     return Server(command, log, is_ready, env=site.env, patience=_PATIENCE_SECONDS)
-
-
-def _cpu(pid: int) -> float:
-    """User and system time of a process, of its children that ended, and of those that run."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        theirs = children(pid)
-    except OSError:
-        return 0.0
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") + sum(_cpu(child) for child in theirs)
 
 
 def _own_cpu() -> float:

@@ -112,7 +112,9 @@ def _all_drafted(running: House) -> bool:
 def _migrate(running: House) -> None:
     """As the chart's Job does."""
     command = [sys.executable, "-m", "inlay_cli", "db", "upgrade"]
-    subprocess.run(command, env=running.env, check=True, capture_output=True)
+    done = subprocess.run(command, env=running.env, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"inlay db upgrade: {done.stderr[-2000:]}")
 
 
 def _expand(running: House) -> None:
