@@ -132,7 +132,7 @@ def test_a_draft_goes_on_while_it_does_not_end(engine: Any, image: Any, monkeypa
         begin, end = layout.spans[0]
         said = sentence * 64 if len(layouts) % 2 else [*sentence, checkpoint.control.end_of_turn, *sentence * 64]
         ids_BL = torch.tensor([[*layout.ids[:begin], *said][:end]])
-        return Denoised(ids_BL, torch.ones_like(ids_BL, dtype=torch.bool), torch.zeros(1), 3)
+        return Denoised(ids_BL, torch.ones_like(ids_BL, dtype=torch.bool), (0.0,), 3)
 
     monkeypatch.setattr(Call, "denoised", denoised)
     one = engine.draft([image], settings=FAST)

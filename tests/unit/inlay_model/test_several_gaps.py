@@ -115,7 +115,7 @@ def test_a_sentence_that_stands_in_the_section_is_not_written_again(
         yield from ()
         ((begin, end),) = layout.spans
         ids_BL = torch.tensor([[*layout.ids[:begin], *ids, *layout.ids[end:]]])
-        return Denoised(ids_BL, torch.ones_like(ids_BL, dtype=torch.bool), torch.zeros(1), 1)
+        return Denoised(ids_BL, torch.ones_like(ids_BL, dtype=torch.bool), (0.0,), 1)
 
     monkeypatch.setattr(Search, "first", first)
     monkeypatch.setattr(Call, "denoised", denoised)

@@ -1,7 +1,7 @@
 """Several requests in one batch: each gets what it would get alone, and none takes another down."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from inlay_model import (
 )
 from inlay_model.accelerator.accelerated import attach, detach
 from inlay_model.loading import default_checkpoint
-from inlay_model.passes import Passes, View, driven
+from inlay_model.passes import Passes, Reader, View, driven
 from inlay_model.phantom.grammar import STYLES, write_report
 from inlay_model.phantom.render import phantom
 from inlay_model.prefix import Decoder, Prefix, encode
@@ -197,7 +197,8 @@ def test_nobody_waits_before_all_of_a_pass_have_their_answers_under_way() -> Non
         f"{name}{number} is {what}" for number in (1, 2) for what in ("under way", "looked at") for name in "ab"
     ]
     assert [tally.passes for _, tally in works] == [2, 2]
-    assert driven(patient("c"), lambda canvas_BL, wanted_BL, _: canvas_BL[wanted_BL].unsqueeze(-1).float()) == "c"
+    alone = cast("Reader", lambda canvas_BL, wanted_BL, _: canvas_BL[wanted_BL].unsqueeze(-1).float())
+    assert driven(patient("c"), alone) == "c"
 
 
 class Echo:

@@ -62,6 +62,7 @@ def test_the_last_steps_of_the_schedule_are_taken() -> None:
         view = next(work)
         try:
             while True:
+                assert view is not None
                 assert view.stride is not None
                 found.append(view.stride.temperature)
                 view = work.send(torch.zeros(4, VOCABULARY))
