@@ -202,12 +202,17 @@ def begin_request(
     context: PromptContext | None,
     ears: Ears,
 ) -> Begun:
-    """A request, begun; raises `BadRequest` for sections or a style that make no sense."""
+    """A request, begun; raises `BadRequest` for sections, a style or a rewriting that make no sense."""
     check_sections(sections)
     chosen, said = settings or GenerationSettings(), context or PromptContext()
     styles = checkpoint.about.styles
     if said.style is not None and said.style not in styles:
         raise BadRequest(f"This checkpoint knows the styles: {', '.join(styles) or 'none'}.")
+    if said.rewrite and not (kind == "infill" and said.style is not None and checkpoint.about.rewrites):
+        raise BadRequest(
+            "Only an infill is rewritten, in a named style, by a checkpoint that was trained for it; any other one "
+            "rewrites nothing."
+        )
     generator = torch.Generator(checkpoint.model.device)
     generator.manual_seed(chosen.seed)
     return Begun(kind, sections, chosen, said, checkpoint, generator, ears, time.perf_counter())

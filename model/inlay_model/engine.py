@@ -368,15 +368,10 @@ class Engine:
         return study
 
     def _wish(self, call: Call) -> str:
-        """What the prompt says at its end; raises `BadRequest` for a rewriting that the checkpoint does not know."""
-        about = self._checkpoint.about
+        """What the prompt says at its end."""
         if call.context.rewrite:
-            if call.kind != "infill" or call.context.style is None or not about.rewrites:
-                raise BadRequest(
-                    "Only an infill is rewritten, in a named style, by a checkpoint that was trained for it."
-                )
             return to_rewrite(as_it_was(call.sections))
-        return hinted(hints_of(call.sections)) if about.takes_hints else ""
+        return hinted(hints_of(call.sections)) if self.takes_hints else ""
 
     def _page(self, tally: Tally) -> dict[str, int]:
         return {

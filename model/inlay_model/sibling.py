@@ -121,7 +121,7 @@ class Sibling:
         if not images:
             raise BadRequest("A draft needs an image.")
         asked = draft_request(sections, begin)
-        call = self._begin("draft", asked, settings, context, Ears(on_step, cancelled))
+        call = begin_request(self._checkpoint, "draft", asked, settings, context, Ears(on_step, cancelled))
         tokenizer = self._checkpoint.tokenizer
         head = encode_header(tokenizer, 0, sections[0]) if begin or call.settings.lock_first_header else []
         with torch.inference_mode():
@@ -151,7 +151,7 @@ class Sibling:
         note `unfinished-sentence` says that a gap does not end with a sentence. Raises `BadRequest` for a rewriting,
         which its prompt has no words for.
         """
-        call = self._begin("infill", tuple(sections), settings, context, Ears(on_step, cancelled))
+        call = begin_request(self._checkpoint, "infill", tuple(sections), settings, context, Ears(on_step, cancelled))
         done: list[Written] = []
         texts: list[str] = []
         whole = True
@@ -181,21 +181,6 @@ class Sibling:
         return fill_text(self._checkpoint.tokenizer, written.ids)
 
     # ── one request ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _begin(
-        self,
-        kind: str,
-        sections: tuple[Section, ...],
-        settings: GenerationSettings | None,
-        context: PromptContext | None,
-        ears: Ears,
-    ) -> Begun:
-        call = begin_request(self._checkpoint, kind, sections, settings, context, ears)
-        if call.context.rewrite:
-            raise BadRequest(
-                "An autoregressive checkpoint rewrites nothing: name a diffusion one that was trained for it."
-            )
-        return call
 
     def _write(
         self,
