@@ -14,15 +14,23 @@ _LN_2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
-def _processed(logits, row, at, valid, temperature, cap, banned, uses_ban, even: tl.constexpr):
-    """Capped, banned, divided by the temperature, in powers of two; nothing is possible beyond the vocabulary."""
-    raw = tl.load(logits + row + at, None if even else valid, None if even else 0.0).to(tl.float32)
+def _chunk(logits, temperatures, banned, uses_ban, n, chunk, cap, size, block: tl.constexpr, even: tl.constexpr):
+    """A chunk of row n: its words, which of them there are, and their logits as probabilities are made of them.
+
+    Capped, banned, divided by the temperature, in powers of two; nothing is possible beyond the vocabulary.
+    """
+    at = chunk * block + tl.arange(0, block)
+    valid = at < size
+    bans = tl.load(uses_ban + n) != 0
+    warmth = _LOG2_E / tl.load(temperatures + n)
+    place = logits + n.to(tl.int64) * size + at
+    raw = tl.load(place, None if even else valid, None if even else 0.0).to(tl.float32)
     # The hyperbolic tangent by one exponential: the same to 4e-6 after the cap.
     y = cap - 2.0 * cap / (tl.exp2(raw * (2.0 * _LOG2_E / cap)) + 1.0)
-    if uses_ban:
+    if bans:
         y = tl.where(tl.load(banned + at, valid, 0) != 0, -1.0e4, y)
-    y = y * (_LOG2_E / temperature)
-    return y if even else tl.where(valid, y, -float("inf"))
+    y = y * warmth
+    return at, valid, y if even else tl.where(valid, y, -float("inf"))
 
 
 @triton.jit
@@ -48,18 +56,12 @@ def chunk_kernel(
     """
     n = tl.program_id(0)
     chunk = tl.program_id(1)
-    at = chunk * block + tl.arange(0, block)
-    valid = at < size
-    ban = tl.load(uses_ban + n) != 0
-    row = n.to(tl.int64) * size
-    y = _processed(logits, row, at, valid, tl.load(temperatures + n), cap, banned, ban, even)
+    at, valid, y = _chunk(logits, temperatures, banned, uses_ban, n, chunk, cap, size, block, even)
     top = tl.max(y, 0)
     above = y - top
     e = tl.exp2(above)
-    if even:
-        tl.store(p + row + at, e.to(p.dtype.element_ty))
-    else:
-        tl.store(p + row + at, e.to(p.dtype.element_ty), valid)
+    tl.store(p + n.to(tl.int64) * size + at, e.to(p.dtype.element_ty), None if even else valid)
+    if not even:
         above = tl.where(valid, above, 0.0)
     place = n * chunks + chunk
     tl.store(most + place, top)
@@ -111,10 +113,7 @@ def decide_kernel(
     reached = tl.cumsum(masses, 0)
     chunk = tl.minimum(tl.sum(((reached <= target) & there).to(tl.int32), 0), chunks - 1)
     before = tl.sum(tl.where(c < chunk, masses, 0.0), 0)
-    at = chunk * block + tl.arange(0, block)
-    valid = at < size
-    ban = tl.load(uses_ban + n) != 0
-    y = _processed(logits, n.to(tl.int64) * size, at, valid, tl.load(temperatures + n), cap, banned, ban, even)
+    at, valid, y = _chunk(logits, temperatures, banned, uses_ban, n, chunk, cap, size, block, even)
     e = tl.exp2(y - top)
     below = (tl.cumsum(e, 0) + before <= target) & valid
     # Rounding may leave the target beyond the last of them: then it is the last that is possible at all.
