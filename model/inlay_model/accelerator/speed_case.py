@@ -11,6 +11,7 @@ from inlay_model.accelerator.random_checkpoint import widened_tokenizer
 from inlay_model.accelerator.random_weights import TOY, diffusion_config, random_model, sibling_config
 from inlay_model.accelerator.reference import Reference
 from inlay_model.accelerator.runtime import Runtime
+from inlay_model.prefix import Prefix, encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,11 @@ class Case:
         return 128 if self.toy else 256
 
     @property
+    def steps(self) -> int:
+        """Of a run whose steps are timed."""
+        return 4 if self.toy else 16
+
+    @property
     def dtype(self) -> torch.dtype:
         """Of weights and activations."""
         return torch.float32 if self.device.type == "cpu" else torch.bfloat16
@@ -49,6 +55,11 @@ class Case:
         """A prompt of random tokens."""
         generator = torch.Generator().manual_seed(1)
         return tuple(torch.randint(300, 1000, (self.prompt,), generator=generator).tolist())
+
+    def prefix(self, model: Any) -> Prefix:
+        """That prompt, encoded."""
+        ids = self.ids()
+        return encode(model, ids, (0,) * len(ids), None)
 
     def diffusion(self) -> Any:
         """The diffusion model, on the device."""

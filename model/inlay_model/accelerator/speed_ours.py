@@ -70,9 +70,7 @@ def _work(
 
 def draft(case: Case, model: Any, tokenizer: Any, steps: int) -> str:
     """From the ids of a prompt to text."""
-    ids = case.ids()
-    prefix = encode(model, ids, (0,) * len(ids), None)
-    return str(tokenizer.decode(denoised(case, model, prefix, steps).ids_BL[0].tolist()))
+    return str(tokenizer.decode(denoised(case, model, case.prefix(model), steps).ids_BL[0].tolist()))
 
 
 def drafts(case: Case, record: Record) -> None:
@@ -156,11 +154,10 @@ def _packed(case: Case, record: Record, precision: str, step: str) -> None:
 
 def _step(case: Case, record: Record, model: Any, path: Accelerated, name: str, rows: int) -> None:
     """Milliseconds per step of a run, host included; beside it those of the graph alone."""
-    steps = 4 if case.toy else 16
+    steps = case.steps
 
     def work() -> None:
-        ids = case.ids()
-        prefix = encode(model, ids, (0,) * len(ids), None)
+        prefix = case.prefix(model)
         rounds = timed(lambda: denoised(case, model, prefix, steps, rows), case.rounds)
         fast_runtime(path)
         record.measure("ours", name, [1000 * seconds / steps for seconds in rounds], 3)
@@ -174,9 +171,8 @@ def _step(case: Case, record: Record, model: Any, path: Accelerated, name: str, 
 
 def _told(case: Case, record: Record, model: Any, tokenizer: Any) -> None:
     """A step of a run of which somebody hears every canvas, decoded."""
-    steps, heard = 4 if case.toy else 16, 0
-    ids = case.ids()
-    prefix = encode(model, ids, (0,) * len(ids), None)
+    steps, heard = case.steps, 0
+    prefix = case.prefix(model)
 
     def hear(event: StepEvent) -> None:
         nonlocal heard
@@ -194,9 +190,7 @@ def _told(case: Case, record: Record, model: Any, tokenizer: Any) -> None:
 
 def _requests(case: Case, record: Record, model: Any, requests: int) -> None:
     """A step of requests with seeds of their own, as a worker takes it."""
-    steps = 4 if case.toy else 16
-    ids = case.ids()
-    prefix = encode(model, ids, (0,) * len(ids), None)
+    steps, prefix = case.steps, case.prefix(model)
 
     def once() -> None:
         failed = [answer for answer in requested(case, model, prefix, steps, requests) if isinstance(answer, Exception)]

@@ -18,7 +18,7 @@ from inlay_model.accelerator.record import Record, timed
 from inlay_model.accelerator.reference import Heads, Joint, Reference, Room
 from inlay_model.accelerator.speed_case import Case, fast_runtime, forget
 from inlay_model.accelerator.speed_ours import denoised
-from inlay_model.prefix import Decoder, encode
+from inlay_model.prefix import Decoder
 
 # A kernel may differ from its plain twin by roundings of bfloat16; the whole model by what they do to routers' choices.
 KERNEL_TOLERANCE = 1e-2
@@ -90,19 +90,18 @@ def parity(case: Case, record: Record) -> None:
         record.attempt("parity", f"kernel_{name}", compare)
     layers = Case(case.device, toy=case.toy, layers=None if case.toy else 6)
     model = layers.diffusion()
-    ids = case.ids()
     canvas_BL = torch.randint(0, model.config.text_config.vocab_size, (1, case.canvas), device=case.device)
-    eager = encode(model, ids, (0,) * len(ids), None)
+    eager = case.prefix(model)
     expected_NV = Decoder(model, eager)(canvas_BL, canvas_BL >= 0)
     # How far the library's own two ways of computing experts are from each other: the measure for ours.
     text = model.config.text_config
     kept, text._experts_implementation_internal = text._experts_implementation, "eager"  # noqa: SLF001
-    other_NV = Decoder(model, encode(model, ids, (0,) * len(ids), None))(canvas_BL, canvas_BL >= 0)
+    other_NV = Decoder(model, case.prefix(model))(canvas_BL, canvas_BL >= 0)
     text._experts_implementation_internal = kept  # noqa: SLF001
     record.put("parity", "library_with_itself", _agreement(other_NV, expected_NV))
     path = attach(model, kernels)
     assert path is not None
-    fast = encode(model, ids, (0,) * len(ids), None)
+    fast = case.prefix(model)
     found_NV = Decoder(model, fast)(canvas_BL, canvas_BL >= 0)
     record.put("parity", "ours_with_library", _agreement(found_NV, expected_NV))
     texts = [denoised(layers, model, fast, 8).ids_BL.tolist() for _ in range(2)]
@@ -284,9 +283,7 @@ def anatomy(case: Case, record: Record, canvases: int = 1) -> None:
     group, tokens = ("anatomy_ms" if canvases == 1 else f"anatomy{canvases}_ms"), canvases * case.canvas
     model = case.diffusion()
     path = case.attached(model, record.figures.get("tiles"))
-    ids = case.ids()
-    prefix = encode(model, ids, (0,) * len(ids), None)
-    denoised(case, model, prefix, 2, canvases)
+    denoised(case, model, case.prefix(model), 2, canvases)
     runtime = fast_runtime(path)
     machine, weights = runtime.machine, runtime.weights
     slate = next(slate for slate in runtime._slates.values() if slate.rows == canvases)  # noqa: SLF001
