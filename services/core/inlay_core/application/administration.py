@@ -50,7 +50,7 @@ class Overview:
 
     def is_silent(self, worker: WorkerSeen) -> bool:
         """Whether the worker should have told of itself by now."""
-        return self.at - worker.seen_at > SILENT_AFTER
+        return _is_silent(worker, self.at)
 
 
 def overview(uow: UnitOfWork, clock: Clock, actor: Actor, site: Site) -> Overview:
@@ -87,7 +87,7 @@ def consumption(uow: UnitOfWork, clock: Clock, site: Site, patience_seconds: flo
     now = clock()
     with uow:
         workers = uow.workers.all()
-        silent = sum(now - worker.seen_at > SILENT_AFTER for worker in workers)
+        silent = sum(_is_silent(worker, now) for worker in workers)
         running = uow.jobs.in_state(JobState.RUNNING, _MOST_LOOKED_AT)
         if any(job.lease_until is not None and job.lease_until > now for job in running):
             return Consumption(len(workers) - silent, silent, frozenset())
@@ -103,7 +103,12 @@ def workers_there(uow: UnitOfWork, clock: Clock) -> list[WorkerSeen]:
     """Those that told of themselves lately, by host."""
     now = clock()
     with uow:
-        return sorted((w for w in uow.workers.all() if now - w.seen_at <= SILENT_AFTER), key=lambda w: (w.host, w.id))
+        there = [worker for worker in uow.workers.all() if not _is_silent(worker, now)]
+    return sorted(there, key=lambda worker: (worker.host, worker.id))
+
+
+def _is_silent(worker: WorkerSeen, now: datetime) -> bool:
+    return now - worker.seen_at > SILENT_AFTER
 
 
 def tell_of_worker(uow: UnitOfWork, worker: WorkerSeen) -> None:
