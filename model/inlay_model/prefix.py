@@ -15,7 +15,7 @@ from inlay_model.accelerator.attached import attached
 from inlay_model.errors import PromptTooLong
 from inlay_model.glance import Glance
 from inlay_model.recent import Recent
-from inlay_model.rows import joined, mask, own_copy
+from inlay_model.rows import below_each_other, joined, mask, own_copy
 from inlay_model.step import Fixed, Step
 from inlay_model.stride import Stride
 from inlay_model.vision import as_encoder_outputs
@@ -185,12 +185,12 @@ class Decoder:
                 canvas_BL=canvas_BL,
                 ids_BL=ids_BL,
                 locked_BL=locked_BL,
-                before_BL=_joined([stride.argmax_BL for stride in strides]),
+                before_BL=below_each_other([stride.argmax_BL for stride in strides]),
                 told_BLH=_joined_told([stride.told_BLH for stride in strides], rows),
                 temperature=each(stride.temperature for stride in strides),
                 bound=each(stride.entropy_bound for stride in strides),
-                uniform_N=_joined([uniform_N for uniform_N, _ in drawn]),
-                renoise_BL=_joined([renoise_BL for _, renoise_BL in drawn]),
+                uniform_N=below_each_other([uniform_N for uniform_N, _ in drawn]),
+                renoise_BL=below_each_other([renoise_BL for _, renoise_BL in drawn]),
                 banned_V=next((stride.banned_V for stride in strides if stride.banned_V is not None), None),
                 uses_ban=each(stride.banned_V is not None for stride in strides),
             )
@@ -218,8 +218,8 @@ class Decoder:
         if kept is None or len(kept[0]) != len(locks) or any(a is not b for a, b in zip(kept[0], locks, strict=True)):
             kept = (
                 locks,
-                _joined([fixed.ids_BL for fixed in locks]),
-                _joined([fixed.locked_BL for fixed in locks]),
+                below_each_other([fixed.ids_BL for fixed in locks]),
+                below_each_other([fixed.locked_BL for fixed in locks]),
             )
             self._locks = kept
         return kept[1], kept[2]
@@ -232,10 +232,6 @@ class Decoder:
             kind: mask(widths[text.layer_types.index(kind)], length, self._model.device, added)
             for kind in set(text.layer_types)
         }
-
-
-def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _joined_told(told: Sequence[torch.Tensor | None], rows: Sequence[int]) -> torch.Tensor | None:

@@ -1,4 +1,4 @@
-"""Caches of several prompts as one: shorter prompts are padded on the left and masked there.
+"""Rows of several requests as one. Of their caches shorter prompts are padded on the left and masked there.
 
 So a row's logits are those of a pass of its own, but for the order in which numbers are summed.
 """
@@ -16,6 +16,11 @@ def own_copy(cache: Any) -> Any:
     own = copy.copy(cache)
     own.layers = [copy.copy(layer) for layer in cache.layers]
     return own
+
+
+def below_each_other(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The rows of these parts in their order; of a single part they are that part, without a copy."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def joined(caches: Sequence[Any]) -> tuple[Any, list[list[int]]]:

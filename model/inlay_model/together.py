@@ -13,6 +13,7 @@ import torch
 
 from inlay_model.passes import Passes, Stepper, View, takes_step
 from inlay_model.prefix import Decoder, Prefix
+from inlay_model.rows import below_each_other
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ class Readers:
         if len(strides) == len(views):
             reader = self._reader(_prefixes(views))
             assert isinstance(reader, Stepper)
-            return [reader.step(_canvases(views), strides)] * len(views)
+            return [reader.step(below_each_other([view.canvas_BL for view in views]), strides)] * len(views)
         view, conditioned_B = merged(views)
         reader = self._reader(view.prefixes)
         logits_NV = reader(view.canvas_BL, view.wanted_BL, view.conditioning_BLV, conditioned_B)
@@ -103,12 +104,9 @@ def merged(views: Sequence[View]) -> tuple[View, torch.Tensor | None]:
     if any(told) and not all(told):
         by_row = [known for view, known in zip(views, told, strict=True) for _ in range(view.rows)]
         conditioned_B = torch.tensor(by_row, device=views[0].canvas_BL.device)
-    wanted_BL = torch.cat([view.wanted_BL for view in views])
-    return View(_canvases(views), wanted_BL, conditioning_BLV, _prefixes(views)), conditioned_B
-
-
-def _canvases(views: Sequence[View]) -> torch.Tensor:
-    return views[0].canvas_BL if len(views) == 1 else torch.cat([view.canvas_BL for view in views])
+    canvas_BL = below_each_other([view.canvas_BL for view in views])
+    wanted_BL = below_each_other([view.wanted_BL for view in views])
+    return View(canvas_BL, wanted_BL, conditioning_BLV, _prefixes(views)), conditioned_B
 
 
 def _prefixes(views: Sequence[View]) -> tuple[Prefix, ...]:
