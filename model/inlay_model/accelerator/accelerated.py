@@ -53,8 +53,7 @@ class Accelerated:
             seen_NH = self.fast.look(values_BPD, positions_BP2)
         except Exception as problem:  # noqa: BLE001 - as below
             self._blind = True
-            self.counts[f"failed.look.{type(problem).__name__}"] += 1
-            _log.warning("The accelerated look failed (%s); the library's own goes on.", type(problem).__name__)
+            self._note("look", problem, "the library's own goes on")
             return None
         self.counts["look.fast"] += 1
         return seen_NH
@@ -126,14 +125,17 @@ class Accelerated:
 
     def _failed(self, what: str, problem: Exception) -> None:
         assert self.fast is not None
-        self.counts[f"failed.{what}.{type(problem).__name__}"] += 1
-        _log.warning("The accelerated %s failed (%s); the plain passes go on.", what, type(problem).__name__)
+        self._note(what, problem, "the plain passes go on")
         fast, self.fast = self.fast, None
         device = fast.weights.device
         # The traceback holds the tensors of the failed pass.
         problem.__traceback__ = None
         fast.release()
         give_back(device)
+
+    def _note(self, what: str, problem: Exception, instead: str) -> None:
+        self.counts[f"failed.{what}.{type(problem).__name__}"] += 1
+        _log.warning("The accelerated %s failed (%s); %s.", what, type(problem).__name__, instead)
 
     def _unfit(self, why: Unfit) -> None:
         self.counts["unfit"] += 1
@@ -154,8 +156,8 @@ def attach(
 ) -> Accelerated | None:
     """Give this model the accelerated path, where it is fit for it; on a GPU with Triton's kernels.
 
-    `beside` runs shared MLP and experts on two streams, `slices` cuts the product over the vocabulary (both: what is
-    faster was not measured yet). Returns nothing, and leaves the model as it is, where it is not fit.
+    `beside` runs shared MLP and experts on two streams. Returns nothing, and leaves the model as it is, where it is not
+    fit.
     """
     try:
         chosen = kernels or best_kernels(next(model.parameters()).device)

@@ -41,7 +41,8 @@ class Tuning:
 
     `rows_from` are the rows of a block by how many pairs an expert has on average: a block of an expert is as large as
     what it is likely to have, so that its weights are read once. `most_rows` limits them by bits. The defaults were the
-    fastest on an H200 (parts `tiles`, `tiles-fp8` and `shapes` of the suite speed26b).
+    fastest on an H200 (parts `tiles`, `tiles-fp8` and `shapes` of the suite speed26b), but for `group` of many pairs
+    and `vocabulary`, which no GPU has tried yet.
     """
 
     rows_from: tuple[tuple[int, int], ...] = ((96, 128), (48, 64), (0, 32))

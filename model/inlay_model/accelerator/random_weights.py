@@ -114,7 +114,7 @@ def settle(model: Any, token: int) -> None:
     """
     decoder, text = model.model.decoder, model.config.get_text_config()
     embedding_VH = decoder.embed_tokens.weight.data
-    spread = text.hidden_size * float(embedding_VH.float().std()) ** 2
+    spread = text.hidden_size * float(text.initializer_range) ** 2
     cap = float(text.final_logit_softcapping)
     ahead = cap * math.tanh(_COMMON / cap) + _AHEAD * math.log(len(embedding_VH))
     embedding_VH[:, 0] = 1.0
