@@ -135,7 +135,7 @@ class Accelerated:
 
     def _note(self, what: str, problem: Exception, instead: str) -> None:
         self.counts[f"failed.{what}.{type(problem).__name__}"] += 1
-        _log.warning("The accelerated %s failed (%s); %s.", what, type(problem).__name__, instead)
+        _log.warning("The accelerated %s failed (%s); %s.", what, type(problem).__name__, instead, exc_info=problem)
 
     def _unfit(self, why: Unfit) -> None:
         self.counts["unfit"] += 1

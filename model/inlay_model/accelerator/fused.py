@@ -41,8 +41,7 @@ class Tuning:
 
     `rows_from` are the rows of a block by how many pairs an expert has on average: a block of an expert is as large as
     what it is likely to have, so that its weights are read once. `most_rows` limits them by bits. The defaults were the
-    fastest on an H200 (parts `tiles`, `tiles-fp8` and `shapes` of the suite speed26b), but for `group` of many pairs
-    and `vocabulary`, which no GPU has tried yet.
+    fastest on an H200 (parts `tiles`, `tiles-fp8` and `shapes` of the suite speed26b).
     """
 
     rows_from: tuple[tuple[int, int], ...] = ((96, 128), (48, 64), (0, 32))
@@ -54,19 +53,18 @@ class Tuning:
     up: dict[tuple[int, int], Tile] = field(
         default_factory=lambda: _shapes(
             {32: Tile(64, 128, 3, 4), 64: Tile(64, 128, 3, 4), 128: Tile(64, 128, 3, 8, swap=False)},
-            {16: {32: Tile(64, 128, 5, 4), 64: Tile(64, 64, 4, 4), 128: Tile(128, 64, 4, 8)}},
+            {
+                16: {32: Tile(64, 128, 5, 4), 64: Tile(64, 64, 4, 4, swap=False), 128: Tile(128, 64, 4, 8)},
+                8: {64: Tile(64, 128, 4, 4, swap=False)},
+            },
         )
     )
     down: dict[tuple[int, int], Tile] = field(
         default_factory=lambda: _shapes(
             {32: Tile(128, 64, 4, 4), 64: Tile(128, 64, 4, 4), 128: Tile(64, 64, 3, 4, swap=False)},
             {
-                16: {
-                    32: Tile(64, 64, 6, 4),
-                    64: Tile(128, 64, 4, 4, swap=False),
-                    128: Tile(128, 64, 3, 8, swap=False),
-                },
-                8: {64: Tile(64, 64, 4, 4, swap=False)},
+                16: {32: Tile(64, 64, 6, 4), 128: Tile(128, 64, 3, 8, swap=False)},
+                8: {32: Tile(64, 64, 6, 4), 64: Tile(64, 64, 4, 4, swap=False)},
             },
         )
     )
@@ -74,18 +72,18 @@ class Tuning:
     # which fill the device with larger blocks too.
     attention: dict[tuple[int, bool], tuple[int, int, int, int]] = field(
         default_factory=lambda: {
-            (256, False): (32, 64, 2, 4),
+            (256, False): (64, 64, 2, 4),
             (256, True): (128, 64, 2, 8),
-            (512, False): (16, 32, 2, 4),
+            (512, False): (32, 32, 2, 4),
             (512, True): (64, 32, 2, 8),
         }
     )
     many_canvases: int = 4
     # (pairs, warps) of a chunk where pairs are sorted by expert, for one chunk of this size and for more.
-    group: dict[bool, tuple[int, int]] = field(default_factory=lambda: {False: (2048, 4), True: (4096, 16)})
+    group: dict[bool, tuple[int, int]] = field(default_factory=lambda: {False: (2048, 8), True: (4096, 8)})
     # (words, warps) of a chunk of the vocabulary for few positions and for `many_positions` or more. Each chunk is a
     # product of its own where probabilities weigh the embedding.
-    vocabulary: dict[bool, tuple[int, int]] = field(default_factory=lambda: {False: (16384, 16), True: (16384, 16)})
+    vocabulary: dict[bool, tuple[int, int]] = field(default_factory=lambda: {False: (8192, 8), True: (8192, 8)})
     many_positions: int = 1024
 
     def rows(self, bits: int, pairs: int, experts: int) -> int:

@@ -1,7 +1,8 @@
 """Capturing a piece of work in a CUDA graph, so that some 500 launches become one; elsewhere the work just runs.
 
 All graphs of a runtime share one memory pool: they run one after the other, and what a replay leaves is read before the
-next one. Inputs must lie in tensors that were made before.
+next one. Inputs must lie in tensors that were made before. Other threads may wait for the device meanwhile, as one that
+tells of steps does: a capture in CUDA's global mode would end with an error in both threads.
 """
 
 from collections.abc import Callable
@@ -41,7 +42,7 @@ class Capturer:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             result = work()
         self.captured += 1
 

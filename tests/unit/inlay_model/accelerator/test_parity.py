@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -188,6 +189,9 @@ def test_a_failing_kernel_is_replaced_by_the_plain_passes(model: Any, caplog: py
     assert path.counts["failed.step.RuntimeError"] == 1
     assert path.counts["step.plain"] == 6
     assert "The accelerated step failed (RuntimeError)" in caplog.text
+    (record,) = (one for one in caplog.records if one.exc_info)
+    assert record.exc_info is not None
+    assert record.exc_info[1] is not None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton finds a GPU here")
@@ -210,27 +214,75 @@ def test_models_that_are_not_plain_are_left_alone(model: Any) -> None:
     assert attached(own) is None
 
 
+def _read(model: Any, *, fast: bool) -> torch.Tensor:
+    """Logits of one canvas of the model on a GPU, in float32."""
+    canvas_BL = torch.arange(32, device="cuda").unsqueeze(0) * 17 % 600
+    path = attach(model) if fast else None
+    with torch.inference_mode():
+        prefix = encode(model, PROMPT, (0,) * len(PROMPT), None)
+        logits_NV: torch.Tensor = Decoder(model, prefix)(canvas_BL, canvas_BL >= 0).float()
+    if path is not None:
+        assert not [name for name in path.counts if name.startswith("failed")]
+        assert path.counts["read.fast"] == 1
+        detach(model)
+    return logits_NV
+
+
+def _apart(found_NV: torch.Tensor, expected_NV: torch.Tensor) -> float:
+    return float((found_NV - expected_NV).norm() / expected_NV.norm())
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="graphs and bfloat16 kernels need a CUDA device")
 def test_graphs_and_kernels_on_a_gpu_agree_with_eager() -> None:
-    """In bfloat16: logits within 3 % of the library's (rounding moves a router's choices), the same text twice."""
+    """In float32 they are the library's logits. In bfloat16 rounding moves a router's choices, in the library too.
+
+    So there neither is the measure of the other: both are as far from float32.
+    """
+    exact_NV = _read(small_model().to("cuda"), fast=False)
+    assert _apart(_read(small_model().to("cuda"), fast=True), exact_NV) < 1e-4
+    coarse = small_model().to("cuda", torch.bfloat16)
+    assert _apart(_read(coarse, fast=True), exact_NV) < 2 * _apart(_read(coarse, fast=False), exact_NV)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="graphs need a CUDA device")
+def test_another_thread_may_wait_for_the_gpu_while_graphs_are_captured() -> None:
+    """One that tells of steps does: it waits for what was copied."""
     model = small_model().to("cuda", torch.bfloat16)
-    canvas_BL = torch.randint(0, 600, (1, 32), device="cuda")
+    arrived, ended = torch.cuda.Event(), threading.Event()
+    arrived.record()
+    waited: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            while not ended.is_set():
+                arrived.synchronize()
+        except RuntimeError as problem:
+            waited.append(problem)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        assert _read(model, fast=True).isfinite().all()
+    finally:
+        ended.set()
+        thread.join()
+    assert waited == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="graphs need a CUDA device")
+def test_the_same_seed_gives_the_same_text_twice_on_a_gpu() -> None:
+    """In bfloat16, by graphs: no kernel's sums have an order of their own."""
+    model = small_model().to("cuda", torch.bfloat16)
+    assert attach(model) is not None
     with torch.inference_mode():
-        plain = encode(model, PROMPT, (0,) * len(PROMPT), None)
-        expected_NV = Decoder(model, plain)(canvas_BL, canvas_BL >= 0)
-        path = attach(model)
-        assert path is not None
-        fast = encode(model, PROMPT, (0,) * len(PROMPT), None)
-        found_NV = Decoder(model, fast)(canvas_BL, canvas_BL >= 0)
-        fixed = Fixed(canvas_BL, torch.rand(1, 32, device="cuda") < 0.5)
+        prefix = encode(model, PROMPT, (0,) * len(PROMPT), None)
+        fixed = Fixed(torch.randint(0, 600, (1, 32), device="cuda"), torch.rand(1, 32, device="cuda") < 0.5)
         texts = [
-            run(Decoder(model, fast), fixed, SAMPLER, 600, torch.Generator("cuda").manual_seed(1)).ids_BL.tolist()
+            run(Decoder(model, prefix), fixed, SAMPLER, 600, torch.Generator("cuda").manual_seed(1)).ids_BL.tolist()
             for _ in range(2)
         ]
-        detach(model)
-    assert float((found_NV - expected_NV).norm() / expected_NV.norm()) < 0.03
+    detach(model)
     assert texts[0] == texts[1]
-    assert not [name for name in path.counts if name.startswith("failed")]
 
 
 @pytest.mark.usefixtures("_joined")
