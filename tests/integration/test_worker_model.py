@@ -190,6 +190,24 @@ def drafted_phantom(tmp_path: Path) -> tuple[Site, Report]:
     return site, site.report(report)
 
 
+@pytest.mark.parametrize(("hint", "slots"), [("heart", {"heart"}), ("devices", {"pacemaker"})])
+def test_shipped_checkpoint_writes_what_was_hinted(tmp_path: Path, hint: str, slots: set[str]) -> None:
+    """Behind one locked sentence nearly everything is missing: the gap says what the hint names, and that alone."""
+    site, drafted = drafted_phantom(tmp_path)
+    lock = LockText("The lungs are clear. ")
+    request = InfillRequest((InfillSection("findings", (lock, Gap(hint=hint))),), seed=1)
+    drafting.request_infill(*site.ward.trio, RADIOLOGIST, drafted.id, expected_version=drafted.version, request=request)
+    site.worker.work_off()
+    findings = next(section for section in site.report(drafted).sections if section.name == "findings")
+    written = read_sentences([part.text.strip() for part in findings.fragments if not part.locked])
+    expected = Findings.normal(**FINDINGS)
+    assert (written.unknown, {name for name, _ in written.stated if name in slots}) == ((), slots)
+    assert all(said == expected[name] for name, said in written.stated)
+    run = site.jobs(drafted)[-1].run_record
+    assert run is not None
+    assert run["takes_hints"] is True
+
+
 def test_shipped_checkpoint_says_a_report_again_around_a_lock(tmp_path: Path) -> None:
     """A report of another style with one sentence locked comes back in the site's style, with the phantom's findings.
 
@@ -215,7 +233,7 @@ def test_shipped_checkpoint_says_a_report_again_around_a_lock(tmp_path: Path) ->
     assert {one for one in sentences if one != said[2].strip()} <= sentences_of(findings, "standard")
     assert job.run_record is not None
     assert job.run_record["context"] == {"style": "standard", "rewrite": True}
-    assert (job.run_record["rewrites"], job.run_record["takes_hints"]) == (True, False)
+    assert (job.run_record["rewrites"], job.run_record["takes_hints"]) == (True, True)
     asked = sections_of(resolve(request, drafted.sections), replaced=True)
     image = phantom(SEED, findings).image
     assert isinstance(site.model, Engine)

@@ -62,7 +62,7 @@ def test_the_shipped_checkpoint_offers_whole_sentences(image: np.ndarray) -> Non
     gap = (Section("findings", (Lock("The heart is normal in size. "), Gap(), Lock("No pneumothorax. "))),)
     ends = (Section("findings", (Gap(), Lock("No pneumothorax. "), Gap())), Section("impression", (Gap(),)))
     settings = GenerationSettings(steps=8, alternatives=3)
-    asked = [InfillRequest([phantom(1_000_505).image], sections, settings) for sections in (gap, ends)]
+    asked = [InfillRequest([phantom(1_000_506).image], sections, settings) for sections in (gap, ends)]
     answers = engine.batch(asked)
     found: list[int] = []
     for request, answer in zip(asked, answers, strict=True):
