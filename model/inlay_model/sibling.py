@@ -37,6 +37,7 @@ from inlay_model.rows import own_copy
 from inlay_model.tokens import encode_plain
 from inlay_model.transcript import decode, ends_sentence, fill_text, parse_draft, whole_sentences
 from inlay_model.vision import as_encoder_outputs
+from inlay_model.wishes import hints_of
 
 # Where neither caller nor checkpoint says how much may be written: what one canvas of the 26B diffusion model holds.
 MOST_TOKENS = 256
@@ -148,8 +149,8 @@ class Sibling:
         """Fill the gaps in reading order, each by prompting with what stands before and after it.
 
         Locks come back byte for byte because the answer is spliced from them, not because the model keeps them. The
-        note `unfinished-sentence` says that a gap does not end with a sentence. Raises `BadRequest` for a rewriting,
-        which its prompt has no words for.
+        note `unfinished-sentence` says that a gap does not end with a sentence, `hints-left-aside` that gaps had hints:
+        its prompt has no words for them, nor for a rewriting, for which it raises `BadRequest`.
         """
         call = begin_request(self._checkpoint, "infill", tuple(sections), settings, context, Ears(on_step, cancelled))
         done: list[Written] = []
@@ -168,7 +169,8 @@ class Sibling:
                 whole = whole and (runs_on or ends_sentence(texts[-1]))
         filled = spliced(call.sections, texts)
         record = self._record(call, study, filled, done)
-        return Filled(filled, record, () if whole else ("unfinished-sentence",))
+        found = {"unfinished-sentence": not whole, "hints-left-aside": bool(hints_of(call.sections))}
+        return Filled(filled, record, tuple(note for note, holds in found.items() if holds))
 
     def answer(
         self, images: Sequence[RadiographLike], question: str, *, settings: GenerationSettings | None = None

@@ -143,6 +143,15 @@ def test_an_infill_keeps_every_lock_byte_for_byte(short: Sibling, image: np.ndar
         assert all(length <= most for length, most in zip(lengths, (6, 4, 5), strict=True))
 
 
+def test_a_hint_is_left_aside_and_that_is_noted(short: Sibling, image: np.ndarray) -> None:
+    """Its prompt has no words for hints: the gap is filled as without one."""
+    plain, hinted = (
+        short.infill([image], [Section("findings", (Gap(max_tokens=4, hint=hint),))]) for hint in ("", "heart")
+    )
+    assert plain.sections[0].text == hinted.sections[0].text
+    assert ("hints-left-aside" in plain.notes, "hints-left-aside" in hinted.notes) == (False, True)
+
+
 def test_a_gap_is_at_least_as_long_as_asked(short: Sibling, image: np.ndarray) -> None:
     """The turn cannot end before the gap's minimum."""
     filled = short.infill([image], [Section("findings", (Gap(min_tokens=7, max_tokens=7),))])
