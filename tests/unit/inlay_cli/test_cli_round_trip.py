@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from inlay_cli.commands.bench import slower
 from inlay_cli.main import main
 from inlay_cli.round_trip.rounds import logged
 from inlay_cli.round_trip.stages import Seen, draft_stages, infill_stages, percentile, summary, table
@@ -50,6 +51,20 @@ def test_what_was_not_seen_is_no_stage() -> None:
 def test_a_percentile_is_a_value_that_was_measured(share: float, expected: int) -> None:
     """The smallest one that so much of all does not exceed."""
     assert percentile([float(value) for value in range(1, 21)], share) == expected
+
+
+def test_passes_that_were_not_accelerated_are_counted_with_what_failed_where() -> None:
+    """Lines about anything else are not; where nothing was raised the text stands alone."""
+    failed = {
+        "event": "The accelerated %s failed (%s); %s.",
+        "error_type": "torch.AcceleratorError",
+        "error_at": "graphs.py:44 __call__",
+    }
+    left = "Left to the library's own passes: %s."
+    assert slower([failed, {"event": "job.ended"}, {"event": left}, failed, {}]) == {
+        "The accelerated %s failed (%s); %s. [torch.AcceleratorError at graphs.py:44 __call__]": 2,
+        left: 1,
+    }
 
 
 def test_the_table_tells_what_went_wrong() -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -136,7 +136,6 @@ def _report(
     from inlay_cli.round_trip.stages import summary
 
     warming, counted = played
-    events = Counter(str(line.get("event")) for line in logged(site.log))
     writer = counted.writer
     return {
         "suite": "round-trip",
@@ -160,9 +159,19 @@ def _report(
         "first_round": {part: summary(stages[:1]) for part, stages in warming.stages.items()},
         "runs": {part: summary([_numbers(run) for run in runs]) for part, runs in counted.runs.items()},
         "locks": {"asked": counted.locks_asked, "kept": counted.locks_kept},
-        "passes_left": {event: number for event, number in events.items() if event.startswith(SLOWER)},
+        "passes_left": slower(logged(site.log)),
         "failed": [*warming.failed, *counted.failed],
     }
+
+
+def slower(lines: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """What the log says of passes that were not accelerated, with what was raised where, and how often."""
+    said = Counter[str]()
+    for line in lines:
+        event, raised = str(line.get("event")), line.get("error_type")
+        if event.startswith(SLOWER):
+            said[event if raised is None else f"{event} [{raised} at {line.get('error_at')}]"] += 1
+    return dict(said)
 
 
 def _numbers(run: dict[str, Any]) -> dict[str, float | None]:
