@@ -41,14 +41,14 @@ class Tuning:
 
     `rows_from` are the rows of a block by how many pairs an expert has on average: a block of an expert is as large as
     what it is likely to have, so that its weights are read once. `most_rows` limits them by bits. The defaults were the
-    fastest on an H200 (parts `tiles`, `tiles-fp8` and `shapes` of the suite speed26b).
+    fastest on an H200 (parts `tiles`, `tiles-fp8` and `shapes` of the suite speed26b; none tries 4 bits).
     """
 
     rows_from: tuple[tuple[int, int], ...] = ((96, 128), (48, 64), (0, 32))
     most_rows: dict[int, int] = field(default_factory=lambda: {16: 128, 8: 64, 4: 64})
     # Rows of a block that holds little, which is mostly what an expert has beyond its full ones, by bits and by rows of
     # those. Where nothing stands it has as many as the others.
-    rest: dict[tuple[int, int], int] = field(default_factory=lambda: {(16, 128): 32})
+    rest: dict[tuple[int, int], int] = field(default_factory=lambda: {(16, 64): 32, (16, 128): 32})
     # Blocks of 128 rows fill the matrix unit themselves; with fewer the weights must.
     up: dict[tuple[int, int], Tile] = field(
         default_factory=lambda: _shapes(

@@ -9,6 +9,7 @@ Shape suffixes: B batch, H height, W width.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from inlay_model.phantom.findings import Findings, IntArray, draw_findings
 
 SIZE = 384
 """Side of a phantom image in pixels; a pixel is 400 mm / SIZE wide."""
+
+_DRAWING = threading.Lock()
 
 _SOFT = 1.5 * 2 / SIZE  # edge width of a mask: one and a half pixels, so that edges are anti-aliased
 _RIBS = 8
@@ -51,13 +54,17 @@ def phantom(seed: int, findings: Findings | None = None) -> Phantom:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One image is hundreds of small operations: 0.1 s by one thread, 1 s by 64 of them on two cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    """One image is hundreds of small operations: 0.1 s by one thread, 1 s by 64 of them on two cores.
+
+    The number belongs to the process, so images are drawn one after the other.
+    """
+    with _DRAWING:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def phantoms(indices: IntArray, rng: np.random.Generator, generator: torch.Generator) -> Tensor:

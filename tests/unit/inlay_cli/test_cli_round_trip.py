@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from inlay_cli.commands.bench import slower
+from inlay_cli.commands.bench import not_accelerated
 from inlay_cli.main import main
 from inlay_cli.round_trip.rounds import logged
 from inlay_cli.round_trip.stages import Seen, draft_stages, infill_stages, percentile, summary, table
@@ -61,7 +61,7 @@ def test_passes_that_were_not_accelerated_are_counted_with_what_failed_where() -
         "error_at": "graphs.py:44 __call__",
     }
     left = "Left to the library's own passes: %s."
-    assert slower([failed, {"event": "job.ended"}, {"event": left}, failed, {}]) == {
+    assert not_accelerated([failed, {"event": "job.ended"}, {"event": left}, failed, {}]) == {
         "The accelerated %s failed (%s); %s. [torch.AcceleratorError at graphs.py:44 __call__]": 2,
         left: 1,
     }

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,24 @@ def test_there_are_at_least_twelve_slots_with_side_and_size() -> None:
     assert len(NAMES) >= 12
     assert any("left" in value for value in values)
     assert any("mm" in value for value in values)
+
+
+def test_a_phantom_is_drawn_by_one_thread_and_gives_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where drawing fails: the number of threads is the process'."""
+    before, seen = torch.get_num_threads(), list[int]()
+
+    def failing(*_: object) -> torch.Tensor:
+        seen.append(torch.get_num_threads())
+        raise ValueError("no paint")
+
+    torch.set_num_threads(3)
+    try:
+        monkeypatch.setattr("inlay_model.phantom.render.paint", failing)
+        with pytest.raises(ValueError, match="no paint"):
+            phantom(1)
+        assert (seen, torch.get_num_threads()) == ([1], 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 @given(seeds)

@@ -159,12 +159,12 @@ def _report(
         "first_round": {part: summary(stages[:1]) for part, stages in warming.stages.items()},
         "runs": {part: summary([_numbers(run) for run in runs]) for part, runs in counted.runs.items()},
         "locks": {"asked": counted.locks_asked, "kept": counted.locks_kept},
-        "passes_left": slower(logged(site.log)),
+        "passes_left": not_accelerated(logged(site.log)),
         "failed": [*warming.failed, *counted.failed],
     }
 
 
-def slower(lines: Iterable[dict[str, Any]]) -> dict[str, int]:
+def not_accelerated(lines: Iterable[dict[str, Any]]) -> dict[str, int]:
     """What the log says of passes that were not accelerated, with what was raised where, and how often."""
     said = Counter[str]()
     for line in lines:

@@ -201,6 +201,7 @@ def test_rows_are_float8_as_the_plain_conversion_has_them() -> None:
 
     A GPU divides with an error in the last place: there a number at the edge may fall on the other side.
     """
+    torch.manual_seed(0)
     x_TH = torch.randn(7, 96) * torch.logspace(-30, 4, 96)
     x_TH[0], x_TH[1, 3] = 0.0, float("nan")
     found_TH, scale_T = KERNELS.float8(x_TH.to(DEVICE))
@@ -211,7 +212,7 @@ def test_rows_are_float8_as_the_plain_conversion_has_them() -> None:
     # A step of float8 is at most an eighth of a number, and 2^-9 of a row's scale.
     torch.testing.assert_close(held_TH, expected_TH, rtol=0.126, atol=float(scale_T[clean].max()) * 2**-9)
     near_TH = torch.isclose(held_TH, expected_TH, rtol=1e-6, atol=0.0)
-    assert float(near_TH.float().mean()) > 0.98
+    assert float(near_TH[expected_TH != 0].float().mean()) > 0.97
     assert bool(found_TH[1, 3].float().isnan())
 
 

@@ -191,7 +191,7 @@ def test_a_failing_kernel_is_replaced_by_the_plain_passes(model: Any, caplog: py
     assert "The accelerated step failed (RuntimeError)" in caplog.text
     (record,) = (one for one in caplog.records if one.exc_info)
     assert record.exc_info is not None
-    assert record.exc_info[1] is not None
+    assert record.exc_info[0] is RuntimeError
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton finds a GPU here")
@@ -224,6 +224,8 @@ def _read(model: Any, *, fast: bool) -> torch.Tensor:
     if path is not None:
         assert not [name for name in path.counts if name.startswith("failed")]
         assert path.counts["read.fast"] == 1
+        assert path.fast is not None
+        assert path.fast.capture.captured > 0
         detach(model)
     return logits_NV
 
@@ -241,14 +243,16 @@ def test_graphs_and_kernels_on_a_gpu_agree_with_eager() -> None:
     exact_NV = _read(small_model().to("cuda"), fast=False)
     assert _apart(_read(small_model().to("cuda"), fast=True), exact_NV) < 1e-4
     coarse = small_model().to("cuda", torch.bfloat16)
-    assert _apart(_read(coarse, fast=True), exact_NV) < 2 * _apart(_read(coarse, fast=False), exact_NV)
+    theirs = _apart(_read(coarse, fast=False), exact_NV)
+    assert theirs < 0.5
+    assert _apart(_read(coarse, fast=True), exact_NV) < 2 * theirs
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="graphs need a CUDA device")
 def test_another_thread_may_wait_for_the_gpu_while_graphs_are_captured() -> None:
     """One that tells of steps does: it waits for what was copied."""
     model = small_model().to("cuda", torch.bfloat16)
-    arrived, ended = torch.cuda.Event(), threading.Event()
+    arrived, began, ended = torch.cuda.Event(), threading.Event(), threading.Event()
     arrived.record()
     waited: list[BaseException] = []
 
@@ -256,12 +260,14 @@ def test_another_thread_may_wait_for_the_gpu_while_graphs_are_captured() -> None
         try:
             while not ended.is_set():
                 arrived.synchronize()
+                began.set()
         except RuntimeError as problem:
             waited.append(problem)
 
     thread = threading.Thread(target=wait)
     thread.start()
     try:
+        assert began.wait(10)
         assert _read(model, fast=True).isfinite().all()
     finally:
         ended.set()
@@ -273,7 +279,8 @@ def test_another_thread_may_wait_for_the_gpu_while_graphs_are_captured() -> None
 def test_the_same_seed_gives_the_same_text_twice_on_a_gpu() -> None:
     """In bfloat16, by graphs: no kernel's sums have an order of their own."""
     model = small_model().to("cuda", torch.bfloat16)
-    assert attach(model) is not None
+    path = attach(model)
+    assert path is not None
     with torch.inference_mode():
         prefix = encode(model, PROMPT, (0,) * len(PROMPT), None)
         fixed = Fixed(torch.randint(0, 600, (1, 32), device="cuda"), torch.rand(1, 32, device="cuda") < 0.5)
@@ -283,6 +290,7 @@ def test_the_same_seed_gives_the_same_text_twice_on_a_gpu() -> None:
         ]
     detach(model)
     assert texts[0] == texts[1]
+    assert (path.counts["step.fast"], path.counts["step.plain"]) == (2 * SAMPLER.steps, 0)
 
 
 @pytest.mark.usefixtures("_joined")
