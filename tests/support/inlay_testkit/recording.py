@@ -4,9 +4,9 @@ Everything is real: `inlay demo`, its model, Chromium. The steps are those of do
 printed; what is read and thought between two keys is not in it.
 """
 
+import argparse
 import io
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -123,4 +123,6 @@ def main(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, help="the animation, as WebP")
+    main(parser.parse_args().file)

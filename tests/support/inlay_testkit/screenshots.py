@@ -4,8 +4,8 @@ The words are those of the demonstration's phantoms; the test kit's worker write
 whatever a model would say today.
 """
 
+import argparse
 import io
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,4 +120,6 @@ def draw(page: Page, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the pictures go")
+    main(parser.parse_args().folder)
