@@ -3,7 +3,7 @@
 Locked text is spliced from the caller's strings; only fills come from the model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from inlay_model.request import FilledSection, Gap, Lock, Piece, Section
 from inlay_model.transcript import continues_sentence, joined
@@ -32,6 +32,11 @@ def spliced(sections: Sequence[Section], texts: Sequence[str]) -> tuple[FilledSe
             before = pieces[-1].text or before
         answer.append(FilledSection(section.name, tuple(pieces)))
     return tuple(answer)
+
+
+def noted(found: Mapping[str, bool]) -> tuple[str, ...]:
+    """The notes that hold."""
+    return tuple(note for note, holds in found.items() if holds)
 
 
 def locked_texts(sections: Sequence[Section]) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 
 from inlay_model.accelerator.attached import attached
 from inlay_model.accelerator.memory import held_memory, named
-from inlay_model.answer import draft_request, locked_texts, spliced
+from inlay_model.answer import draft_request, locked_texts, noted, spliced
 from inlay_model.call import Call, Ears, make_call
 from inlay_model.canvas import Layout, header, lay_out_draft
 from inlay_model.comparison import digest_of_comparison
@@ -320,9 +320,9 @@ class Engine:
             gap_lengths=tuple(end - begin for best in found for begin, end in best.layout.spans),
             **self._page(tally),
         )
-        whole = all(best.whole for best in found)
-        deaf = hints_of(call.sections) and (call.context.rewrite or not self.takes_hints)
-        notes = (*(() if whole else ("unfinished-sentence",)), *(("hints-left-aside",) if deaf else ()))
+        deaf = bool(hints_of(call.sections)) and (call.context.rewrite or not self.takes_hints)
+        unfinished = not all(best.whole for best in found)
+        notes = noted({"unfinished-sentence": unfinished, "hints-left-aside": deaf})
         choices = tuple(one for page, best in zip(pages, found, strict=True) for one in _choices(page, best))
         return Filled(
             tuple(filled), record, notes, self._disputes(call, readings), self._confidence(call, readings), choices

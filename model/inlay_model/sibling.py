@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache
 
-from inlay_model.answer import draft_request, open_ended, spliced
+from inlay_model.answer import draft_request, noted, open_ended, spliced
 from inlay_model.autoregression import Limits, Written, write
 from inlay_model.backend import Asked, Tell
 from inlay_model.call import Begun, Ears, begin_request
@@ -134,7 +134,7 @@ class Sibling:
         filled = spliced(asked, texts)
         record = self._record(call, study, filled, [written])
         found = {"headers-missing": not complete, "unfinished": not written.ended}
-        return Filled(filled, record, tuple(note for note, holds in found.items() if holds))
+        return Filled(filled, record, noted(found))
 
     def infill(
         self,
@@ -170,7 +170,7 @@ class Sibling:
         filled = spliced(call.sections, texts)
         record = self._record(call, study, filled, done)
         found = {"unfinished-sentence": not whole, "hints-left-aside": bool(hints_of(call.sections))}
-        return Filled(filled, record, tuple(note for note, holds in found.items() if holds))
+        return Filled(filled, record, noted(found))
 
     def answer(
         self, images: Sequence[RadiographLike], question: str, *, settings: GenerationSettings | None = None

@@ -294,7 +294,6 @@ class Fused(Reference):
             inner_scale_PG = x_TH.new_empty((len(sorted_P), groups), dtype=torch.float32)
         inner_PI = x_TH.new_empty((len(sorted_P), experts.inner), dtype=inner_kind)
         made_SH = x_TH.new_empty((pairs, experts.hidden))
-        exact = x_TH.dtype == torch.float32
         triton_experts.experts_up_kernel[(len(expert_P) * triton.cdiv(experts.inner, up.block_n),)](
             rows_TH,
             rows_scale_T,
@@ -314,7 +313,6 @@ class Fused(Reference):
             up.block_k,
             experts.bits,
             up.swap,
-            exact,
             **_launch(up),
         )
         triton_experts.experts_down_kernel[(len(expert_P) * triton.cdiv(experts.hidden, down.block_n),)](
@@ -334,7 +332,6 @@ class Fused(Reference):
             down.block_k,
             experts.bits,
             down.swap,
-            exact,
             **_launch(down),
         )
         return made_SH

@@ -115,9 +115,10 @@ def group_kernel(
 
 
 @triton.jit
-def _product(acc, a, w, swap: tl.constexpr, exact: tl.constexpr):
+def _product(acc, a, w, swap: tl.constexpr):
     # Weights first: then they fill the 64 rows that Hopper's matrix unit asks for, and the few tokens are its columns.
-    precision: tl.constexpr = "ieee" if exact else "tf32"
+    # As PyTorch multiplies float32; of narrower numbers it says nothing.
+    precision: tl.constexpr = "ieee" if a.dtype == tl.float32 else "tf32"
     # Hopper sums float8 products with fewer bits than float32 has: after each step they are added in float32.
     imprecise: tl.constexpr = a.shape[1]
     if swap:
@@ -146,7 +147,6 @@ def _four_bits_product(
     depth: tl.constexpr,
     block_k: tl.constexpr,
     swap: tl.constexpr,
-    exact: tl.constexpr,
 ):
     """Accumulate rows of `source` times channels of 4 bits over the whole depth, scales applied here."""
     even: tl.constexpr = depth % block_k == 0
@@ -166,8 +166,8 @@ def _four_bits_product(
         rows_high = _loaded(source + rows_at + 32, row_ok, inside, even)
         low = (((packed & 15).to(tl.float32) - 8.0) * low_scale).to(rows_low.dtype)
         high = (((packed >> 4).to(tl.float32) - 8.0) * high_scale).to(rows_low.dtype)
-        acc = _product(acc, rows_low, low, swap, exact)
-        acc = _product(acc, rows_high, high, swap, exact)
+        acc = _product(acc, rows_low, low, swap)
+        acc = _product(acc, rows_high, high, swap)
     return acc
 
 
@@ -202,7 +202,6 @@ def _up(
     block_k: tl.constexpr,
     bits: tl.constexpr,
     swap: tl.constexpr,
-    exact: tl.constexpr,
 ):
     tiles: tl.constexpr = (width + block_n - 1) // block_n
     slot = begin + tl.arange(0, rows)
@@ -222,11 +221,9 @@ def _up(
     up = tl.zeros((block_n, rows) if swap else (rows, block_n), tl.float32)
     if bits == 4:
         gate = _four_bits_product(
-            gate, hidden, row_at, row_ok, gate_w, gate_s, channel, channel_ok, depth, block_k, swap, exact
+            gate, hidden, row_at, row_ok, gate_w, gate_s, channel, channel_ok, depth, block_k, swap
         )
-        up = _four_bits_product(
-            up, hidden, row_at, row_ok, up_w, up_s, channel, channel_ok, depth, block_k, swap, exact
-        )
+        up = _four_bits_product(up, hidden, row_at, row_ok, up_w, up_s, channel, channel_ok, depth, block_k, swap)
     else:
         # One loop for both, so that a block of rows is read once.
         even: tl.constexpr = depth % block_k == 0
@@ -237,8 +234,8 @@ def _up(
             a = _loaded(hidden + row_at[:, None] + (first + deep)[None, :], row_ok, inside, even)
             g = _loaded(gate_w + weight_at + first, channel_ok, inside, even)
             u = _loaded(up_w + weight_at + first, channel_ok, inside, even)
-            gate = _product(gate, a, g, swap, exact)
-            up = _product(up, a, u, swap, exact)
+            gate = _product(gate, a, g, swap)
+            up = _product(up, a, u, swap)
     place = slot.to(tl.int64)[:, None] * width + channel[None, :]
     ok = channel_ok[None, :]
     if swap:
@@ -279,7 +276,6 @@ def experts_up_kernel(
     block_k: tl.constexpr,
     bits: tl.constexpr,
     swap: tl.constexpr,
-    exact: tl.constexpr,
 ):
     """Gate and up projection of one block of rows for `block_n` channels, gated at once; rows stay sorted by expert.
 
@@ -296,12 +292,12 @@ def experts_up_kernel(
     if rest > 0 and _filled(pairs, begin, count, rows) <= rest:
         _up(
             hidden, hidden_scale, gate_up, scale, pairs, inner, inner_scale, count, expert, begin, tile,
-            depth, width, top_k, rest, block_n, block_k, bits, True, exact,
+            depth, width, top_k, rest, block_n, block_k, bits, True,
         )  # fmt: skip
     else:
         _up(
             hidden, hidden_scale, gate_up, scale, pairs, inner, inner_scale, count, expert, begin, tile,
-            depth, width, top_k, rows, block_n, block_k, bits, swap, exact,
+            depth, width, top_k, rows, block_n, block_k, bits, swap,
         )  # fmt: skip
 
 
@@ -324,7 +320,6 @@ def _down(
     block_k: tl.constexpr,
     bits: tl.constexpr,
     swap: tl.constexpr,
-    exact: tl.constexpr,
 ):
     slot = (begin + tl.arange(0, rows)).to(tl.int64)
     pair = tl.load(pairs + slot)
@@ -341,9 +336,7 @@ def _down(
     deep = tl.arange(0, block_k)
     weight_at = channel[:, None] * depth + deep[None, :]
     if bits == 4:
-        acc = _four_bits_product(
-            acc, inner, row_at, row_ok, weight, scales, channel, channel_ok, depth, block_k, swap, exact
-        )
+        acc = _four_bits_product(acc, inner, row_at, row_ok, weight, scales, channel, channel_ok, depth, block_k, swap)
     elif bits == 8:
         steps: tl.constexpr = (depth + block_k - 1) // block_k
         for step in range(steps):
@@ -353,7 +346,7 @@ def _down(
             w = _loaded(weight + weight_at + first, channel_ok, inside, even)
             of_step = tl.load(inner_scale + slot * steps + step, row_ok, 0.0)
             none = tl.zeros((block_n, rows) if swap else (rows, block_n), tl.float32)
-            made = _product(none, a, w, swap, exact)
+            made = _product(none, a, w, swap)
             acc += made * (of_step[None, :] if swap else of_step[:, None])
         by_channel = tl.load(scales + channel, channel_ok, 0.0)
         acc *= by_channel[:, None] if swap else by_channel[None, :]
@@ -362,7 +355,7 @@ def _down(
             inside = first + deep < depth
             a = _loaded(inner + row_at[:, None] + (first + deep)[None, :], row_ok, inside, even)
             w = _loaded(weight + weight_at + first, channel_ok, inside, even)
-            acc = _product(acc, a, w, swap, exact)
+            acc = _product(acc, a, w, swap)
     made = acc.to(out.dtype.element_ty)
     target = pair.to(tl.int64) * width
     if swap:
@@ -389,7 +382,6 @@ def experts_down_kernel(
     block_k: tl.constexpr,
     bits: tl.constexpr,
     swap: tl.constexpr,
-    exact: tl.constexpr,
 ):
     """Down projection of one block of rows for `block_n` channels, each row written to its token-expert pair.
 
@@ -406,10 +398,10 @@ def experts_down_kernel(
     if rest > 0 and _filled(pairs, begin, count, rows) <= rest:
         _down(
             inner, inner_scale, down, scale, pairs, out, count, expert, begin, tile,
-            depth, width, rest, block_n, block_k, bits, True, exact,
+            depth, width, rest, block_n, block_k, bits, True,
         )  # fmt: skip
     else:
         _down(
             inner, inner_scale, down, scale, pairs, out, count, expert, begin, tile,
-            depth, width, rows, block_n, block_k, bits, swap, exact,
+            depth, width, rows, block_n, block_k, bits, swap,
         )  # fmt: skip

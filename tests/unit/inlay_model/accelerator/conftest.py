@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from inlay_model.accelerator.random_weights import diffusion_config, random_model
+from inlay_model.prefix import Decoder, encode
 
 SMALL = {
     "vocab_size": 600,
@@ -43,6 +44,20 @@ def small_model(seed: int = 0, **changes: Any) -> Any:
     for layer in model.model.decoder.layers:
         layer.layer_scalar.fill_(0.9)
     return model
+
+
+def logits(model: Any) -> torch.Tensor:
+    """What the model says about a fixed canvas behind a fixed prompt, wherever it is."""
+    ids = tuple(range(10, 40))
+    canvas_BL = torch.arange(32, device=model.device).unsqueeze(0) * 7 % 600
+    with torch.inference_mode():
+        prefix = encode(model, ids, (0,) * len(ids), None)
+        return Decoder(model, prefix)(canvas_BL, canvas_BL >= 0)
+
+
+def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Relative, of the whole tensor."""
+    return float((found.float() - expected.float()).norm() / expected.float().norm())
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ pytest.importorskip("triton", reason="the kernels are written in Triton, which i
 
 # What one program may have of a Hopper multiprocessor's shared memory.
 _SHARED = 227 * 1024
-# Bytes a thread may spill: attention over wide heads of many canvases is fastest with a few registers too many, and the
-# tools of some releases need two for sorting.
-_SPILLED = {"attend_kernel": 128, "group_kernel": 8}
+# Bytes a thread may spill: attention over wide heads of many canvases is fastest with a few registers too many.
+_SPILLED = {"attend_kernel": 128}
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.unit.inlay_model.accelerator.conftest import distance
 
 from inlay_model.accelerator.packing import pack, through_float8
 from inlay_model.accelerator.reference import Heads, Joint, Reference, Room
@@ -34,17 +35,12 @@ def normal(*shape: int, kind: torch.dtype, scale: float = 1.0) -> torch.Tensor:
     return (torch.randn(shape) * scale).to(DEVICE, kind)
 
 
-def differ(ours: torch.Tensor, plain: torch.Tensor) -> float:
-    """Relative distance."""
-    return float((ours.float() - plain.float()).norm() / plain.float().norm())
-
-
 def agree(work: Callable[[Reference], Any], kind: torch.dtype) -> None:
     """Both kinds of kernels give the same tensors within the tolerance."""
     for ours, plain in zip(_flat(work(KERNELS)), _flat(work(PLAIN)), strict=True):
         assert ours.dtype == plain.dtype
         assert ours.shape == plain.shape
-        assert differ(ours, plain) < TOLERANCE[kind]
+        assert distance(ours, plain) < TOLERANCE[kind]
 
 
 def _flat(found: Any) -> tuple[torch.Tensor, ...]:
@@ -154,7 +150,7 @@ def test_experts_are_the_plain_ones_in_every_precision(kind: torch.dtype, bits: 
     experts = pack(normal(12, 128, 128, kind=kind, scale=0.1), normal(12, 128, 64, kind=kind, scale=0.1), bits)
     kernels = tiled(Tile(64, 64, 2, 4, swap), Tile(32, 64, 2, 4, swap))
     given = *uneven(kind), experts
-    assert differ(kernels.experts(*given), PLAIN.experts(*given)) < expert_tolerance(kind, bits)
+    assert distance(kernels.experts(*given), PLAIN.experts(*given)) < expert_tolerance(kind, bits)
 
 
 @pytest.mark.parametrize("bits", [16, 8, 4])
@@ -168,7 +164,7 @@ def test_a_block_that_holds_little_is_computed_as_a_small_one(kind: torch.dtype,
     up, down = {(bits, 32): Tile(64, 64, 2, 4, swap)}, {(bits, 32): Tile(32, 64, 2, 4, swap)}
     kernels = Fused(Tuning(((0, 32),), up=up, down=down, rest={(bits, 32): 16}))
     given = x_TH, chosen_TK, experts
-    assert differ(kernels.experts(*given), PLAIN.experts(*given)) < expert_tolerance(kind, bits)
+    assert distance(kernels.experts(*given), PLAIN.experts(*given)) < expert_tolerance(kind, bits)
 
 
 @pytest.mark.parametrize("bits", [16, 8, 4])
@@ -181,7 +177,7 @@ def test_a_step_that_does_not_divide_the_depth_reads_nothing_beyond_it(bits: int
     # In float8 a step of the second depth is a group, which divides what the first projection makes.
     kernels = tiled(wide, Tile(64, 64, 2, 4) if bits == 8 else wide)
     found = kernels.experts(x_TH, chosen_TK, ending)
-    assert differ(found, PLAIN.experts(x_TH, chosen_TK, experts)) < expert_tolerance(kind, bits)
+    assert distance(found, PLAIN.experts(x_TH, chosen_TK, experts)) < expert_tolerance(kind, bits)
 
 
 def _with_nan_behind(weight: torch.Tensor) -> torch.Tensor:
@@ -253,8 +249,8 @@ def test_the_same_random_numbers_draw_the_same_tokens(kind: torch.dtype, words: 
     torch.testing.assert_close(ours.probabilities(), plain.probabilities(), atol=2e-6, rtol=near)
     embedding_VH = normal(words, 96, kind=kind)
     expected_NH = PLAIN.expected(plain, embedding_VH)
-    assert differ(KERNELS.expected(ours, embedding_VH), expected_NH) < TOLERANCE[kind]
-    assert differ(KERNELS.expected(plain, embedding_VH), expected_NH) < TOLERANCE[kind]
+    assert distance(KERNELS.expected(ours, embedding_VH), expected_NH) < TOLERANCE[kind]
+    assert distance(KERNELS.expected(plain, embedding_VH), expected_NH) < TOLERANCE[kind]
     assert not banned_V[ours.token_N[1::2]].any()
     exact_NV = PLAIN.draw(logits_NV.double().float(), *given[1:]).p_NV.double().cumsum(-1)
     border_N = exact_NV.gather(-1, torch.minimum(ours.token_N, plain.token_N).unsqueeze(-1)).squeeze(-1)

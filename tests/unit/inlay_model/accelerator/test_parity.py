@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.inlay_model.accelerator.conftest import small_model
+from tests.unit.inlay_model.accelerator.conftest import distance, logits, small_model
 
 from inlay_model.accelerator import accelerated
 from inlay_model.accelerator.accelerated import attach, best_kernels, detach
@@ -214,24 +214,17 @@ def test_models_that_are_not_plain_are_left_alone(model: Any) -> None:
     assert attached(own) is None
 
 
-def _read(model: Any, *, fast: bool) -> torch.Tensor:
-    """Logits of one canvas of the model on a GPU, in float32."""
-    canvas_BL = torch.arange(32, device="cuda").unsqueeze(0) * 17 % 600
-    path = attach(model) if fast else None
-    with torch.inference_mode():
-        prefix = encode(model, PROMPT, (0,) * len(PROMPT), None)
-        logits_NV: torch.Tensor = Decoder(model, prefix)(canvas_BL, canvas_BL >= 0).float()
-    if path is not None:
-        assert not [name for name in path.counts if name.startswith("failed")]
-        assert path.counts["read.fast"] == 1
-        assert path.fast is not None
-        assert path.fast.capture.captured > 0
-        detach(model)
-    return logits_NV
-
-
-def _apart(found_NV: torch.Tensor, expected_NV: torch.Tensor) -> float:
-    return float((found_NV - expected_NV).norm() / expected_NV.norm())
+def _by_graphs(model: Any) -> torch.Tensor:
+    """The logits of a model on a GPU by its accelerated path."""
+    path = attach(model)
+    assert path is not None
+    found_NV = logits(model)
+    assert not [name for name in path.counts if name.startswith("failed")]
+    assert path.counts["read.fast"] == 1
+    assert path.fast is not None
+    assert path.fast.capture.captured > 0
+    detach(model)
+    return found_NV
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="graphs and bfloat16 kernels need a CUDA device")
@@ -240,12 +233,12 @@ def test_graphs_and_kernels_on_a_gpu_agree_with_eager() -> None:
 
     So there neither is the measure of the other: both are as far from float32.
     """
-    exact_NV = _read(small_model().to("cuda"), fast=False)
-    assert _apart(_read(small_model().to("cuda"), fast=True), exact_NV) < 1e-4
-    coarse = small_model().to("cuda", torch.bfloat16)
-    theirs = _apart(_read(coarse, fast=False), exact_NV)
+    exact, coarse = small_model().to("cuda"), small_model().to("cuda", torch.bfloat16)
+    exact_NV = logits(exact)
+    assert distance(_by_graphs(exact), exact_NV) < 1e-4
+    theirs = distance(logits(coarse), exact_NV)
     assert theirs < 0.5
-    assert _apart(_read(coarse, fast=True), exact_NV) < 2 * theirs
+    assert distance(_by_graphs(coarse), exact_NV) < 2 * theirs
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="graphs need a CUDA device")
@@ -268,7 +261,7 @@ def test_another_thread_may_wait_for_the_gpu_while_graphs_are_captured() -> None
     thread.start()
     try:
         assert began.wait(10)
-        assert _read(model, fast=True).isfinite().all()
+        assert _by_graphs(model).isfinite().all()
     finally:
         ended.set()
         thread.join()

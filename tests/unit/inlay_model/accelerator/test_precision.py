@@ -1,9 +1,8 @@
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from tests.unit.inlay_model.accelerator.conftest import small_config, small_model
+from tests.unit.inlay_model.accelerator.conftest import distance, logits, small_config, small_model
 
 from inlay_model import BadRequest, Engine
 from inlay_model.accelerator.accelerated import attach, detach
@@ -13,23 +12,8 @@ from inlay_model.accelerator.packing import pack
 from inlay_model.accelerator.precision import apply_precision, packed_bytes
 from inlay_model.accelerator.random_weights import diffusion_config, sibling_config, without_storage
 from inlay_model.errors import NotEnoughMemory
-from inlay_model.prefix import Decoder, encode
 
 GIB = 2**30
-IDS = tuple(range(10, 40))
-
-
-def logits(model: Any) -> torch.Tensor:
-    """What the model says about a fixed canvas."""
-    canvas_BL = torch.arange(32).unsqueeze(0) * 7 % 600
-    with torch.inference_mode():
-        prefix = encode(model, IDS, (0,) * len(IDS), None)
-        return Decoder(model, prefix)(canvas_BL, canvas_BL >= 0)
-
-
-def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Relative."""
-    return float((found - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize(("bits", "most"), [(16, 0.0), (8, 0.03), (4, 0.12)])
