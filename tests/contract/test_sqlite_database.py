@@ -67,6 +67,20 @@ def test_processes_that_upgrade_together_do_not_disturb_each_other(tmp_path: Pat
     assert set(in_threads(upgrade, 3)) == {schema.newest()}
 
 
+def test_many_may_find_a_new_file_at_once(tmp_path: Path) -> None:
+    """One of them makes it a file with a write-ahead log; SQLite would have the others fail instead of waiting."""
+    for number in range(40):
+        opened = [open_database(f"sqlite:///{tmp_path / str(number)}.sqlite") for _ in range(6)]
+
+        def connect(at: int, opened: list[Engine] = opened) -> str:
+            with opened[at].connect() as connection:
+                return str(connection.execute(text("PRAGMA journal_mode")).scalar_one())
+
+        assert set(in_threads(connect, 6)) == {"wal"}
+        for engine in opened:
+            engine.dispose()
+
+
 def test_sqlite_is_opened_safely(engine: Engine) -> None:
     """Write-ahead log, foreign keys, full synchronisation and a long busy time hold on every connection."""
     with engine.connect() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlalchemy.exc import DisconnectionError
 
 # Writers of SQLite queue for the lock; one transaction takes milliseconds, so this is hundreds of them.
 _BUSY_MILLISECONDS: Final = 20_000
+_BUSY_PAUSE_SECONDS: Final = 0.01
 
 # To ask a connection whether it lives costs as much as to use it. Whoever meets one that died since gets Unavailable,
 # as if it had died a moment later, and the pool drops its others.
@@ -99,13 +101,27 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # The driver must not open transactions by itself: _begin_sqlite chooses how they begin.
     connection.isolation_level = None
     for pragma in (
-        "journal_mode=WAL",
-        "foreign_keys=ON",
         f"busy_timeout={_BUSY_MILLISECONDS}",
+        "foreign_keys=ON",
         # An acknowledged order must survive a power failure; WAL alone would lose the last transactions.
         "synchronous=FULL",
     ):
         connection.execute(f"PRAGMA {pragma}")
+    _write_ahead(connection)
+
+
+def _write_ahead(connection: Any) -> None:
+    # Of several that find a new file one changes it; SQLite has the others fail at once instead of waiting.
+    until = time.monotonic() + _BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_BUSY_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:
