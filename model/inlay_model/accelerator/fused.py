@@ -83,8 +83,20 @@ class Tuning:
     group: dict[bool, tuple[int, int]] = field(default_factory=lambda: {False: (2048, 8), True: (4096, 8)})
     # (words, warps) of a chunk of the vocabulary for few positions and for `many_positions` or more. Each chunk is a
     # product of its own where probabilities weigh the embedding.
-    vocabulary: dict[bool, tuple[int, int]] = field(default_factory=lambda: {False: (8192, 8), True: (8192, 8)})
+    vocabulary: dict[bool, tuple[int, int]] = field(default_factory=lambda: {False: (4096, 4), True: (8192, 4)})
     many_positions: int = 1024
+    # Heads of a program, each with a warp of its own, where a projection is cut into heads, for few tokens and for
+    # `many_positions` or more.
+    heads: dict[bool, int] = field(default_factory=lambda: {False: 8, True: 8})
+    # Warps of the kernels that take a row of hidden states each, by name, for few rows and for `many_positions` or
+    # more. Where nothing stands there are four.
+    warps: dict[tuple[str, bool], int] = field(
+        default_factory=lambda: {("after_attention", False): 8, ("combine", False): 16}
+    )
+
+    def warped(self, name: str, rows: int) -> int:
+        """Warps of a kernel that takes so many rows one by one."""
+        return self.warps.get((name, rows >= self.many_positions), 4)
 
     def rows(self, bits: int, pairs: int, experts: int) -> int:
         """Rows of a block for so many pairs over so many experts."""
@@ -104,7 +116,8 @@ class Tuning:
 def tuning_of(found: Mapping[str, Any]) -> Tuning:
     """The tuning with what was found put in place, by name; other names are passed over.
 
-    Names are `up.16.32`, `down.8.128`, `rows.16`, `rest.16.128`, `attention.256.many`, `vocabulary.few`, `group.many`.
+    Names are `up.16.32`, `down.8.128`, `rows.16`, `rest.16.128`, `attention.256.many`, `vocabulary.few`, `group.many`,
+    `warps.combine.many`, `heads.few`.
     """
     tuning = Tuning()
     for key, value in found.items():
@@ -117,6 +130,10 @@ def tuning_of(found: Mapping[str, Any]) -> Tuning:
             tuning.rest[int(rest[0]), int(rest[1])] = int(value)
         elif side == "attention":
             tuning.attention[int(rest[0]), rest[1] == "many"] = tuple(value)
+        elif side == "warps":
+            tuning.warps[rest[0], rest[1] == "many"] = int(value)
+        elif side == "heads":
+            tuning.heads[rest[0] == "many"] = int(value)
         elif side in {"vocabulary", "group"}:
             getattr(tuning, side)[rest[0] == "many"] = tuple(value)
     return tuning
@@ -164,7 +181,8 @@ class Fused(Reference):
         """See `Reference`."""
         tokens, columns = projected_TD.shape
         q_TAW = projected_TD.new_empty((tokens, heads.q_heads, heads.width))
-        triton_norms.heads_kernel[(tokens, columns // heads.width)](
+        group = self.tuning.heads[tokens >= self.tuning.many_positions]
+        triton_norms.heads_kernel[(tokens, triton.cdiv(columns // heads.width, group))](
             projected_TD,
             heads.q_norm,
             heads.k_norm,
@@ -182,7 +200,8 @@ class Fused(Reference):
             heads.width,
             triton.next_power_of_2(heads.width // 2),
             heads.own_values,
-            num_warps=1,
+            group,
+            num_warps=group,
         )
         return q_TAW
 
@@ -234,6 +253,7 @@ class Fused(Reference):
             eps,
             width,
             triton.next_power_of_2(width),
+            num_warps=self.tuning.warped("after_attention", len(residual_TH)),
         )
         return made[0], made[1], made[2], made[3]
 
@@ -366,6 +386,7 @@ class Fused(Reference):
             width,
             triton.next_power_of_2(width),
             weights_TK.shape[1],
+            num_warps=self.tuning.warped("combine", len(residual_TH)),
         )
         return hidden_TH, next_TH
 

@@ -48,7 +48,7 @@ ATTENTION_SHAPES: dict[int, tuple[tuple[int, int, int, int], ...]] = {
     512: ((16, 32, 2, 4), (16, 64, 2, 4), (32, 32, 2, 4), (32, 32, 2, 8), (64, 32, 2, 8), (16, 32, 3, 2)),
 }  # fmt: skip
 # Words of a chunk, warps.
-VOCABULARY_SHAPES = ((8192, 4), (8192, 8), (16384, 8), (16384, 16), (32768, 16), (32768, 32), (65536, 32))
+VOCABULARY_SHAPES = ((4096, 4), (4096, 8), (8192, 4), (8192, 8), (16384, 8), (16384, 16), (32768, 32))
 
 # Pairs of a chunk, warps.
 GROUP_SHAPES = ((2048, 4), (2048, 8), (2048, 16), (4096, 8), (4096, 16), (8192, 16), (8192, 32))
@@ -129,6 +129,7 @@ def shapes(case: Case, record: Record) -> None:
     record.attempt("tiles", "attention", partial(_attention_shapes, case, record))
     record.attempt("tiles", "vocabulary", partial(_vocabulary_shapes, case, record))
     record.attempt("tiles", "group", partial(_group_shapes, case, record))
+    record.attempt("tiles", "rows between matmuls", partial(_row_shapes, case, record))
 
 
 def _tiles(case: Case, record: Record, bits: int) -> None:
@@ -272,6 +273,24 @@ def _group_shapes(case: Case, record: Record) -> None:
         _fastest(record, f"group.{many}", times, fitting)
 
 
+def _row_shapes(case: Case, record: Record) -> None:
+    """Warps of the kernels that take row by row what stands between the matmuls of a layer; heads of a program."""
+    from inlay_model.accelerator.fused import Fused, tuning_of
+
+    for canvases, many in ((1, "few"), (8, "many")):
+        works = _kernel_cases(case, canvases)
+        for name, work, choices in (
+            ("warps.after_attention", works["after_attention"], (1, 2, 4, 8, 16)),
+            ("warps.combine", works["combine"], (1, 2, 4, 8, 16)),
+            ("heads", works["heads_sliding_attention"], (1, 2, 4, 8)),
+        ):
+            times: dict[str, float] = {}
+            for choice in choices:
+                kernels = Fused(tuning_of({f"{name}.{many}": choice}))
+                _tried(times, str(choice), partial(_captured_time, case, partial(work, kernels)))
+            _fastest(record, f"{name}.{many}", times, {choice: int(choice) for choice in times})
+
+
 def _captured_time(case: Case, work: Callable[[], Any]) -> float:
     """Milliseconds of this work in a graph, of ten in a row."""
     replay = Capturer(case.device)(work)
@@ -357,10 +376,10 @@ def _random_experts(case: Case, bits: int) -> Experts:
     return pack(gate_up, down, bits)
 
 
-def _kernel_cases(case: Case) -> dict[str, Callable[[Reference], Any]]:
-    """Every kernel on random inputs of the real shapes."""
+def _kernel_cases(case: Case, canvases: int = 1) -> dict[str, Callable[[Reference], Any]]:
+    """Every kernel on random inputs of the real shapes, for so many canvases."""
     text = diffusion_config(**case.changes()).text_config
-    tokens, hidden, eps = case.canvas, text.hidden_size, 1e-6
+    tokens, hidden, eps = canvases * case.canvas, text.hidden_size, 1e-6
 
     def normal(*shape: int, scale: float = 1.0) -> torch.Tensor:
         return (torch.randn(*shape, device=case.device) * scale).to(case.dtype)
@@ -374,7 +393,7 @@ def _kernel_cases(case: Case) -> dict[str, Callable[[Reference], Any]]:
     banned_V = (torch.rand(text.vocab_size, device=case.device) < 0.1).to(torch.uint8)
     uniform_N, warmth_N = torch.rand(tokens, device=case.device), torch.rand(tokens, device=case.device) * 0.4 + 0.4
     bans_N = (torch.arange(tokens, device=case.device) % 2).to(torch.uint8)
-    lengths_B = torch.tensor([case.prompt], dtype=torch.int32, device=case.device)
+    lengths_B = torch.full((canvases,), case.prompt, dtype=torch.int32, device=case.device)
     # No two scores of a token are equal: which of equals is chosen is not defined, and their scales differ.
     ranks_TE = torch.rand(tokens, text.num_experts, device=case.device).argsort(-1)
     scores_TE = (ranks_TE * (8 / text.num_experts)).to(case.dtype)
@@ -395,13 +414,13 @@ def _kernel_cases(case: Case) -> dict[str, Callable[[Reference], Any]]:
         own = text.per_layer_config[number]
         heads = Heads(normal(own.head_dim), normal(own.head_dim), text.num_attention_heads, own.num_key_value_heads,
                       own.head_dim, kind == "sliding_attention")  # fmt: skip
-        kept = [normal(1, heads.kv_heads, 512 + tokens, heads.width) for _ in range(2)]
+        kept = [normal(canvases, heads.kv_heads, 512 + case.canvas, heads.width) for _ in range(2)]
         room = Room(kept[0], kept[1], 512)
         q_TAW = normal(tokens, heads.q_heads, heads.width, scale=0.2)
         columns = (heads.q_heads + heads.kv_heads * (2 if heads.own_values else 1)) * heads.width
         projected = normal(tokens, columns)
         turn = (normal(tokens, heads.width), normal(tokens, heads.width))
-        slots_T = torch.arange(512, 512 + tokens, dtype=torch.int32, device=case.device)
+        slots_T = torch.arange(512, 512 + case.canvas, dtype=torch.int32, device=case.device).repeat(canvases)
         cases[f"attend_{kind}"] = partial(_attended, (q_TAW, room, lengths_B))
         cases[f"heads_{kind}"] = partial(_headed, (projected, heads, turn, slots_T, room, eps))
     for bits in (16, 8, 4):

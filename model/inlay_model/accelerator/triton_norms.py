@@ -144,44 +144,52 @@ def heads_kernel(
     width: tl.constexpr,
     block: tl.constexpr,
     own_values: tl.constexpr,
+    group: tl.constexpr,
 ):
-    """One head of one token out of the joint projection: normed, turned, and written where attention reads it.
+    """Some heads of one token out of the joint projection: normed, turned, and written where attention reads them.
 
-    Program (token, head); heads are q, then k, then (own_values) v. Without own values the values are the keys before
-    norm and turn. Keys and values go to their cache: rows of the batch, heads, `room` slots, `width`.
+    Program (token, group of heads); heads are q, then k, then (own_values) v. Without own values the values are the
+    keys before norm and turn. Keys and values go to their cache: rows of the batch, heads, `room` slots, `width`.
     """
     kind = q.dtype.element_ty
     token = tl.program_id(0)
-    head = tl.program_id(1)
+    head = tl.program_id(1) * group + tl.arange(0, group)
     half: tl.constexpr = width // 2
     at = tl.arange(0, block)
     inside = at < half
-    source = projected + token.to(tl.int64) * columns + head * width
-    low = tl.load(source + at, inside, 0.0).to(tl.float32)
-    high = tl.load(source + half + at, inside, 0.0).to(tl.float32)
-    rate = tl.rsqrt((tl.sum(low * low, 0) + tl.sum(high * high, 0)) / width + eps)
+    there = (head < columns // width)[:, None] & inside[None, :]
+    source = projected + token.to(tl.int64) * columns + head[:, None] * width + at[None, :]
+    low = tl.load(source, there, 0.0).to(tl.float32)
+    high = tl.load(source + half, there, 0.0).to(tl.float32)
+    rate = tl.rsqrt((tl.sum(low * low, 1) + tl.sum(high * high, 1)) / width + eps)[:, None]
     low *= rate
     high *= rate
-    is_key = (head >= q_heads) & (head < q_heads + kv_heads)
+    is_query = (head < q_heads)[:, None] & there
+    is_key = ((head >= q_heads) & (head < q_heads + kv_heads))[:, None] & there
     slot = tl.load(slots + token)
     kv_head = (head - q_heads) % kv_heads
-    target = (((token // canvas).to(tl.int64) * kv_heads + kv_head) * room + slot) * width
-    if head >= q_heads + kv_heads or (is_key and not own_values):
-        tl.store(values + target + at, low.to(kind), inside)
-        tl.store(values + target + half + at, high.to(kind), inside)
-    if head < q_heads + kv_heads:
-        weight = k_weight if is_key else q_weight
-        low = (low * tl.load(weight + at, inside, 0.0).to(tl.float32)).to(kind).to(tl.float32)
-        high = (high * tl.load(weight + half + at, inside, 0.0).to(tl.float32)).to(kind).to(tl.float32)
-        turn = token.to(tl.int64) * width
-        turned_low = low * tl.load(cosines + turn + at, inside, 0.0).to(tl.float32)
-        turned_low -= high * tl.load(sines + turn + at, inside, 0.0).to(tl.float32)
-        turned_high = high * tl.load(cosines + turn + half + at, inside, 0.0).to(tl.float32)
-        turned_high += low * tl.load(sines + turn + half + at, inside, 0.0).to(tl.float32)
-        if is_key:
-            tl.store(keys + target + at, turned_low.to(kind), inside)
-            tl.store(keys + target + half + at, turned_high.to(kind), inside)
-        else:
-            place = (token.to(tl.int64) * q_heads + head) * width
-            tl.store(q + place + at, turned_low.to(kind), inside)
-            tl.store(q + place + half + at, turned_high.to(kind), inside)
+    target = (((token // canvas).to(tl.int64) * kv_heads + kv_head) * room + slot)[:, None] * width + at[None, :]
+    is_value = ((head >= q_heads + kv_heads)[:, None] & there) if own_values else is_key
+    tl.store(values + target, low.to(kind), is_value)
+    tl.store(values + target + half, high.to(kind), is_value)
+    low *= _of_kind(q_weight, k_weight, is_key, at, inside)
+    high *= _of_kind(q_weight + half, k_weight + half, is_key, at, inside)
+    low = low.to(kind).to(tl.float32)
+    high = high.to(kind).to(tl.float32)
+    turn = token.to(tl.int64) * width + at
+    turned_low = low * tl.load(cosines + turn, inside, 0.0).to(tl.float32)[None, :]
+    turned_low -= high * tl.load(sines + turn, inside, 0.0).to(tl.float32)[None, :]
+    turned_high = high * tl.load(cosines + turn + half, inside, 0.0).to(tl.float32)[None, :]
+    turned_high += low * tl.load(sines + turn + half, inside, 0.0).to(tl.float32)[None, :]
+    tl.store(keys + target, turned_low.to(kind), is_key)
+    tl.store(keys + target + half, turned_high.to(kind), is_key)
+    place = q + (token.to(tl.int64) * q_heads + head)[:, None] * width + at[None, :]
+    tl.store(place, turned_low.to(kind), is_query)
+    tl.store(place + half, turned_high.to(kind), is_query)
+
+
+@triton.jit
+def _of_kind(q_weight, k_weight, is_key, at, inside):
+    ours = tl.load(q_weight + at, inside, 0.0).to(tl.float32)[None, :]
+    theirs = tl.load(k_weight + at, inside, 0.0).to(tl.float32)[None, :]
+    return tl.where(is_key, theirs, ours)

@@ -224,9 +224,13 @@ def test_blocks_grow_with_what_an_expert_is_likely_to_have() -> None:
             "up.16.32": asdict(Tile(32, 32, 2, 2)),
             "vocabulary.few": [2048, 8],
             "attention.256.many": [1, 2, 3, 4],
+            "warps.combine.many": 2,
+            "heads.few": 1,
         }
     )
-    assert [named.chunk(count) for count in (256, 2048)] == [(2048, 8), (8192, 8)]
+    assert [named.chunk(count) for count in (256, 2048)] == [(2048, 8), tuning.chunk(2048)]
+    assert [named.warped("combine", rows) for rows in (256, 2048)] == [tuning.warped("combine", 256), 2]
+    assert named.heads == {**tuning.heads, False: 1}
     assert named.rest[16, 64] == 16
     assert (named.rows(16, 8 * 2048, 128), named.up[16, 32].block_n, named.attended(256, 8)) == (64, 32, (1, 2, 3, 4))
 
