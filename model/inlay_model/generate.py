@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from inlay_model.errors import Cancelled, NotANumber
-from inlay_model.passes import Passes, Reader, View, driven
+from inlay_model.passes import Passes, Reader, Underway, View, driven
 from inlay_model.schedule import Sampler, begins_again, is_done, temperature
 from inlay_model.step import (
     Draw,
@@ -108,7 +108,9 @@ def denoising(
         if cancelled is not None and cancelled():
             raise Cancelled("The request was cancelled.")
         renews = begins_again(sampler.steps - left + 1, sampler)
-        step, seen = yield from steps.take(canvas_BL, argmax_BL, temperature(left, sampler), ahead=not renews)
+        # Nothing is known of a step that begins anew, and there is none after the last.
+        following = None if renews or left == 1 else temperature(left - 1, sampler)
+        step, seen = yield from steps.take(canvas_BL, argmax_BL, temperature(left, sampler), following)
         argmax_BL, canvas_BL = rows.kept(argmax_BL, step.argmax_BL), rows.kept(canvas_BL, step.canvas_BL)
         accepted_BL = step.accepted_BL
         rows.see(seen, first=steps.taken == 1)
@@ -155,14 +157,19 @@ class _Steps:
         # What the next step is told: logits, or what a reader that takes the steps itself makes of them.
         self._conditioning_BLV: torch.Tensor | None = None
         self._told_BLH: torch.Tensor | None = None
+        # What the next step was foreseen to be, and the canvas that it was foreseen to begin from.
+        self._foreseen: tuple[torch.Tensor, Stride, View] | None = None
         self.taken = 0
 
-    def take(self, canvas_BL: torch.Tensor, argmax_BL: torch.Tensor, heat: float, *, ahead: bool) -> Passes[_Looked]:
-        """Take one. `argmax_BL` is what the step before emitted; `ahead`: nothing is drawn between it and the next."""
-        # A reader that takes the step itself takes it as `denoise` does, and draws as it does.
-        stride = Stride(self._fixed, self._numbers, heat, self._bound, argmax_BL, self._banned_V, self._told_BLH)
-        whole = stride if self._draw is draw_by_inverse else None
-        logits_NV = yield View(impose(canvas_BL, self._fixed), self._free_BL, self._conditioning_BLV, stride=whole)
+    def take(
+        self, canvas_BL: torch.Tensor, argmax_BL: torch.Tensor, heat: float, following: float | None
+    ) -> Passes[_Looked]:
+        """Take one. `argmax_BL` is what the step before emitted; `following` the next one's temperature, if known."""
+        foreseen, self._foreseen = self._foreseen, None
+        if foreseen is None or foreseen[0] is not canvas_BL:
+            foreseen = self._asked(canvas_BL, argmax_BL, heat)
+        _, stride, view = foreseen
+        logits_NV = yield view
         self.taken += 1
         if stride.taken is None:
             step = self._from(logits_NV, canvas_BL, stride)
@@ -174,9 +181,9 @@ class _Steps:
         # The device is at it: now is the time for what does not need its answer.
         self._telling.rest()
         self._telling.of(self.taken, stride.taken)
-        if ahead:
-            self._numbers.draw_ahead()
-        yield None
+        if following is not None:
+            self._foreseen = self._asked(stride.taken.canvas_BL, stride.taken.argmax_BL, following)
+        yield Underway(None if self._foreseen is None else self._foreseen[-1])
         return stride.taken, _looked_at(stride.taken)
 
     def forget(self) -> None:
@@ -187,6 +194,17 @@ class _Steps:
         """No further step is taken."""
         self._numbers.take_back()
         self._telling.rest()
+
+    def _asked(
+        self, canvas_BL: torch.Tensor, argmax_BL: torch.Tensor, heat: float
+    ) -> tuple[torch.Tensor, Stride, View]:
+        imposed_BL = impose(canvas_BL, self._fixed)
+        stride = Stride(
+            imposed_BL, self._fixed, self._numbers, heat, self._bound, argmax_BL, self._banned_V, self._told_BLH
+        )
+        # A reader that takes the step itself takes it as `denoise` does, and draws as it does.
+        whole = stride if self._draw is draw_by_inverse else None
+        return canvas_BL, stride, View(imposed_BL, self._free_BL, self._conditioning_BLV, stride=whole)
 
     def _from(self, logits_NV: torch.Tensor, canvas_BL: torch.Tensor, stride: Stride) -> Step:
         step = denoise(

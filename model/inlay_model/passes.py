@@ -3,8 +3,8 @@
 So the work itself knows no model: one request drives one generator (`driven`), several requests share each pass
 (`together.py`), and a test plays the model with a table.
 
-Where the answer is under way on a GPU and the work is about to wait for it, it yields None, and is gone on with as soon
-as everybody else of the pass has got so far.
+Where the answer is under way on a GPU and the work is about to wait for it, it yields `Underway`, and is gone on with
+as soon as everybody else of the pass has got so far.
 
 Shapes: B canvases, L positions, V vocabulary, N = all wanted positions of the batch in reading order.
 """
@@ -42,8 +42,15 @@ class View:
         return int(self.canvas_BL.shape[0])
 
 
-Passes = Generator[View | None, torch.Tensor, T]
-"""Work that yields views, is sent the logits (float32, N x V) of each, and returns its result; None is no view."""
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """The work waits for an answer. `following` is the view that it asks for next, unless what it sees changes that."""
+
+    following: View | None
+
+
+Passes = Generator[View | Underway, torch.Tensor, T]
+"""Work that yields views, is sent the logits (float32, N x V) of each, and returns its result."""
 
 
 class Reader(Protocol):
@@ -62,8 +69,11 @@ class Stepper(Protocol):
     def steps_itself(self, free: int) -> bool:
         """Whether it takes steps with so many free positions."""
 
-    def step(self, canvas_BL: torch.Tensor, strides: Sequence[Stride]) -> torch.Tensor:
-        """Take these steps, which have the rows of the canvases between them, and leave each in its stride."""
+    def prepare(self, strides: Sequence[Stride]) -> None:
+        """Have ready, while the device takes a step, what these need, which probably are the next ones."""
+
+    def step(self, strides: Sequence[Stride]) -> torch.Tensor:
+        """Take these steps together, and leave each in its stride."""
 
 
 def takes_step(view: View, read: object) -> bool:
@@ -79,12 +89,15 @@ def driven(passes: Passes[T], read: Reader) -> T:
     try:
         view = next(passes)
         while True:
-            if view is None:
+            if isinstance(view, Underway):
+                if view.following is not None and view.following.stride is not None:
+                    assert isinstance(read, Stepper)
+                    read.prepare([view.following.stride])
                 view = next(passes)
             elif takes_step(view, read):
                 assert isinstance(read, Stepper)
                 assert view.stride is not None
-                view = passes.send(read.step(view.canvas_BL, [view.stride]))
+                view = passes.send(read.step([view.stride]))
             else:
                 view = passes.send(read(view.canvas_BL, view.wanted_BL, view.conditioning_BLV))
     except StopIteration as ended:
@@ -97,13 +110,16 @@ def on(prefixes: Sequence[Prefix], passes: Passes[T]) -> Passes[T]:
     try:
         view = next(passes)
         while True:
-            if view is None:
-                yield None
+            if isinstance(view, Underway):
+                yield Underway(None if view.following is None else _on(prefixes, view.following))
                 view = next(passes)
-                continue
-            rows = tuple(prefixes) if len(prefixes) > 1 else tuple(prefixes) * view.rows
-            logits_NV = yield replace(view, prefixes=rows)
-            view = passes.send(logits_NV)
+            else:
+                logits_NV = yield _on(prefixes, view)
+                view = passes.send(logits_NV)
     except StopIteration as ended:
         result: T = ended.value
         return result
+
+
+def _on(prefixes: Sequence[Prefix], view: View) -> View:
+    return replace(view, prefixes=tuple(prefixes) if len(prefixes) > 1 else tuple(prefixes) * view.rows)

@@ -15,7 +15,7 @@ from inlay_model.accelerator.attached import attached
 from inlay_model.errors import PromptTooLong
 from inlay_model.glance import Glance
 from inlay_model.recent import Recent
-from inlay_model.rows import below_each_other, joined, mask, own_copy
+from inlay_model.rows import below_each_other, joined, mask, own_copy, same
 from inlay_model.step import Fixed, Step
 from inlay_model.stride import Stride
 from inlay_model.vision import as_encoder_outputs
@@ -122,6 +122,7 @@ class Decoder:
         self._fast = attached(model)
         self._plain: tuple[Any, list[list[int]], torch.Tensor] | None = None
         self._locks: tuple[tuple[Fixed, ...], torch.Tensor, torch.Tensor] | None = None
+        self._prepared: tuple[tuple[Stride, ...], Ask] | None = None
         self.passes = 0
 
     def __call__(
@@ -164,42 +165,33 @@ class Decoder:
         """Whether `step` may be used with so many free positions: where the model has an accelerated path."""
         return self._fast is not None and self._fast.takes(self._prefixes, free)
 
-    def step(self, canvas_BL: torch.Tensor, strides: Sequence[Stride]) -> torch.Tensor:
-        """Take these steps, which have the rows of the canvases between them, all of it on the device.
+    def prepare(self, strides: Sequence[Stride]) -> None:
+        """Put in place what these steps need, while the device is at the steps before them.
+
+        Between a look at one step and the next the device stands still; so little is left to do there.
+        """
+        assert self._fast is not None
+        ask = self._ask(strides)
+        self._prepared = tuple(strides), ask
+        self._fast.prepare(ask)
+
+    def step(self, strides: Sequence[Stride]) -> torch.Tensor:
+        """Take these steps together, all of it on the device.
 
         What `step.denoise` makes of this reader's logits is left in each stride. The logits stay where they are: none
         are returned.
         """
         assert self._fast is not None
         self.passes += 1
-        rows = [len(stride.fixed.ids_BL) for stride in strides]
-        ids_BL, locked_BL = self._joined_locks(tuple(stride.fixed for stride in strides))
-        drawn = [stride.numbers.take() for stride in strides]
-
-        def each(values: Iterable[T]) -> tuple[T, ...]:
-            return tuple(value for value, many in zip(values, rows, strict=True) for _ in range(many))
-
-        taken = self._fast.step(
-            Ask(
-                prefixes=self._prefixes,
-                canvas_BL=canvas_BL,
-                ids_BL=ids_BL,
-                locked_BL=locked_BL,
-                before_BL=below_each_other([stride.argmax_BL for stride in strides]),
-                told_BLH=_joined_told([stride.told_BLH for stride in strides], rows),
-                temperature=each(stride.temperature for stride in strides),
-                bound=each(stride.entropy_bound for stride in strides),
-                uniform_N=below_each_other([uniform_N for uniform_N, _ in drawn]),
-                renoise_BL=below_each_other([renoise_BL for _, renoise_BL in drawn]),
-                banned_V=next((stride.banned_V for stride in strides if stride.banned_V is not None), None),
-                uses_ban=each(stride.banned_V is not None for stride in strides),
-            )
-        )
+        prepared, self._prepared = self._prepared, None
+        ask = prepared[1] if prepared is not None and same(prepared[0], strides) else self._ask(strides)
+        taken = self._fast.step(ask)
         glance = Glance.at(taken.argmax_BL, taken.accepted_BL, taken.outlook_B3)
-        none_NV = torch.empty(0, self._model.config.text_config.vocab_size, device=canvas_BL.device)
+        none_NV = torch.empty(0, self._model.config.text_config.vocab_size, device=taken.canvas_BL.device)
         begin = 0
-        for stride, many in zip(strides, rows, strict=True):
-            own = slice(begin, begin + many)
+        for stride in strides:
+            stride.numbers.use_up()
+            own = slice(begin, begin + stride.rows)
             stride.taken = Step(
                 taken.canvas_BL[own],
                 taken.argmax_BL[own],
@@ -209,13 +201,35 @@ class Decoder:
                 glance=glance.rows(own),
             )
             stride.told_BLH = taken.told_BLH[own]
-            begin += many
+            begin += stride.rows
         return none_NV
+
+    def _ask(self, strides: Sequence[Stride]) -> Ask:
+        ids_BL, locked_BL = self._joined_locks(tuple(stride.fixed for stride in strides))
+        drawn = [stride.numbers.ahead() for stride in strides]
+
+        def each(values: Iterable[T]) -> tuple[T, ...]:
+            return tuple(value for value, stride in zip(values, strides, strict=True) for _ in range(stride.rows))
+
+        return Ask(
+            prefixes=self._prefixes,
+            canvas_BL=below_each_other([stride.canvas_BL for stride in strides]),
+            ids_BL=ids_BL,
+            locked_BL=locked_BL,
+            before_BL=below_each_other([stride.argmax_BL for stride in strides]),
+            told_BLH=_joined_told(strides),
+            temperature=each(stride.temperature for stride in strides),
+            bound=each(stride.entropy_bound for stride in strides),
+            uniform_N=below_each_other([uniform_N for uniform_N, _ in drawn]),
+            renoise_BL=below_each_other([renoise_BL for _, renoise_BL in drawn]),
+            banned_V=next((stride.banned_V for stride in strides if stride.banned_V is not None), None),
+            uses_ban=each(stride.banned_V is not None for stride in strides),
+        )
 
     def _joined_locks(self, locks: tuple[Fixed, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         # The same tensors step after step, so that the accelerated path looks for the free positions once.
         kept = self._locks
-        if kept is None or len(kept[0]) != len(locks) or any(a is not b for a, b in zip(kept[0], locks, strict=True)):
+        if kept is None or not same(kept[0], locks):
             kept = (
                 locks,
                 below_each_other([fixed.ids_BL for fixed in locks]),
@@ -234,14 +248,14 @@ class Decoder:
         }
 
 
-def _joined_told(told: Sequence[torch.Tensor | None], rows: Sequence[int]) -> torch.Tensor | None:
+def _joined_told(strides: Sequence[Stride]) -> torch.Tensor | None:
     """What each piece of work was told, as one; zeros for those that were told nothing, as the model reads that."""
-    given = next((told_BLH for told_BLH in told if told_BLH is not None), None)
-    if given is None or len(told) == 1:
+    given = next((stride.told_BLH for stride in strides if stride.told_BLH is not None), None)
+    if given is None or len(strides) == 1:
         return given
     return torch.cat(
         [
-            given.new_zeros(many, *given.shape[1:]) if told_BLH is None else told_BLH
-            for told_BLH, many in zip(told, rows, strict=True)
+            given.new_zeros(stride.rows, *given.shape[1:]) if stride.told_BLH is None else stride.told_BLH
+            for stride in strides
         ]
     )

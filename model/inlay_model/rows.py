@@ -23,6 +23,11 @@ def below_each_other(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
+def same(some: Sequence[object], others: Sequence[object]) -> bool:
+    """Whether these are the same objects, one by one."""
+    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
+
+
 def joined(caches: Sequence[Any]) -> tuple[Any, list[list[int]]]:
     """One cache with a row for each of these, and per layer how many positions of each row are real."""
     if len(caches) == 1:

@@ -20,18 +20,16 @@ class Numbers:
         self._vocabulary = vocabulary
         self._ahead: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
-    def draw_ahead(self) -> None:
-        """Draw those of the next step, unless they are drawn."""
+    def ahead(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Those of the next step: uniform ones of its free positions, and a random token for every position."""
         if self._ahead is None:
             self._ahead = self.generator.get_state(), *self._drawn()
-
-    def take(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Uniform numbers of the free positions, and a random token for every position."""
-        if self._ahead is None:
-            return self._drawn()
         _, uniform_N, renoise_BL = self._ahead
-        self._ahead = None
         return uniform_N, renoise_BL
+
+    def use_up(self) -> None:
+        """The step has been taken with them."""
+        self._ahead = None
 
     def take_back(self) -> None:
         """Leave the generator as if nothing had been drawn ahead."""
@@ -50,12 +48,14 @@ class Numbers:
 
 @dataclass(slots=True)
 class Stride:
-    """How the step is to be taken, with `numbers` of the run; `argmax_BL` is what the step before emitted.
+    """How the step is to be taken from `canvas_BL`, with `numbers` of the run.
 
-    `told_BLH` is what the step before told (or none). A reader that takes the step leaves it in `taken` and what the
-    next one is told in `told_BLH`; it answers without logits, and need not wait for what it has left.
+    `argmax_BL` is what the step before emitted, `told_BLH` what it told (or none). A reader that takes the step leaves
+    it in `taken` and what the next one is told in `told_BLH`; it answers without logits, and need not wait for what it
+    has left.
     """
 
+    canvas_BL: torch.Tensor
     fixed: Fixed
     numbers: Numbers
     temperature: float
@@ -64,3 +64,8 @@ class Stride:
     banned_V: torch.Tensor | None = None
     told_BLH: torch.Tensor | None = None
     taken: Step | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many canvases take it."""
+        return int(self.canvas_BL.shape[0])

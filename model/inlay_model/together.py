@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from inlay_model.passes import Passes, Stepper, View, takes_step
+from inlay_model.passes import Passes, Stepper, Underway, View, takes_step
 from inlay_model.prefix import Decoder, Prefix
 from inlay_model.rows import below_each_other
 
@@ -59,13 +59,22 @@ class Readers:
         if len(strides) == len(views):
             reader = self._reader(_prefixes(views))
             assert isinstance(reader, Stepper)
-            return [reader.step(below_each_other([view.canvas_BL for view in views]), strides)] * len(views)
+            return [reader.step(strides)] * len(views)
         view, conditioned_B = merged(views)
         reader = self._reader(view.prefixes)
         logits_NV = reader(view.canvas_BL, view.wanted_BL, view.conditioning_BLV, conditioned_B)
         if len(views) == 1:
             return [logits_NV]
         return list(logits_NV.split([int(view.wanted_BL.sum()) for view in views]))
+
+    def prepare(self, views: Sequence[View | None]) -> None:
+        """Have ready what these views need, if they are what a pass now under way is followed by."""
+        following = [view for view in views if view is not None]
+        strides = [view.stride for view in following if view.stride is not None]
+        if views and len(strides) == len(views):
+            reader = self._reader(_prefixes(following))
+            assert isinstance(reader, Stepper)
+            reader.prepare(strides)
 
     def are_steps(self, view: View) -> bool:
         """Whether this view is answered by a step that the model takes itself; others must not be read with it."""
@@ -126,8 +135,8 @@ def together(
     """
     results: dict[int, T | Exception] = {}
     waiting: dict[int, View] = {}
-    # Whose answer is under way.
-    behind: list[int] = []
+    # Whose answer is under way, and what they ask for next.
+    behind: dict[int, View | None] = {}
 
     def end(number: int, result: T | Exception) -> None:
         results[number] = result
@@ -146,14 +155,17 @@ def together(
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this piece's alone
             end(number, error)
         else:
-            if asked is None:
-                behind.append(number)
+            if isinstance(asked, Underway):
+                behind[number] = asked.following
             else:
                 waiting[number] = asked
 
     def catch_up() -> None:
+        readers.prepare(list(behind.values()))
         while behind:
-            go_on(behind.pop(0), None)
+            number = next(iter(behind))
+            del behind[number]
+            go_on(number, None)
 
     for number in range(len(works)):
         go_on(number, None)

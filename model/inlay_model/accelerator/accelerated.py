@@ -92,6 +92,14 @@ class Accelerated:
             return False
         return True
 
+    def prepare(self, ask: Ask) -> None:
+        """Put in place what a step needs that is probably asked for next."""
+        if self.fast is not None:
+            try:
+                self.fast.prepare(ask)
+            except Exception as problem:  # noqa: BLE001 - as where the step is taken
+                self._failed("step", problem)
+
     def step(self, ask: Ask) -> Taken:
         """Take one step; ask `takes` before the first of them."""
         return self._run("step", lambda runtime: runtime.step(ask))

@@ -48,6 +48,8 @@ class Runtime:
         self._slates: dict[tuple[int, int], Slate] = {}
         self._steps: dict[Bucket, Callable[[], Taken]] = {}
         self._reads: dict[Bucket, Callable[[], Tensor]] = {}
+        # The step that all is in place for.
+        self._prepared: Ask | None = None
 
     @property
     def nbytes(self) -> int:
@@ -71,19 +73,28 @@ class Runtime:
         count = int(wanted_BL.sum())
         bucket = self.bucket(prefixes, count)
         slate = self._slate(bucket)
+        self._prepared = None
         slate.place(prefixes)
         slate.show(canvas_BL, told_BLH)
         slate.want(wanted_BL)
         return self._captured(self._reads, self._read, bucket)()[:count].clone()
 
-    def step(self, ask: Ask) -> Taken:
-        """Take one step with a batch; free are the positions that are not locked."""
-        bucket = self.bucket(ask.prefixes, len(ask.uniform_N))
-        slate = self._slate(bucket)
+    def prepare(self, ask: Ask) -> None:
+        """Put in place what a step needs: queued behind what the device is at, so that it need not be waited for."""
+        slate = self._slate(self.bucket(ask.prefixes, len(ask.uniform_N)))
+        self._prepared = None
         slate.place(ask.prefixes)
         slate.show(ask.canvas_BL, ask.told_BLH)
         slate.want(ask.locked_BL, value=False)
         slate.order(ask)
+        self._prepared = ask
+
+    def step(self, ask: Ask) -> Taken:
+        """Take one step with a batch; free are the positions that are not locked."""
+        bucket = self.bucket(ask.prefixes, len(ask.uniform_N))
+        if self._prepared is not ask:
+            self.prepare(ask)
+        self._prepared = None
         taken, rows = self._captured(self._steps, self._step, bucket)(), len(ask.canvas_BL)
         return Taken(
             canvas_BL=taken.canvas_BL[:rows].clone(),
@@ -99,6 +110,7 @@ class Runtime:
         self._steps.clear()
         self._reads.clear()
         self._slates.clear()
+        self._prepared = None
         self.capture.forget()
         self.press = Press(self.machine, self._model, self.capture)
         self.look = Eyes(self._model, self.capture)

@@ -117,11 +117,14 @@ def test_numbers_drawn_ahead_are_the_next_steps_and_can_be_taken_back() -> None:
     plain, eager, after = generator(), generator(), generator()
     ahead, due = (Numbers(free_and_locked(), 2, V, each) for each in (eager, plain))
     for _ in range(3):
-        ahead.draw_ahead()
-        for got, expected in zip(ahead.take(), due.take(), strict=True):
+        for got, expected in zip(ahead.ahead(), ahead.ahead(), strict=True):
+            assert got is expected
+        for got, expected in zip(ahead.ahead(), due.ahead(), strict=True):
             assert got.equal(expected)
-    ahead.draw_ahead()
-    ahead.draw_ahead()
+        ahead.use_up()
+        due.use_up()
+    ahead.ahead()
+    ahead.ahead()
     assert not eager.get_state().equal(plain.get_state())
     ahead.take_back()
     assert eager.get_state().equal(plain.get_state())

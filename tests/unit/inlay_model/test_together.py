@@ -26,7 +26,7 @@ from inlay_model import (
 )
 from inlay_model.accelerator.accelerated import attach, detach
 from inlay_model.loading import default_checkpoint
-from inlay_model.passes import Passes, Reader, View, driven
+from inlay_model.passes import Passes, Reader, Underway, View, driven
 from inlay_model.phantom.grammar import STYLES, write_report
 from inlay_model.phantom.render import phantom
 from inlay_model.prefix import Decoder, Prefix, encode
@@ -87,8 +87,13 @@ def test_an_answer_does_not_depend_on_its_neighbours_or_its_place(engine: Any, i
     assert len(texts) == 1
 
 
-def test_an_accelerated_model_takes_the_steps_of_a_batch_together(engine: Any, image: np.ndarray) -> None:
-    """With steps taken on the device the texts are those of the plain passes, alone and in a batch of mixed kinds."""
+def test_an_accelerated_model_takes_the_steps_of_a_batch_together(
+    engine: Any, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With steps taken on the device the texts are those of the plain passes: alone, in a batch, and in turn.
+
+    In turn, one canvas a pass, each finds in place what another has had put there.
+    """
     asked = mixed_requests(image)[:9]
     plain = [alone(engine, request) for request in asked]
     path = attach(engine.checkpoint.model)
@@ -98,10 +103,13 @@ def test_an_accelerated_model_takes_the_steps_of_a_batch_together(engine: Any, i
         steps = path.counts["step.fast"]
         answers = engine.batch(asked)
         shared = path.counts["step.fast"] - steps
+        monkeypatch.setattr("inlay_model.engine._MOST_ROWS", 1)
+        in_turn = engine.batch(asked)
     finally:
         detach(engine.checkpoint.model)
     assert [answer.text for answer in singles] == [answer.text for answer in plain]
     assert [answer.text for answer in answers] == [answer.text for answer in plain]
+    assert [answer.text for answer in in_turn] == [answer.text for answer in plain]
     assert 0 < shared < steps / 2
     assert path.counts["step.plain"] == 0
 
@@ -180,14 +188,14 @@ def summing(number: int, passes: int, rows: int = 1) -> Passes[float]:
 
 
 def test_nobody_waits_before_all_of_a_pass_have_their_answers_under_way() -> None:
-    """Work that yields nothing is gone on with once every neighbour of its pass has got so far."""
+    """Work whose answer is under way is gone on with once every neighbour of its pass has got so far."""
     order: list[str] = []
 
     def patient(name: str) -> Passes[str]:
         for number in (1, 2):
             yield view_of(number)
             order.append(f"{name}{number} is under way")
-            yield None
+            yield Underway(None)
             order.append(f"{name}{number} is looked at")
         return name
 

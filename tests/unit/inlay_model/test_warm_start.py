@@ -10,7 +10,7 @@ from inlay_model.call import Call
 from inlay_model.canvas import Layout, encode_fragment
 from inlay_model.evaluation.warm_start import TRIALS, Judged, judge, resubmission, table
 from inlay_model.generate import Denoised, denoising
-from inlay_model.passes import Passes
+from inlay_model.passes import Passes, View
 from inlay_model.phantom.findings import findings_of
 from inlay_model.phantom.grammar import read_sentences, split_sentences
 from inlay_model.schedule import Sampler
@@ -62,7 +62,7 @@ def test_the_last_steps_of_the_schedule_are_taken() -> None:
         view = next(work)
         try:
             while True:
-                assert view is not None
+                assert isinstance(view, View)
                 assert view.stride is not None
                 found.append(view.stride.temperature)
                 view = work.send(torch.zeros(4, VOCABULARY))

@@ -11,7 +11,10 @@ from inlay_model.accelerator import accelerated
 from inlay_model.accelerator.accelerated import attach, best_kernels, detach
 from inlay_model.accelerator.attached import attached
 from inlay_model.accelerator.reference import Reference
+from inlay_model.accelerator.runtime import Runtime
+from inlay_model.accelerator.slate import Slate
 from inlay_model.generate import Denoised, run
+from inlay_model.glance import Glance
 from inlay_model.prefix import Decoder, Prefix, encode
 from inlay_model.schedule import Sampler
 from inlay_model.step import Fixed, Step
@@ -153,6 +156,33 @@ def test_each_step_is_told_while_the_next_is_taken(model: Any) -> None:
 
 
 @pytest.mark.usefixtures("_joined")
+def test_what_a_step_needs_is_in_place_before_the_one_before_it_is_looked_at(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the device stands still no longer than a look takes; not where a step begins anew, which is not foreseen.
+
+    Of six steps the fourth begins anew.
+    """
+    done: list[str] = []
+
+    def note(kind: type, name: str) -> None:
+        work = getattr(kind, name)
+
+        def noted(*given: Any) -> Any:
+            done.append(name)
+            return work(*given)
+
+        monkeypatch.setattr(kind, name, noted)
+
+    for kind, name in ((Slate, "order"), (Runtime, "step"), (Glance, "read")):
+        note(kind, name)
+    denoised(model, encoded(model))
+    # A step that was not foreseen is put in place within it; none is foreseen by the last, and by the third.
+    unforeseen, last = ["step", "order", "order", "read"], ["step", "read"]
+    assert done == [*unforeseen, "step", "order", "read", *last, *unforeseen, "step", "order", "read", *last]
+
+
+@pytest.mark.usefixtures("_joined")
 def test_what_is_drawn_ahead_is_given_back(model: Any) -> None:
     """After a run that stops early a generator stands where the plain passes leave it: what comes next is the same."""
     prefix = encoded(model)
@@ -231,14 +261,14 @@ def _by_graphs(model: Any) -> torch.Tensor:
 def test_graphs_and_kernels_on_a_gpu_agree_with_eager() -> None:
     """In float32 they are the library's logits. In bfloat16 rounding moves a router's choices, in the library too.
 
-    So there neither is the measure of the other: both are as far from float32.
+    So there neither is the measure of the other: both are as far from float32, which zeros are not.
     """
     exact, coarse = small_model().to("cuda"), small_model().to("cuda", torch.bfloat16)
     exact_NV = logits(exact)
     assert distance(_by_graphs(exact), exact_NV) < 1e-4
     theirs = distance(logits(coarse), exact_NV)
     assert theirs < 0.5
-    assert distance(_by_graphs(coarse), exact_NV) < 2 * theirs
+    assert distance(_by_graphs(coarse), exact_NV) < 1.5 * theirs
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="graphs need a CUDA device")
