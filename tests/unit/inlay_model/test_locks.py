@@ -1,13 +1,18 @@
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inlay_model import CanvasOverflow, Gap, GenerationSettings, Lock, Section
-from inlay_model.canvas import encode_request
+from inlay_model import CanvasOverflow, Engine, Gap, GenerationSettings, Lock, PromptContext, Section
+from inlay_model.call import Call
+from inlay_model.canvas import Layout, encode_request
+from inlay_model.generate import Denoised
+from inlay_model.passes import Passes, View
 from inlay_model.request import Item
 
 QUICK = GenerationSettings(steps=2, fill_attempts=1)
@@ -78,6 +83,54 @@ def test_every_lock_comes_back_byte_for_byte(engine: Any, asked: tuple[Section, 
             if isinstance(item, Lock):
                 assert piece.text == item.text
                 assert piece.sha256 == hashlib.sha256(item.text.encode("utf-8")).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "context"),
+    [
+        (GenerationSettings(steps=4), None),
+        (GenerationSettings(steps=4, alternatives=2), None),
+        (GenerationSettings(steps=4, warm_start=0.5), None),
+        (GenerationSettings(steps=4), PromptContext("concise", rewrite=True)),
+    ],
+    ids=["plain", "alternatives", "warm start", "rewriting"],
+)
+def test_every_canvas_that_the_model_is_shown_has_the_locks_in_their_places(
+    engine: Any,
+    image: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    chosen: GenerationSettings,
+    context: PromptContext | None,
+) -> None:
+    """In every step of every run, and in what a run makes: not only in the answer, which is put together from them."""
+    denoised, shown, made = Call.denoised, 0, 0
+
+    def watched(self: Call, layout: Layout, banned_V: Any = None, before: Any = None) -> Passes[Denoised]:
+        nonlocal shown, made
+        ids_L, locked_L = torch.tensor(layout.ids), ~torch.tensor(layout.free)
+        work = denoised(self, layout, banned_V, before)
+        try:
+            asked = next(work)
+            while True:
+                if isinstance(asked, View):
+                    assert asked.canvas_BL[0][locked_L].equal(ids_L[locked_L])
+                    shown += 1
+                asked = work.send((yield asked))
+        except StopIteration as ended:
+            done: Denoised = ended.value
+            assert done.ids_BL[0][locked_L].equal(ids_L[locked_L])
+            made += 1
+            return done
+
+    monkeypatch.setattr(Call, "denoised", watched)
+    gap = Gap(2, 6, replaces="There is no pneumothorax.")
+    asked = (
+        Section("findings", (Lock("The heart is normal. "), gap, Lock(" No pleural effusion."))),
+        Section("impression", (Gap(2, 4), Lock(" No acute findings."))),
+    )
+    able = replace(engine.checkpoint, about=replace(engine.checkpoint.about, rewrites=True))
+    Engine(able).infill([image], asked, settings=chosen, context=context)
+    assert shown >= 4 * made > 0
 
 
 def test_twelve_locks_with_gaps_between_them(engine: Any, image: np.ndarray) -> None:
