@@ -10,7 +10,8 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,12 +55,9 @@ def fetch(
     `UnpinnedRevision`, and `FetchProblem` where the hub does not answer, does not have it, or sends a file that
     differs from what it says of it.
     """
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
     if not _COMMIT.fullmatch(revision):
         raise UnpinnedRevision(f"{hub_id} needs --revision with 40 hexadecimal digits of a commit: names can move.")
-    try:
+    with asking_the_hub(hub_id, revision):
         expected = [file for file in _listed(hub_id, revision, endpoint) if _is_wanted(file.path, include)]
         if not expected:
             raise FetchProblem(f"{hub_id} has no file that fits {', '.join(include) or 'what can be used here'}.")
@@ -67,6 +65,17 @@ def fetch(
             if not file.is_in(out):
                 print(f"[{number}/{len(expected)}] {file.path}", file=sys.stderr)
                 _transfer(file, hub_id, revision, out, endpoint)
+    return _recorded(hub_id, revision, out, expected)
+
+
+@contextmanager
+def asking_the_hub(hub_id: str, revision: str) -> Iterator[None]:
+    """What the hub's client raises inside becomes a `FetchProblem` that says what to do."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        yield
     except HFValidationError as problem:
         raise FetchProblem(f"{hub_id} is no hub id (owner/name).") from problem
     except HfHubHTTPError as problem:
@@ -74,9 +83,9 @@ def fetch(
     except (httpx2.HTTPError, OSError) as problem:
         raise FetchProblem(
             f"{hub_id} could not be fetched ({type(problem).__name__}). Run it again to go on; HF_ENDPOINT names "
-            "another hub, HF_TOKEN lets private and gated repositories be read."
+            "another hub, HF_TOKEN lets private and gated repositories be read. Where no hub can be reached, name a "
+            "folder that inlay model fetch has filled elsewhere."
         ) from problem
-    return _recorded(hub_id, revision, out, expected)
 
 
 def _transfer(file: Expected, hub_id: str, revision: str, out: Path, endpoint: str | None) -> None:

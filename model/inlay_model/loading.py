@@ -147,7 +147,10 @@ DEMONSTRATION = default_checkpoint()
 
 
 def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path:
-    """Local folder of a checkpoint. A hub id needs its commit hash, else `UnpinnedRevision`; then it is fetched."""
+    """Local folder of a checkpoint. A hub id needs its commit hash, else `UnpinnedRevision`; then it is fetched.
+
+    Raises `CheckpointProblem` for what is neither, and `FetchProblem` where the hub does not give it.
+    """
     folder = Path(path_or_hub_id).expanduser()
     if folder.is_dir():
         return folder
@@ -160,7 +163,10 @@ def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path
         )
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(name, revision=revision))
+    from inlay_model.fetch import asking_the_hub
+
+    with asking_the_hub(name, revision):
+        return Path(snapshot_download(name, revision=revision))
 
 
 def load(
