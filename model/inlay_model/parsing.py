@@ -14,6 +14,11 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
+def none_or_more(text: str) -> int:
+    """A whole number from zero on; argparse prints what is wrong with another one."""
+    return 0 if text == "0" else at_least_one(text)
+
+
 def file_to_write(text: str) -> Path:
     """A file that can be written; raises `BadRequest` before the work whose result would have no place after it."""
     file = Path(text)
@@ -25,3 +30,12 @@ def file_to_write(text: str) -> Path:
     if not os.access(file if file.exists() else folder, os.W_OK):
         raise BadRequest(f"{file} cannot be written: it may not be changed by this user. Name another file.")
     return file
+
+
+def file_in_a_new_folder(text: str) -> Path:
+    """As `file_to_write`, in a folder that is made if it is not there."""
+    try:
+        Path(text).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise BadRequest(f"The folder of {text} cannot be made ({type(problem).__name__}). Name another.") from problem
+    return file_to_write(text)
