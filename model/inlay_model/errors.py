@@ -45,7 +45,7 @@ class PromptTooLong(ModelError):
 
 
 class BadImage(ModelError):
-    """An image that is no radiograph-like array: wrong shape, wrong type, or empty."""
+    """An image that is no radiograph-like array: wrong shape, wrong type, empty, or the same everywhere."""
 
     code = "bad-image"
 

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def test_the_demonstration_is_refused_on_what_is_no_phantom(
     demonstration: str, tmp_path: Path, phantom: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A DICOM of another maker and a plain picture are refused by name; a phantom and the explicit flag are not."""
-    pixels = np.zeros((384, 384), np.uint8)
+    pixels = np.eye(384, dtype=np.uint8)
     foreign = str(write_dicom(tmp_path / "x.dcm", pixels, ManufacturerModelName="Scanner", ImageType=["ORIGINAL"]))
     half = str(write_dicom(tmp_path / "y.dcm", pixels, ManufacturerModelName="Inlay Phantom", ImageType=["ORIGINAL"]))
     picture = str(tmp_path / "x.png")
@@ -375,6 +376,20 @@ def test_files_without_a_picture_are_named_errors(tmp_path: Path) -> None:
     pydicom.dcmwrite(empty, dataset, enforce_file_format=True)
     with pytest.raises(BadImage):
         read_picture(empty)
+
+
+def test_an_image_without_contrast_is_no_radiograph(
+    demonstration: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All black, all white, and a window beside all values, which makes it so: a named error and not a report."""
+    black, white = tmp_path / "black.png", tmp_path / "white.png"
+    Image.new("L", (400, 400)).save(black)
+    Image.new("RGB", (400, 400), "white").save(white)
+    beside = write_dicom(tmp_path / "beside.dcm", np.eye(64, dtype=np.uint16) + 100, WindowCenter=4000, WindowWidth=10)
+    for image in (black, white, beside):
+        given = ["draft", "--image", str(image), "--model", demonstration, "--demo-model-on-any-study"]
+        assert main(given) == 2
+        assert re.search(r"needs contrast.*Send the image itself.*\[bad-image\]", capsys.readouterr().err)
 
 
 def test_help_teaches_gaps_and_replay(capsys: pytest.CaptureFixture[str]) -> None:

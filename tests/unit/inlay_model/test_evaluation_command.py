@@ -339,7 +339,7 @@ def test_one_image_is_enough_for_a_round(checkpoint_folder: Path) -> None:
 
     engine = Engine.load(checkpoint_folder, device="cpu")
     entrant = contestants(engine, None, steps=(1,))[0]
-    image = np.zeros((384, 384), np.uint8)
+    image = np.eye(384, dtype=np.uint8)
     entrant.draft(image, 1)
     entrant.forget()
     entrant.draft(image, 1)
