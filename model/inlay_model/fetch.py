@@ -22,6 +22,13 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Files that may run code when they are read, or hold the weights a second time in a form that is not used here.
 LEFT_OUT = ("*.bin", "*.ckpt", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.pickle", "*.pkl", "*.pt", "*.pth", "*.py")
 _BLOCK = 1 << 20
+_EXAMPLES = """\
+examples, COMMIT being the 40 digits that the hub shows of a revision:
+  inlay model fetch google/diffusiongemma-26B-A4B-it --revision COMMIT --out models/diffusiongemma-26b
+  inlay model fetch gevaertlab/diffusiongemma-radiology-vqa --revision COMMIT --out adapters \\
+      --include 'diffusion-slake/*'
+then: inlay model draft --model models/diffusiongemma-26b --adapter adapters/diffusion-slake --image chest.dcm
+"""
 # Where files are while they arrive; hidden, as it is no part of a checkpoint.
 _PARTS = ".inlay-parts"
 
@@ -167,8 +174,10 @@ def main(argv: list[str] | None = None) -> int:
     """Command line of `inlay model fetch`."""
     parser = argparse.ArgumentParser(
         prog="inlay model fetch",
-        description="Brings a checkpoint or an adapter from the hub into a folder, pinned to a commit. Every file is "
+        description="Brings a checkpoint or an adapter from the hub into a folder, pinned to a commit. Every file is\n"
         "compared with the hub's digest; run it again to go on after an interruption. Serving needs no network then.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("hub_id", help="for example google/diffusiongemma-26B-A4B-it")
     parser.add_argument("--revision", required=True, help="commit hash, 40 hexadecimal digits")

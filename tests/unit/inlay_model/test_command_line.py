@@ -368,7 +368,7 @@ def test_files_without_a_picture_are_named_errors(tmp_path: Path) -> None:
         with pytest.raises(BadImage, match=r"cannot be read .* Name a DICOM file or picture"):
             read_picture(unreadable)
     (tmp_path / "a.txt").write_text("no picture" * 30)
-    with pytest.raises(BadImage):
+    with pytest.raises(BadImage, match="Convert it to DICOM or PNG"):
         read_picture(tmp_path / "a.txt")
     empty = write_dicom(tmp_path / "e.dcm", np.zeros((2, 2), np.uint8))
     dataset = pydicom.dcmread(empty)
@@ -420,6 +420,16 @@ def test_help_of_a_command_says_what_it_does_and_shows_it(
     out = capsys.readouterr().out
     assert all(text in out for text in taught)
     assert "example" in out
+
+
+@pytest.mark.parametrize("command", ["bench", "eval", "train", "merge", "digest", "fetch", "phantoms"])
+def test_every_other_command_shows_itself_in_use(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Help that ends with the list of options teaches nobody what to type."""
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    options, _, examples = capsys.readouterr().out.partition("-h, --help")
+    assert f"inlay model {command}" in examples
+    assert max(map(len, options.splitlines())) <= 120
 
 
 @pytest.mark.parametrize("option", ["--style=x", "--steps=2", "--seed=2", "--watch", "--record=x"])
