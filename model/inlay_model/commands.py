@@ -83,6 +83,8 @@ def _asked(arguments: argparse.Namespace) -> list[Section]:
     else:
         sections = parse_sections(arguments.section)
     check_sections(sections)
+    if arguments.rewrite and not arguments.style:
+        raise BadRequest("--rewrite needs the style to write in: --style NAME.")
     gaps = [item for section in sections for item in section.items if isinstance(item, Gap)]
     if (arguments.warm_start or arguments.rewrite) and not any(gap.replaces for gap in gaps):
         option = "--rewrite" if arguments.rewrite else "--warm-start"

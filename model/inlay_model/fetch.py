@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inlay_model.errors import FetchProblem, UnpinnedRevision
+from inlay_model.parsing import folder_to_write
 from inlay_model.provenance import FETCHED, digest_of_file, digest_of_folder
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -181,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("hub_id", help="for example google/diffusiongemma-26B-A4B-it")
     parser.add_argument("--revision", required=True, help="commit hash, 40 hexadecimal digits")
-    parser.add_argument("--out", type=Path, required=True, help="folder, made if it is not there")
+    parser.add_argument("--out", type=folder_to_write, required=True, help="folder, made if it is not there")
     parser.add_argument(
         "--include", nargs="*", default=[], metavar="PATTERN", help="only these, e.g. 'diffusion-slake/*'"
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from inlay_model.adapters import Added, check_base, is_tied_alike, read_adapter
 from inlay_model.errors import AdapterProblem
 from inlay_model.loading import Checkpoint, find_folder, kind_of, load
+from inlay_model.parsing import folder_to_write
 from inlay_model.provenance import digest_of_folder
 
 # Parts of a small checkpoint stay small enough for a repository.
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", required=True, help="base: checkpoint folder or hub id")
     parser.add_argument("--revision", help="commit hash, needed with a hub id")
     parser.add_argument("--adapter", type=Path, required=True, help="folder of a PEFT adapter")
-    parser.add_argument("--out", type=Path, required=True, help="new folder for the merged checkpoint")
+    parser.add_argument("--out", type=folder_to_write, required=True, help="new folder for the merged checkpoint")
     parser.add_argument("--dtype", default="", help="type of the weights, for example float32 (default: the base's)")
     arguments = parser.parse_args(argv)
     digest = merge(

@@ -33,9 +33,17 @@ def file_to_write(text: str) -> Path:
 
 
 def file_in_a_new_folder(text: str) -> Path:
-    """As `file_to_write`, in a folder that is made if it is not there."""
-    try:
-        Path(text).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise BadRequest(f"The folder of {text} cannot be made ({type(problem).__name__}). Name another.") from problem
-    return file_to_write(text)
+    """As `file_to_write`, where the folder need not be there yet."""
+    folder = folder_to_write(str(Path(text).parent))
+    return file_to_write(text) if folder.is_dir() else Path(text)
+
+
+def folder_to_write(text: str) -> Path:
+    """A folder that can be written into, made later if it is not there; raises `BadRequest` before the work."""
+    folder = Path(text)
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not there.is_dir():
+        raise BadRequest(f"The folder {folder} cannot be made: {there} is a file. Name another.")
+    if not os.access(there, os.W_OK):
+        raise BadRequest(f"Into {there} nothing may be written by this user. Name another folder.")
+    return folder

@@ -16,8 +16,13 @@ def questions(file: Path) -> list[Question]:
     """The questions of a file, in its order; raises `DatasetProblem` with the line that is wrong."""
     if not file.is_file():
         raise DatasetProblem(f"There is no file {file}. Name a JSONL, such as inlay model phantoms --vqa writes.")
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        what = f"{file.name} cannot be read ({type(problem).__name__})."
+        raise DatasetProblem(f"{what} Save it as UTF-8, where you may read it.") from problem
     found = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:

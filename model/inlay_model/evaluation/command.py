@@ -8,6 +8,7 @@ from pathlib import Path
 from inlay_model.evaluation.interrupted import finish, part_of
 from inlay_model.loading import DEMONSTRATION
 from inlay_model.parsing import file_in_a_new_folder, file_to_write
+from inlay_model.phantom.seeds import evaluation_seeds
 
 _SUITES = ("phantom", "disputes", "infill", "alternatives", "vqa", "speed")
 _ABOUT = """\
@@ -52,6 +53,10 @@ def main(argv: list[str] | None = None) -> int:
     counts = (arguments.seed, arguments.steps, arguments.processes, limit)
     if any(count is not None and count < 1 for count in counts):
         parser.error("--seed, --limit, --steps and --processes must be at least 1")
+    try:
+        evaluation_seeds(arguments.seed, limit or 0)
+    except ValueError as problem:
+        parser.error(str(problem))
     arguments.limit = limit
     sets = arguments.set = arguments.set or [("phantom", None)]
     if any(name not in _SETS[arguments.suite] for name, _ in sets) or (arguments.suite != "vqa" and len(sets) > 1):

@@ -12,7 +12,7 @@ import torch
 
 from inlay_model.errors import BadRecipe
 from inlay_model.loading import find_folder, kind_of, load
-from inlay_model.parsing import at_least_one, none_or_more
+from inlay_model.parsing import at_least_one, folder_to_write, none_or_more
 from inlay_model.training.finetune import ADAPTER, AdapterTrainer, check_recipe, dataset_of
 from inlay_model.training.log import RunLog
 from inlay_model.training.recipe import Recipe, lora_recipe
@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--config", type=Path, help="recipe, for example model/configs/phantom-diffusion.toml (adapter: the paper's)")
-    add("--out", type=Path, help="folder for log, state and what is trained")
+    add("--out", type=folder_to_write, help="folder for log, state and what is trained")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
     add("--threads", type=at_least_one, help="CPU threads")
     add("--workers", type=none_or_more, default=8, help="processes that make batches (default: %(default)s)")

@@ -22,11 +22,7 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            what = f"The folder {folder} cannot be made ({type(problem).__name__})."
-            raise BadRecipe(f"{what} Name another for --out.") from problem
+        folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "log.jsonl"
         self._events: Any = _event_writer(folder / "events") if tensorboard else None
         self._quiet = not sys.stderr.isatty()

@@ -235,6 +235,7 @@ def test_a_record_of_another_form_is_named_before_the_work(
         ["--record", "{folder}"],
         ["--warm-start", "0.5"],
         ["--rewrite", "--style", "concise"],
+        ["--rewrite"],
         ["--seed", "-1"],
         ["--image", "{folder}/none.png"],
     ],
@@ -248,6 +249,28 @@ def test_what_cannot_be_is_said_before_a_checkpoint_is_loaded(
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert "checkpoint" not in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["phantoms", "--vqa", "1"],
+        ["merge", "--model", "none", "--adapter", "none"],
+        ["fetch", "owner/name", "--revision", "0" * 40],
+        ["train", "--config", "none.toml"],
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_named(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file stands there: said first, whatever else is not there."""
+    (tmp_path / "file").touch()
+    assert main([*command, "--out", str(tmp_path / "file")]) == 2
+    err = capsys.readouterr().err
+    assert "cannot be made" in err
+    assert err.endswith("[bad-request]\n")
+    assert main([*command, "--out", str(tmp_path / "file" / "below")]) == 2
+    assert "cannot be made" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--threads", "--steps", "--alternatives"])

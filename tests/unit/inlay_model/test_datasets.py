@@ -126,6 +126,9 @@ def test_our_own_form_says_which_line_is_wrong(tmp_path: Path) -> None:
     file.write_text(json.dumps({"image": "images/1.png", "prompt": "?"}))
     with pytest.raises(DatasetProblem, match=r"line 1: answer is missing.*JSON string"):
         jsonl.questions(file)
+    file.write_bytes(b"\xff\xfe{")
+    with pytest.raises(DatasetProblem, match="Save it as UTF-8"):
+        jsonl.questions(file)
     with pytest.raises(DatasetProblem, match=r"There is no file .* inlay model phantoms --vqa"):
         jsonl.questions(tmp_path / "none.jsonl")
 

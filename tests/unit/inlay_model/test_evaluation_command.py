@@ -165,6 +165,8 @@ def test_speed_is_of_pairs_and_prefill_the_difference(checkpoint_folder: Path) -
         ["--suite", "vqa", "--set", "slake"],
         ["--suite", "vqa", "--candidate", "nameless"],
         ["--suite", "phantom", "--endpoints", "judges.toml"],
+        ["--seed", "1000000"],
+        ["--limit", "1000001"],
     ],
 )
 def test_options_that_do_not_fit_are_refused_at_once(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
