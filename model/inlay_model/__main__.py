@@ -133,6 +133,13 @@ def _draft(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--sections", default="findings,impression", help="comma-separated (default: %(default)s)")
     add("--begin", default="", metavar="TEXT", help="locked text with which the first section begins")
+    add(
+        "--canvases",
+        type=at_least_one,
+        default=1,
+        metavar="N",
+        help="how many canvases a long report may fill, one after the other (default: %(default)s)",
+    )
     _run(parser)
 
 

@@ -28,7 +28,7 @@ def draft(arguments: argparse.Namespace) -> int:
     check_sections(asked)
     if not arguments.image:
         raise BadRequest("A draft needs an image: --image FILE. Without one, infill writes from locked text alone.")
-    settings = GenerationSettings(steps=arguments.steps, seed=arguments.seed)
+    settings = GenerationSettings(steps=arguments.steps, seed=arguments.seed, canvases=arguments.canvases)
     engine, images = _engine(arguments)
     filled = engine.draft(
         images,

@@ -12,6 +12,8 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 from inlay_model import BadImage, BadRequest, Gap, Lock, Section
 from inlay_model.__main__ import main
 from inlay_model.asked import REQUEST, parse_sections, read_request
+from inlay_model.phantom.findings import Findings
+from inlay_model.phantom.render import phantom as phantom_of
 from inlay_model.study import read_picture
 from inlay_testkit.tiny_diffusion import save_tiny
 
@@ -319,6 +321,28 @@ def test_disputes_alternatives_and_confidence_are_shown(
         assert word["text"] == texts[word["section"], word["item"]][word["start"] : word["end"]].strip()
         assert f"{word['text']} {word['probability']:.2f}" in err
     assert "confidence in findings, gap 1: " in err
+
+
+def test_the_demonstration_disputes_an_effusion_that_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checkpoint that ships, on a normal phantom: the lock is printed as it is, and doubted beside it."""
+    picture = tmp_path / "phantom.png"
+    Image.fromarray(phantom_of(3, Findings.normal()).image).save(picture)
+    asked = ["infill", "--section", "findings=Large right pleural effusion. [...]", "--image", str(picture)]
+    assert main([*asked, "--demo-model-on-any-study", "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Findings: Large right pleural effusion.")
+    assert re.search(r"^disputed in findings: .*(pleural|effusion).* \(probability ", err, re.MULTILINE)
+
+
+def test_a_long_report_may_fill_several_canvases(demonstration: str, phantom: str, tmp_path: Path) -> None:
+    """The option is a setting of the run, which its record has."""
+    record = tmp_path / "run.json"
+    asked = ["draft", "--image", phantom, "--model", demonstration, "--steps", "1", "--canvases", "2"]
+    assert main([*asked, "--record", str(record)]) == 0
+    assert json.loads(record.read_text())["run"]["settings"]["canvases"] == 2
+    assert main(["replay", str(record), "--image", phantom, "--model", demonstration]) == 0
 
 
 def test_what_was_not_looked_for_is_null(demonstration: str, phantom: str, capsys: pytest.CaptureFixture[str]) -> None:
