@@ -63,7 +63,8 @@ class Endpoint:
             parts = urllib.parse.urlsplit(self.url)
             _ = parts.port
         except ValueError as problem:
-            raise EndpointProblem(f"The endpoint {self.name} has no address in url ({problem}).") from problem
+            what = f"The endpoint {self.name} has no address in url"
+            raise EndpointProblem(f"{what}, which is written as https://HOST/v1.") from problem
         is_safe = parts.scheme == "https" or (parts.scheme == "http" and (self.allow_http or parts.hostname in _HERE))
         if not is_safe or not parts.hostname:
             raise EndpointProblem(

@@ -167,6 +167,6 @@ def _remedy(phase: Phase) -> str:
         f"--set training.micro_batch={smaller} (the step stays one of {phase.batch} examples), then " if smaller else ""
     )
     return (
-        f"Run it again, which goes on from the last state, with {fewer}for an adapter "
-        "--set training.activation_checkpointing=true, or on a device with more free memory."
+        f"Run it again, which goes on from the last state: with {fewer}"
+        "--set training.activation_checkpointing=true (adapters), or on a device with more free memory."
     )
