@@ -5,8 +5,11 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import indent
 
+from inlay_model.asked import GAPS, REQUEST
 from inlay_model.errors import ModelError
+from inlay_model.parsing import at_least_one, file_to_write
 
 _ABOUT = """\
 Drafts radiology reports with DiffusionGemma and fills the gaps between locked text.
@@ -31,6 +34,50 @@ how fast is it here, and how good:
   python -m inlay_model bench
   python -m inlay_model eval --suite phantom --seed 1 --limit 64 --json
   python -m inlay_model eval --suite infill --sibling SIBLING_FOLDER --limit 64
+"""
+_DRAFT = """\
+Writes a report about a study. The report goes to standard output, what is to be said of it to standard error.
+
+Each section is written by the model; the text of --begin is locked and stands at the beginning of the first one.
+"""
+_DRAFTS = """\
+examples:
+  python -m inlay_model draft --image phantom.dcm
+  python -m inlay_model draft --image frontal.dcm --image lateral.dcm --model FOLDER --precision fp8
+  python -m inlay_model draft --image phantom.dcm --style concise --seed 7 --record draft.json
+  python -m inlay_model draft --image phantom.dcm --begin 'The heart is normal in size. ' --json
+"""
+_INFILL = """\
+Fills the gaps of a report. What is not a gap is locked: it comes back byte for byte, whatever the model thinks of it.
+
+Locked words that the model holds to be wrong are listed as disputed, where the checkpoint was trained for that. The
+report goes to standard output, disputes, alternatives and confidence to standard error, or all of it into --json.
+"""
+_INFILLS = f"""\
+how gaps are written in --section:
+{indent(GAPS, "  ")}
+the same in the file of --request, where a gap may have any of these keys or none:
+{indent(REQUEST, "  ")}
+examples:
+  python -m inlay_model infill --image phantom.dcm --alternatives 3 --confidence \\
+      --section 'findings=The heart is normal in size. [...5-20 pleura] No pneumothorax.' --section 'impression=[...]'
+
+write one section again from the others, which are locked:
+  python -m inlay_model infill --section 'findings=Large right pleural effusion.' --section 'impression=[...]'
+
+go on from an earlier run: the same gaps with less work, or its report in another style:
+  python -m inlay_model draft --image phantom.dcm --record draft.json
+  python -m inlay_model infill --image phantom.dcm --earlier draft.json --warm-start 0.25
+  python -m inlay_model infill --image phantom.dcm --earlier draft.json --rewrite --style concise
+"""
+_REPLAY = """\
+Runs a recorded request again, with the settings of the record, and compares: the same text comes on the same device,
+threads and library versions. Where checkpoint, adapter, image, request or text differ, the error says which.
+"""
+_REPLAYS = """\
+example:
+  python -m inlay_model draft --image phantom.dcm --seed 7 --record run.json
+  python -m inlay_model replay run.json --image phantom.dcm
 """
 # These have arguments of their own and a main(argv) in the module named.
 _ELSEWHERE = {
@@ -66,42 +113,103 @@ def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="inlay_model", description=_ABOUT, epilog=_EXAMPLES, formatter_class=layout)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    shared = _shared()
-    draft = commands.add_parser("draft", parents=[shared], help="write a report about an image")
-    draft.add_argument("--sections", default="findings,impression", help="comma-separated (default: %(default)s)")
-    infill = commands.add_parser(
-        "infill", parents=[shared], help="fill the gaps between locked text (without --image: from the text alone)"
-    )
-    what = infill.add_mutually_exclusive_group(required=True)
-    what.add_argument(
-        "--section",
-        action="append",
-        metavar="NAME=TEXT",
-        help="a section; [...] is a gap, [...20] one of at most 20 tokens; repeat for more",
-    )
-    what.add_argument("--request", type=Path, metavar="FILE", help="the sections as JSON: items are lock or gap")
-    replay = commands.add_parser("replay", parents=[shared], help="run a recorded request again")
-    replay.add_argument("record_file", type=Path, help="a file that --record wrote")
+
+    def command(name: str, text: str, about: str, examples: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name, parents=[_model()], help=text, description=about, epilog=examples, formatter_class=layout
+        )
+
+    _draft(command("draft", "write a report about an image", _DRAFT, _DRAFTS))
+    text = "fill the gaps between locked text (without --image: from the text alone)"
+    _infill(command("infill", text, _INFILL, _INFILLS))
+    replay = command("replay", "run a recorded request again", _REPLAY, _REPLAYS)
+    replay.add_argument("record_file", type=Path, metavar="RECORD", help="a file that --record wrote")
     for name, (_, text) in _ELSEWHERE.items():
         commands.add_parser(name, add_help=False, help=f"{text} ({name} --help)")
     return parser
 
 
-def _shared() -> argparse.ArgumentParser:
+def _draft(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--sections", default="findings,impression", help="comma-separated (default: %(default)s)")
+    add("--begin", default="", metavar="TEXT", help="locked text with which the first section begins")
+    add(
+        "--canvases",
+        type=at_least_one,
+        default=1,
+        metavar="N",
+        help="how many canvases a long report may fill, one after the other (default: %(default)s)",
+    )
+    _run(parser)
+
+
+def _infill(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--section", action="append", metavar="NAME=TEXT", help="a section with its gaps, see below; repeat for more"
+    )
+    what.add_argument("--request", type=Path, metavar="FILE", help="the sections as JSON, see below")
+    what.add_argument(
+        "--earlier",
+        type=Path,
+        metavar="RECORD",
+        help="the sections of an earlier run, by the file that --record wrote; gaps replace what it wrote there",
+    )
+    add = parser.add_argument
+    add(
+        "--alternatives",
+        type=at_least_one,
+        default=1,
+        metavar="K",
+        help="look for so many texts for every gap, best first (default: %(default)s)",
+    )
+    add("--confidence", action="store_true", help="say how probable the model finds each word that it wrote")
+    add(
+        "--warm-start",
+        type=float,
+        metavar="SHARE",
+        help="begin from the texts that gaps replace, with this share of noise (above 0, at most 1); fewer steps",
+    )
+    add(
+        "--rewrite",
+        action="store_true",
+        help="say what the gaps replace again in the style of --style, where the checkpoint was trained for it",
+    )
+    _run(parser)
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    """What decides a new run; a replay has it in its record."""
+    add = parser.add_argument
+    add("--style", help="site style that the checkpoint knows")
+    add("--steps", type=at_least_one, default=16, help="denoising steps at most (default: %(default)s)")
+    add("--seed", type=int, default=0, help="same seed, same text (default: %(default)s)")
+    add("--watch", action="store_true", help="show the text after every step")
+    add("--record", type=file_to_write, metavar="FILE", help="write request, run and answer, for replay and --earlier")
+
+
+def _model() -> argparse.ArgumentParser:
+    """What every one of these commands needs: images, a model, a device, a form of the answer."""
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--image", type=Path, action="append", help="DICOM or picture file, frontal view first")
-    shared.add_argument("--model", help="checkpoint folder or hub id (default: the demonstration checkpoint)")
-    shared.add_argument("--revision", help="commit hash, needed with a hub id")
-    shared.add_argument("--adapter", type=Path, help="folder of a PEFT adapter made for that checkpoint")
-    shared.add_argument("--style", help="site style that the checkpoint knows")
-    shared.add_argument("--steps", type=int, default=16, help="denoising steps at most (default: %(default)s)")
-    shared.add_argument("--seed", type=int, default=0, help="same seed, same text (default: %(default)s)")
-    shared.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the first GPU, else the CPU)")
-    shared.add_argument("--threads", type=int, help="CPU threads")
-    shared.add_argument("--watch", action="store_true", help="show the text after every step")
-    shared.add_argument("--json", action="store_true", help="print text, pieces with digests and run record as JSON")
-    shared.add_argument("--record", type=Path, metavar="FILE", help="write the request and its run record, for replay")
-    shared.add_argument(
+    add = shared.add_argument
+    add("--image", type=Path, action="append", help="DICOM or picture file, frontal view first; repeat for more views")
+    add("--model", help="checkpoint folder or hub id (default: the demonstration checkpoint)")
+    add("--revision", help="commit hash, needed with a hub id")
+    add("--adapter", type=Path, help="folder of a PEFT adapter made for that checkpoint")
+    add("--device", help="cpu, cuda, cuda:1, auto ... (default: the first GPU, else the CPU)")
+    add("--precision", choices=["bf16", "fp8", "4bit"], help="how experts are held (default: bf16, as they are)")
+    add(
+        "--accelerate",
+        action=argparse.BooleanOptionalAction,
+        help="graphs and own kernels (default: on a GPU)",
+    )
+    add("--threads", type=at_least_one, help="CPU threads")
+    add(
+        "--json",
+        action="store_true",
+        help="print texts, pieces with digests, disputes, confidence, alternatives and run record as JSON",
+    )
+    add(
         "--demo-model-on-any-study",
         action="store_true",
         help="let the demonstration checkpoint see images that are no phantoms; its text then means nothing",

@@ -45,7 +45,7 @@ class PromptTooLong(ModelError):
 
 
 class BadImage(ModelError):
-    """An image that is no radiograph-like array: wrong shape, wrong type, or empty."""
+    """An image that is no radiograph-like array: wrong shape, wrong type, empty, or the same everywhere."""
 
     code = "bad-image"
 
@@ -119,19 +119,25 @@ class NotANumber(ModelError):
 class NotEnoughMemory(ModelError):
     """The device has less free memory than a model or a request needs; counts are bytes, `needed` None if unknown.
 
-    `each` is what every one of several devices has free.
+    `each` is what every one of several devices has free; `remedy` is said instead of what helps where a model serves.
     """
 
     code = "not-enough-memory"
 
-    def __init__(self, needed: int | None, free: int, precision: str | None, each: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        needed: int | None,
+        free: int,
+        precision: str | None,
+        each: Sequence[int] = (),
+        *,
+        remedy: str = "",
+    ) -> None:
         lower = {"bf16": "fp8 or 4bit", "fp32": "bf16, fp8 or 4bit", "fp8": "4bit"}.get(precision or "")
         what = f"The model needs {needed / 2**30:.1f} GiB" if needed is not None else "The device ran out of memory"
         over = f" on {len(each)} devices ({', '.join(f'{one / 2**30:.1f}' for one in each)})" if each else ""
-        remedy = f"Choose the precision {lower}, a" if lower else "Choose a"
-        super().__init__(
-            f"{what}; {free / 2**30:.1f} GiB are free{over}. {remedy} device with more free memory, "
-            "or several of them (device auto)."
-        )
+        choice = f"Choose the precision {lower}, a" if lower else "Choose a"
+        served = f"{choice} device with more free memory, or several of them (device auto)."
+        super().__init__(f"{what}; {free / 2**30:.1f} GiB are free{over}. {remedy or served}")
         self.needed = needed
         self.free = free

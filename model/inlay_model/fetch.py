@@ -10,17 +10,26 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from inlay_model.errors import FetchProblem, UnpinnedRevision
+from inlay_model.parsing import folder_to_write
 from inlay_model.provenance import FETCHED, digest_of_file, digest_of_folder
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Files that may run code when they are read, or hold the weights a second time in a form that is not used here.
 LEFT_OUT = ("*.bin", "*.ckpt", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.pickle", "*.pkl", "*.pt", "*.pth", "*.py")
 _BLOCK = 1 << 20
+_EXAMPLES = """\
+examples, COMMIT being the 40 digits that the hub shows of a revision:
+  inlay model fetch google/diffusiongemma-26B-A4B-it --revision COMMIT --out models/diffusiongemma-26b
+  inlay model fetch gevaertlab/diffusiongemma-radiology-vqa --revision COMMIT --out adapters \\
+      --include 'diffusion-slake/*'
+then: inlay model draft --model models/diffusiongemma-26b --adapter adapters/diffusion-slake --image chest.dcm
+"""
 # Where files are while they arrive; hidden, as it is no part of a checkpoint.
 _PARTS = ".inlay-parts"
 
@@ -54,12 +63,9 @@ def fetch(
     `UnpinnedRevision`, and `FetchProblem` where the hub does not answer, does not have it, or sends a file that
     differs from what it says of it.
     """
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
     if not _COMMIT.fullmatch(revision):
         raise UnpinnedRevision(f"{hub_id} needs --revision with 40 hexadecimal digits of a commit: names can move.")
-    try:
+    with asking_the_hub(hub_id, revision):
         expected = [file for file in _listed(hub_id, revision, endpoint) if _is_wanted(file.path, include)]
         if not expected:
             raise FetchProblem(f"{hub_id} has no file that fits {', '.join(include) or 'what can be used here'}.")
@@ -67,6 +73,17 @@ def fetch(
             if not file.is_in(out):
                 print(f"[{number}/{len(expected)}] {file.path}", file=sys.stderr)
                 _transfer(file, hub_id, revision, out, endpoint)
+    return _recorded(hub_id, revision, out, expected)
+
+
+@contextmanager
+def asking_the_hub(hub_id: str, revision: str) -> Iterator[None]:
+    """What the hub's client raises inside becomes a `FetchProblem` that says what to do."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        yield
     except HFValidationError as problem:
         raise FetchProblem(f"{hub_id} is no hub id (owner/name).") from problem
     except HfHubHTTPError as problem:
@@ -74,9 +91,9 @@ def fetch(
     except (httpx2.HTTPError, OSError) as problem:
         raise FetchProblem(
             f"{hub_id} could not be fetched ({type(problem).__name__}). Run it again to go on; HF_ENDPOINT names "
-            "another hub, HF_TOKEN lets private and gated repositories be read."
+            "another hub, HF_TOKEN lets private and gated repositories be read. Where no hub can be reached, name a "
+            "folder that inlay model fetch has filled elsewhere."
         ) from problem
-    return _recorded(hub_id, revision, out, expected)
 
 
 def _transfer(file: Expected, hub_id: str, revision: str, out: Path, endpoint: str | None) -> None:
@@ -158,12 +175,14 @@ def main(argv: list[str] | None = None) -> int:
     """Command line of `inlay model fetch`."""
     parser = argparse.ArgumentParser(
         prog="inlay model fetch",
-        description="Brings a checkpoint or an adapter from the hub into a folder, pinned to a commit. Every file is "
+        description="Brings a checkpoint or an adapter from the hub into a folder, pinned to a commit. Every file is\n"
         "compared with the hub's digest; run it again to go on after an interruption. Serving needs no network then.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("hub_id", help="for example google/diffusiongemma-26B-A4B-it")
     parser.add_argument("--revision", required=True, help="commit hash, 40 hexadecimal digits")
-    parser.add_argument("--out", type=Path, required=True, help="folder, made if it is not there")
+    parser.add_argument("--out", type=folder_to_write, required=True, help="folder, made if it is not there")
     parser.add_argument(
         "--include", nargs="*", default=[], metavar="PATTERN", help="only these, e.g. 'diffusion-slake/*'"
     )

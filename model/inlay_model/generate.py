@@ -289,5 +289,5 @@ def _looked_at(step: Step) -> list[_Seen]:
     *_, outlook_B3 = step.glance.read()
     looked = outlook_B3.tolist()
     if any(doubt != doubt for _, doubt, _ in looked):  # noqa: PLR0124 - only NaN differs from itself
-        raise NotANumber("The model gave NaN logits; the checkpoint is damaged or its precision does not suffice.")
+        raise NotANumber("The model gave NaN logits. Copy or fetch the checkpoint again, or choose a higher precision.")
     return [_Seen(bool(same), doubt, bool(settled)) for same, doubt, settled in looked]

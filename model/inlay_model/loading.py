@@ -147,20 +147,29 @@ DEMONSTRATION = default_checkpoint()
 
 
 def find_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path:
-    """Local folder of a checkpoint. A hub id needs its commit hash, else `UnpinnedRevision`; then it is fetched."""
+    """Local folder of a checkpoint. A hub id needs its commit hash, else `UnpinnedRevision`; then it is fetched.
+
+    Raises `CheckpointProblem` for what is neither, and `FetchProblem` where the hub does not give it.
+    """
     folder = Path(path_or_hub_id).expanduser()
     if folder.is_dir():
         return folder
     name = str(path_or_hub_id)
     if not _HUB_ID.fullmatch(name):
-        raise CheckpointProblem(f"There is no checkpoint folder {name}, and it is no hub id (owner/name) either.")
+        raise CheckpointProblem(
+            f"There is no checkpoint folder {name}, and it is no hub id (owner/name) either. "
+            "Name a folder that is there; inlay model fetch brings one."
+        )
     if revision is None or not _COMMIT.fullmatch(revision):
         raise UnpinnedRevision(
             f"{name} needs revision=<40 hexadecimal digits of a commit>: branch and tag names can move."
         )
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(name, revision=revision))
+    from inlay_model.fetch import asking_the_hub
+
+    with asking_the_hub(name, revision):
+        return Path(snapshot_download(name, revision=revision))
 
 
 def load(
@@ -234,7 +243,7 @@ def load(
 def kind_of(folder: Path) -> str:
     """Which kind of model lies in this folder: `diffusion` or `autoregressive`; raises `CheckpointProblem`."""
     if not (folder / "config.json").is_file():
-        raise CheckpointProblem(f"The checkpoint {folder} has no config.json.")
+        raise CheckpointProblem(f"The checkpoint {folder} has no config.json. {_COPY}")
     found = _json(folder / "config.json").get("model_type")
     if found not in _MODEL_TYPES:
         raise _unknown_class(folder, found, " or ".join(_MODEL_TYPES))

@@ -9,10 +9,17 @@ from pathlib import Path
 from inlay_model.adapters import Added, check_base, is_tied_alike, read_adapter
 from inlay_model.errors import AdapterProblem
 from inlay_model.loading import Checkpoint, find_folder, kind_of, load
+from inlay_model.parsing import folder_to_write
 from inlay_model.provenance import digest_of_folder
 
 # Parts of a small checkpoint stay small enough for a repository.
 _SMALL_BYTES, _SMALL_PART, _PART = 256 * 2**20, "12MB", "5GB"
+_EXAMPLES = """\
+example, an adapter that was trained, added for good and served by itself:
+  inlay model train --model models/base --data reports.jsonl --out run
+  inlay model merge --model models/base --adapter run/adapter --out models/ours
+  inlay model draft --model models/ours --image chest.dcm
+"""
 _REWRITTEN = {"config.json", "generation_config.json", "model.safetensors.index.json", "inlay.json"}
 
 
@@ -64,13 +71,15 @@ def main(argv: list[str] | None = None) -> int:
     """Command line of `inlay model merge`."""
     parser = argparse.ArgumentParser(
         prog="inlay model merge",
-        description="Writes a checkpoint with an adapter added to its weights. Encoder and decoder share theirs, so "
+        description="Writes a checkpoint with an adapter added to its weights. Encoder and decoder share theirs, so\n"
         "each change is added once; PEFT's own merge adds it twice and gives another model.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", required=True, help="base: checkpoint folder or hub id")
     parser.add_argument("--revision", help="commit hash, needed with a hub id")
     parser.add_argument("--adapter", type=Path, required=True, help="folder of a PEFT adapter")
-    parser.add_argument("--out", type=Path, required=True, help="new folder for the merged checkpoint")
+    parser.add_argument("--out", type=folder_to_write, required=True, help="new folder for the merged checkpoint")
     parser.add_argument("--dtype", default="", help="type of the weights, for example float32 (default: the base's)")
     arguments = parser.parse_args(argv)
     digest = merge(

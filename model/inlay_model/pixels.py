@@ -15,7 +15,7 @@ _WINDOW = "Window the pixels to 8 bits, as rows x columns of uint8."
 
 
 def as_picture(image: RadiographLike) -> Image.Image:
-    """A grey or RGB picture of 8 bits; raises `BadImage` for anything else, and for what is too small."""
+    """A grey or RGB picture of 8 bits; raises `BadImage` for anything else, for what is too small or shows nothing."""
     if isinstance(image, Image.Image):
         if image.mode in DEEP:
             raise BadImage(f"The picture has more than 8 bits a pixel (mode {image.mode}). {_WINDOW}")
@@ -31,6 +31,12 @@ def as_picture(image: RadiographLike) -> Image.Image:
     if min(picture.size) < _SMALLEST:
         raise BadImage(
             f"An image needs at least {_SMALLEST} rows and columns; this one has {picture.height} x {picture.width}."
+        )
+    # Of each band the least and the largest value.
+    if all(low == high for low, high in np.reshape(picture.getextrema(), (-1, 2))):
+        raise BadImage(
+            "An image needs contrast; this one has the same value everywhere. It was not exposed, or its window lies "
+            "beside its values. Send the image itself, or mend its window."
         )
     return picture
 

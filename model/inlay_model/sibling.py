@@ -225,7 +225,10 @@ class Sibling:
     def _check_room(self, tokens: int) -> None:
         positions = self._checkpoint.model.config.get_text_config().max_position_embeddings
         if tokens > positions:
-            raise PromptTooLong(f"Prompt and answer need {tokens} tokens; the model has {positions} positions.")
+            raise PromptTooLong(
+                f"Prompt and answer need {tokens} tokens; the model has {positions} positions. Send fewer images, "
+                "shorter locked texts and hints, or gaps with a smaller max_tokens."
+            )
 
     def _read(self, ids: Sequence[int], cache: Any) -> torch.Tensor:
         """Logits (float32, V) after these tokens, whose keys and values join the cache."""

@@ -46,7 +46,7 @@ def read_picture(path: Path) -> Picture:
                 shown = image.convert("L" if image.mode in {"1", "L"} else "RGB")
             return Picture(shown, is_phantom=False)
     except (UnidentifiedImageError, OSError) as problem:
-        raise BadImage(f"{path} is neither a DICOM file nor a picture.") from problem
+        raise BadImage(f"{path} is neither a DICOM file nor a picture. Convert it to DICOM or PNG.") from problem
 
 
 def refuse_foreign(pictures: list[Picture], *, demonstration: bool, allowed: bool) -> None:
@@ -75,9 +75,12 @@ def _read_dicom(path: Path) -> Picture:
         dataset = pydicom.dcmread(path)
         stored = dataset.pixel_array
     except (InvalidDicomError, AttributeError, NotImplementedError, ValueError, RuntimeError) as problem:
-        raise BadImage(f"{path} has no pixels that can be read ({type(problem).__name__}).") from problem
+        raise BadImage(
+            f"{path} has no pixels that can be read ({type(problem).__name__}). Name one image, not "
+            "compressed or by a syntax for which pydicom has a decoder here."
+        ) from problem
     if stored.ndim != 2:
-        raise BadImage(f"{path} has {stored.ndim} dimensions; one grey frame is needed.")
+        raise BadImage(f"{path} has {stored.ndim} dimensions; one grey frame is needed. Export a single one.")
     grey = _grey(np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32), dataset)
     if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
         grey = 255 - grey

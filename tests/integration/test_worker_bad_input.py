@@ -140,12 +140,19 @@ def test_a_prompt_beyond_the_positions_is_parked(tmp_path: Path, tiny: Path) -> 
     assert "Send fewer images" in job.reason.text
 
 
-def test_an_image_that_is_too_narrow_is_parked(tmp_path: Path, tiny: Path) -> None:
-    """A sliver of an image decodes but shows no body: the job is parked, and the worker goes on."""
+@pytest.mark.parametrize(
+    ("pixels", "said"),
+    [
+        (np.eye(20, 2000, dtype=np.uint16), "too long and narrow"),
+        (np.full((96, 96), 900, np.uint16), "Send the image itself"),
+    ],
+)
+def test_an_image_that_shows_no_body_is_parked(tmp_path: Path, tiny: Path, pixels: np.ndarray, said: str) -> None:
+    """A sliver, and one that has the same value everywhere, decode: the job is parked, and the worker goes on."""
     site = Site(tmp_path, tiny)
     path = site.image("1")
     identity = {"StudyInstanceUID": "1.2.826.0.1.1", "AccessionNumber": "A1", "PatientName": "Testperson^Patricia^Tina"}
-    path.write_bytes(file_bytes(radiograph(np.zeros((20, 2000), np.uint16), bits_stored=12, **identity)))
+    path.write_bytes(file_bytes(radiograph(pixels, bits_stored=12, **identity)))
     os.utime(path, (0, 0))  # Written long ago: nothing waits for it to settle.
     report = site.order("1", image=False)
     site.worker.work_off()
@@ -153,7 +160,7 @@ def test_an_image_that_is_too_narrow_is_parked(tmp_path: Path, tiny: Path) -> No
     assert (job.state, job.attempts) == (JobState.FAILED, 1)
     assert job.reason is not None
     assert job.reason.code == "bad-image"
-    assert "too long and narrow" in job.reason.text
+    assert said in job.reason.text
     site.answers()
 
 

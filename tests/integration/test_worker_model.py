@@ -30,7 +30,7 @@ from inlay_testkit.dicom import PHANTOM_TAGS
 from inlay_testkit.installation import Installation
 from inlay_testkit.tiny_diffusion import save_tiny
 from inlay_testkit.tiny_training import save_tiny_adapter
-from inlay_worker.generation import Model, sections_of
+from inlay_worker.generation import Generation, Model, sections_of
 from inlay_worker.wiring import load_model, make_worker
 from inlay_worker.work import Worker
 
@@ -69,6 +69,13 @@ class Site(Installation):
         self.worker: Worker = make_worker(self.settings, self.model)
         # Tests that act upon a step are told of it before the next one is taken.
         self.worker.stream = nullcontext
+
+
+def test_a_real_model_warms_up(tmp_path: Path, tiny: Path) -> None:
+    """The made-up picture is one that the engine takes: it is encoded for the draft, and at hand for the infill."""
+    site = Site(tmp_path, tiny)
+    Generation(site.model, steps=2).warm_up()
+    assert (site.model.prefixes.misses, site.model.prefixes.hits) == (1, 1)
 
 
 def test_order_becomes_a_draft_of_the_model(tmp_path: Path, tiny: Path) -> None:

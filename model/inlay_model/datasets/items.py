@@ -56,7 +56,7 @@ def existing(folder: Path, name: str) -> Path:
     """
     found = sorted(folder.rglob(name), key=lambda path: (len(path.parts), path))
     if not found:
-        raise DatasetProblem(f"There is no file {name} in {folder}.")
+        raise DatasetProblem(f"There is no file {name} in {folder}. Name the folder into which the set was unpacked.")
     return found[0]
 
 
@@ -66,10 +66,11 @@ def with_images(questions: Sequence[Question], source: str) -> list[Question]:
     if missing:
         named = ", ".join(f"{path.parent.name}/{path.name}" for path in missing[:_MOST_NAMED])
         raise DatasetProblem(
-            f"{source}: {len(missing)} of the images that the questions name are not there (such as {named})."
+            f"{source}: {len(missing)} of the images that the questions name are not there (such as {named}). "
+            "Unpack the images as well, beside the questions as they were published."
         )
     if not questions:
-        raise DatasetProblem(f"{source}: there is no question in this split.")
+        raise DatasetProblem(f"{source}: there is no question in this split. Name another with --split.")
     return list(questions)
 
 

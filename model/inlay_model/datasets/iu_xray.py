@@ -34,14 +34,17 @@ def studies(folder: Path, split: Split = "test") -> Iterator[ReportedStudy]:
             given += 1
             yield found
     if not given:
-        raise DatasetProblem(f"IU X-ray: no study of the split {split} has both image and report in {folder}.")
+        raise DatasetProblem(
+            f"IU X-ray: no study of the split {split} has both image and report in {folder}. "
+            "Unpack both archives there, or choose another --split."
+        )
 
 
 def _study(file: Path, images: dict[str, Path]) -> ReportedStudy | None:
     try:
         root = ET.parse(file).getroot()  # noqa: S314 - the user's own files; expat bounds entity expansion
     except ET.ParseError as problem:
-        raise DatasetProblem(f"{file.name} is no XML.") from problem
+        raise DatasetProblem(f"{file.name} is no XML. Unpack the reports again, or take the file away.") from problem
     sections = {}
     for part in root.iter("AbstractText"):
         text = " ".join("".join(part.itertext()).split())

@@ -15,18 +15,27 @@ _NEEDED = ("image", "prompt", "answer")
 def questions(file: Path) -> list[Question]:
     """The questions of a file, in its order; raises `DatasetProblem` with the line that is wrong."""
     if not file.is_file():
-        raise DatasetProblem(f"There is no file {file}.")
+        raise DatasetProblem(f"There is no file {file}. Name a JSONL, such as inlay model phantoms --vqa writes.")
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        what = f"{file.name} cannot be read ({type(problem).__name__})."
+        raise DatasetProblem(f"{what} Save it as UTF-8, where you may read it.") from problem
     found = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             said = json.loads(line)
         except ValueError as problem:
-            raise DatasetProblem(f"{file.name}, line {number}: no JSON.") from problem
+            raise DatasetProblem(
+                f"{file.name}, line {number}: no JSON. Each line is one object with {', '.join(_NEEDED)}."
+            ) from problem
         lacking = [name for name in _NEEDED if not isinstance(said, dict) or not isinstance(said.get(name), str)]
         if lacking:
-            raise DatasetProblem(f"{file.name}, line {number}: {', '.join(lacking)} is missing or no text.")
+            raise DatasetProblem(
+                f"{file.name}, line {number}: {', '.join(lacking)} is missing or no text. Give it as a JSON string."
+            )
         found.append(
             Question(
                 id=str(said.get("id", number)),

@@ -38,7 +38,10 @@ def studies(folder: Path, split: Split = "test") -> Iterator[ReportedStudy]:
             given += 1
             yield found
     if not given:
-        raise DatasetProblem(f"MIMIC-CXR: no study of the split {split} has both image and report in {folder}.")
+        raise DatasetProblem(
+            f"MIMIC-CXR: no study of the split {split} has both image and report in {folder}. "
+            "Unpack both there, or choose another --split."
+        )
 
 
 def _study(folder: Path, subject: str, study: str, images: list[str], views: Mapping[str, str]) -> ReportedStudy | None:
@@ -74,4 +77,6 @@ def _table(folder: Path, name: str) -> Iterator[dict[str, str]]:
         with gzip.open(packed, "rt", encoding="utf-8", newline="") as file:
             yield from csv.DictReader(file)
     else:
-        raise DatasetProblem(f"MIMIC-CXR: there is no {plain.name} (or .gz) in {folder}.")
+        raise DatasetProblem(
+            f"MIMIC-CXR: there is no {plain.name} (or .gz) in {folder}. Name the folder that holds the tables."
+        )

@@ -19,7 +19,10 @@ def questions(folder: Path, split: Split = "test") -> list[Question]:
     """The questions of a split, in the files' order."""
     names = sorted(folder.rglob(_IMAGES[split]))
     if not names:
-        raise DatasetProblem(f"VQA-Med-2019: there is no folder {_IMAGES[split]} in {folder}.")
+        raise DatasetProblem(
+            f"VQA-Med-2019: there is no folder {_IMAGES[split]} in {folder}. "
+            "Unpack that part, or choose another --split."
+        )
     images = names[0]
     found = [
         Question(
@@ -54,9 +57,12 @@ def _lines(file: Path, fields: int) -> Iterator[tuple[str, list[str]]]:
         # An answer may hold the bar itself; image and question do not.
         found = [field.strip() for field in line.split("|", fields - 1)]
         if len(found) != fields:
-            raise DatasetProblem(f"{file.name}, line {number}: {len(found)} fields where {fields} are expected.")
+            raise DatasetProblem(
+                f"{file.name}, line {number}: {len(found)} fields where {fields} are expected, between bars. "
+                "Unpack the file again."
+            )
         yield f"{file.name}, line {number}", found
 
 
 def _no_answer(line: str) -> str:
-    raise DatasetProblem(f"{line}: there is no answer.")
+    raise DatasetProblem(f"{line}: there is no answer. Take the file that was published with answers.")

@@ -16,7 +16,7 @@ _IMAGES = "VQA_RAD Image Folder"
 def questions(folder: Path, split: Split = "test") -> list[Question]:
     """The questions of a split, train or test, in the file's order."""
     if split == "validate":
-        raise DatasetProblem("VQA-RAD has no validation part.")
+        raise DatasetProblem("VQA-RAD has no validation part. Choose --split train or test.")
     pairs = existing(folder, _PAIRS)
     images = pairs.parent / _IMAGES
     found = [

@@ -16,6 +16,7 @@ import numpy as np
 
 from inlay_model.canvas import sentences
 from inlay_model.loading import default_checkpoint
+from inlay_model.parsing import at_least_one, none_or_more
 from inlay_model.prompt import build_prompt, instruction
 from inlay_model.request import Filled, Gap, GenerationSettings, Lock, Section
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from inlay_model.engine import Engine
 
 _SECTIONS = ("findings", "impression")
+_EXAMPLES = """\
+examples:
+  inlay model bench
+  inlay model bench --model FOLDER --device cuda --rounds 24 --json
+  inlay model bench --suite speed26b --help    the 26B shape on a GPU: that suite has options of its own
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +50,20 @@ def main(argv: list[str]) -> int:
         from inlay_model.accelerator.speed26b import main as speed26b
 
         return speed26b(argv)
-    parser = argparse.ArgumentParser(prog="inlay_model bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="inlay_model bench",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--suite", choices=["draft", "speed26b"], default="draft", help="what to measure (speed26b: GPU)"
     )
     parser.add_argument("--model", default=None, help="checkpoint folder (default: the demonstration checkpoint)")
-    parser.add_argument("--rounds", type=int, default=12, help="pairs to measure (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=16, help="denoising steps at most (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="first phantom and seed (default: %(default)s)")
+    parser.add_argument("--rounds", type=at_least_one, default=12, help="pairs to measure (default: %(default)s)")
+    parser.add_argument("--steps", type=at_least_one, default=16, help="denoising steps at most (default: %(default)s)")
+    parser.add_argument("--threads", type=at_least_one, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--seed", type=none_or_more, default=1, help="first phantom and seed (default: %(default)s)")
     parser.add_argument("--device", default=None, help="cpu or cuda (default: the GPU if there is one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from inlay_model.evaluation.interrupted import finish, part_of
 from inlay_model.loading import DEMONSTRATION
+from inlay_model.parsing import file_in_a_new_folder, file_to_write
+from inlay_model.phantom.seeds import evaluation_seeds
 
 _SUITES = ("phantom", "disputes", "infill", "alternatives", "vqa", "speed")
 _ABOUT = """\
@@ -51,6 +53,10 @@ def main(argv: list[str] | None = None) -> int:
     counts = (arguments.seed, arguments.steps, arguments.processes, limit)
     if any(count is not None and count < 1 for count in counts):
         parser.error("--seed, --limit, --steps and --processes must be at least 1")
+    try:
+        evaluation_seeds(arguments.seed, limit or 0)
+    except ValueError as problem:
+        parser.error(str(problem))
     arguments.limit = limit
     sets = arguments.set = arguments.set or [("phantom", None)]
     if any(name not in _SETS[arguments.suite] for name, _ in sets) or (arguments.suite != "vqa" and len(sets) > 1):
@@ -59,6 +65,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--calibrate goes with --suite alternatives")
     if arguments.write and arguments.suite != "disputes":
         parser.error("--write goes with --suite disputes")
+    if arguments.endpoints and arguments.suite not in {"infill", "vqa"}:
+        parser.error("--endpoints goes with --suite infill or vqa")
     if arguments.plot:
         from inlay_model.evaluation.plots import check
 
@@ -128,9 +136,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--write", action="store_true", help="disputes: write the threshold into the checkpoint's inlay.json")
     add("--json", action="store_true", help="print the figures as one JSON object")
-    add("--out", type=Path, help="also write every case, one JSON object a line; a run cut short goes on from it")
-    add("--table", type=Path, help="also write the table to this file")
-    add("--plot", type=Path, help="also draw the figures, as .svg or .png (needs matplotlib)")
+    add(
+        "--out",
+        type=file_in_a_new_folder,
+        help="also write every case, one JSON object a line; a run cut short goes on from it",
+    )
+    add("--table", type=file_to_write, help="also write the table to this file")
+    add("--plot", type=file_to_write, help="also draw the figures, as .svg or .png (needs matplotlib)")
     add(
         "--set",
         type=_set,

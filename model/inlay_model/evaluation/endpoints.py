@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import UnionType
 from typing import Any, NoReturn
 
 from inlay_model.errors import ModelError
@@ -24,7 +25,17 @@ _MOST_BYTES = 4 * 2**20
 _TRIES = 4
 _TRY_AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
 _HERE = frozenset({"localhost", "127.0.0.1", "::1"})
-_KNOWN = frozenset({"name", "url", "model", "key_env", "key_file", "timeout_s", "allow_http", "body"})
+# Each field of an endpoint and what it holds.
+_KNOWN: Mapping[str, type | UnionType] = {
+    "name": str,
+    "url": str,
+    "model": str,
+    "key_env": str,
+    "key_file": str,
+    "timeout_s": int | float,
+    "allow_http": bool,
+    "body": dict,
+}
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -48,7 +59,12 @@ class Endpoint:
     body: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        parts = urllib.parse.urlsplit(self.url)
+        try:
+            parts = urllib.parse.urlsplit(self.url)
+            _ = parts.port
+        except ValueError as problem:
+            what = f"The endpoint {self.name} has no address in url"
+            raise EndpointProblem(f"{what}, which is written as https://HOST/v1.") from problem
         is_safe = parts.scheme == "https" or (parts.scheme == "http" and (self.allow_http or parts.hostname in _HERE))
         if not is_safe or not parts.hostname:
             raise EndpointProblem(
@@ -72,14 +88,20 @@ def read_endpoints(file: Path, environment: Mapping[str, str] | None = None) -> 
         raise EndpointProblem(
             f"{file.name}: unknown tables {', '.join(sorted(unknown))}; judge and candidate are known."
         )
+    for role, tables in said.items():
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            raise EndpointProblem(f"{file.name}: each {role} is a table of its own, headed [[{role}]].")
     return {role: [_endpoint(table, file, given) for table in said.get(role, ())] for role in ("judge", "candidate")}
 
 
 def _endpoint(table: Mapping[str, Any], file: Path, environment: Mapping[str, str]) -> Endpoint:
     name = str(table.get("name", table.get("model", "?")))
-    odd = (set(table) - _KNOWN) | ({"url", "model"} - set(table))
+    odd = (table.keys() - _KNOWN.keys()) | ({"url", "model"} - set(table))
     if odd:
         raise EndpointProblem(f"{file.name}, {name}: missing or unknown fields: {', '.join(sorted(odd))}.")
+    wrong = sorted(name for name, value in table.items() if not isinstance(value, _KNOWN[name]))
+    if wrong:
+        raise EndpointProblem(f"{file.name}, {name}: {', '.join(wrong)} has a value of the wrong type.")
     key = None
     if "key_env" in table:
         key = environment.get(table["key_env"])

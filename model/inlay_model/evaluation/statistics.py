@@ -123,7 +123,8 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     z = 1.959964
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return centre - half, centre + half
+    # By rounding alone a bound may lie beyond what a share can be, which would be printed as -0.000.
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def kappa(first: Sequence[bool], second: Sequence[bool]) -> float:

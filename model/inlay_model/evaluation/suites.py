@@ -94,7 +94,7 @@ def alternatives(arguments: argparse.Namespace) -> None:
 
 def infill(arguments: argparse.Namespace) -> None:
     """The 2 x 2 design of sides and models."""
-    sibling = _sibling(arguments)
+    sibling, chats = _sibling(arguments), _chats(arguments, "judge")
     fillings, left_out = _fillings(arguments, sibling)
     ((name, _),) = arguments.set
     figures: dict[str, Any] = {
@@ -110,7 +110,6 @@ def infill(arguments: argparse.Namespace) -> None:
         **infill_figures.summary(fillings),
     }
     figures["judge"] = "known findings" if "judged" in figures else None
-    chats = _chats(arguments, "judge")
     if chats:
         figures |= _judged_infill(fillings, chats)
     _keep(arguments, (filling.to_json() for filling in fillings))
@@ -140,8 +139,7 @@ def _fillings(arguments: argparse.Namespace, sibling: str | None) -> tuple[list[
     )
     every = [gaps.from_part(case, found[name]) for name, (case, _) in cases.items()]
     fillings = [filling for filling in every if isinstance(filling, gaps.Filling)]
-    if len(fillings) < _FEWEST:
-        raise DatasetProblem(f"{len(fillings)} of {len(every)} cases fit the models; a comparison needs {_FEWEST}.")
+    _enough(len(fillings), f"{{}} of {len(every)} cases fit the models")
     return sorted(fillings, key=lambda filling: filling.case.id), len(every) - len(fillings)
 
 
@@ -149,13 +147,22 @@ def _infill_cases(arguments: argparse.Namespace) -> dict[str, tuple[gaps.Case, P
     """The cases by id, each with the file of its image, or none where it is a phantom."""
     ((name, place),) = arguments.set
     if name == answering.PHANTOM:
+        _enough(arguments.limit, "--limit allows {} of the cases")
         seeds = evaluation_seeds(arguments.seed, arguments.limit)
         return {case.id: (case, None) for case in map(gaps.phantom_case, seeds)}
     studies = _STUDIES[name](place, arguments.split)
     cases = [(case, study.images[0]) for study in studies if (case := gaps.study_case(study)) is not None]
-    if not cases:
-        raise DatasetProblem(f"No study of {name} has three sentences of Findings.")
+    _enough(len(cases), f"{{}} studies of {name} ({arguments.split}) have three sentences of Findings")
+    _enough(arguments.limit, "--limit allows {} of the cases")
     return {case.id: (case, image) for case, image in cases[: arguments.limit]}
+
+
+def _enough(found: int, said: str) -> None:
+    """Raise `DatasetProblem` where there are too few cases to compare; `said` has a place for how many there are."""
+    if found < _FEWEST:
+        raise DatasetProblem(
+            f"{said.format(found)}; a comparison needs {_FEWEST}. Raise --limit, or name another --set or --split."
+        )
 
 
 def _judged_infill(fillings: Sequence[gaps.Filling], chats: Sequence[Chat]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from inlay_model.parsing import folder_to_write
 from inlay_model.phantom.findings import findings_of
 from inlay_model.phantom.questions import PhantomQuestion, ask
 from inlay_model.phantom.seeds import evaluation_seeds, training_seeds
@@ -103,7 +104,9 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--vqa", type=int, required=True, metavar="N", help="how many questions to write")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for vqa.jsonl and images/")
+    parser.add_argument(
+        "--out", type=folder_to_write, required=True, metavar="DIR", help="folder for vqa.jsonl and images/"
+    )
     parser.add_argument("--seed", type=int, default=1, help="which phantoms (default: %(default)s)")
     parser.add_argument(
         "--per-image",

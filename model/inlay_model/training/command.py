@@ -12,7 +12,8 @@ import torch
 
 from inlay_model.errors import BadRecipe
 from inlay_model.loading import find_folder, kind_of, load
-from inlay_model.training.finetune import ADAPTER, AdapterTrainer, dataset_of
+from inlay_model.parsing import at_least_one, folder_to_write, none_or_more
+from inlay_model.training.finetune import ADAPTER, AdapterTrainer, check_recipe, dataset_of
 from inlay_model.training.log import RunLog
 from inlay_model.training.recipe import Recipe, lora_recipe
 from inlay_model.training.scratch import Options, PhantomTrainer
@@ -79,6 +80,7 @@ def _adapter(arguments: argparse.Namespace, given: Recipe | None, until: float) 
     folder = find_folder(arguments.model, arguments.revision)
     kind = kind_of(folder)
     recipe = lora_recipe(kind, given).changed(arguments.set)
+    check_recipe(recipe)
     base = load(folder, device="cpu" if arguments.check else arguments.device, kind=kind)
     dataset = dataset_of(arguments.data, base, kind)
     if arguments.check:
@@ -106,10 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--config", type=Path, help="recipe, for example model/configs/phantom-diffusion.toml (adapter: the paper's)")
-    add("--out", type=Path, help="folder for log, state and what is trained")
+    add("--out", type=folder_to_write, help="folder for log, state and what is trained")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
-    add("--threads", type=int, help="CPU threads")
-    add("--workers", type=int, default=8, help="processes that make batches (default: %(default)s)")
+    add("--threads", type=at_least_one, help="CPU threads")
+    add("--workers", type=none_or_more, default=8, help="processes that make batches (default: %(default)s)")
     add("--compile", action="store_true", help="compile layers: a minute to start, then faster (small models)")
     add("--minutes", type=float, default=math.inf, help="stop after this long; run again to go on")
     add("--set", nargs="*", default=[], metavar="TABLE.KEY=VALUE", help="change the recipe")
@@ -119,7 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     scratch.add_argument("--eyes", type=Path, help="checkpoint whose vision tower to take (with --set sight.steps=0)")
     scratch.add_argument("--tokenizer", type=Path, help="checkpoint whose vocabulary to take")
     scratch.add_argument("--fit", action="store_true", help="shorten the last phase so that it ends within --minutes")
-    scratch.add_argument("--studies", type=int, help="keep the eyes fixed, train the text stack on so many studies")
+    scratch.add_argument(
+        "--studies", type=at_least_one, help="keep the eyes fixed, train the text stack on so many studies"
+    )
     adapter = parser.add_argument_group("an adapter")
     adapter.add_argument("--data", type=Path, metavar="JSONL", help="examples: image, prompt or sections, answer")
     adapter.add_argument("--model", help="base: checkpoint folder or hub id, of either kind")

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inlay_model.errors import BadData
+from inlay_model.errors import BadData, BadRecipe
 from inlay_model.experts import use_dense_experts
 from inlay_model.loading import Checkpoint
 from inlay_model.tokens import encode_plain
@@ -158,6 +158,7 @@ class AdapterTrainer:
         workers: int = 0,
         compile: bool = False,  # noqa: A002 - as the command's option
     ) -> None:
+        check_recipe(recipe)
         self.recipe, self.base, self.dataset, self.out, self.workers = recipe, base, dataset, out, workers
         self.model = base.model
         self.device = self.model.device
@@ -250,6 +251,19 @@ def collation_of(base: Checkpoint, recipe: Recipe) -> Collation:
         pad=base.control.pad,
         eos=base.control.eos,
     )
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise `BadRecipe` for what an adapter cannot be trained by, before a checkpoint is loaded."""
+    said = recipe["training"]
+    if not isinstance(said.get("activation_checkpointing", False), bool):
+        raise BadRecipe("[training] activation_checkpointing is true or false.")
+    epochs = said.get("epochs", _EPOCHS)
+    if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not 0 < epochs < math.inf:
+        raise BadRecipe("[training] epochs is a number above 0.")
+    # Each is checked when it is made.
+    _ = recipe.lora, recipe.corruption
+    Recipe(recipe.settings | {"training": {"steps": 0, **said}}).phase("training", EXTRA_KEYS)
 
 
 def with_steps(recipe: Recipe, examples: int) -> Recipe:

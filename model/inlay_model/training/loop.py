@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from inlay_model.errors import NotANumber
+from inlay_model.accelerator.memory import named
+from inlay_model.errors import NotANumber, NotEnoughMemory
 from inlay_model.training.log import RunLog
 from inlay_model.training.optimisation import learning_rate, make_optimiser
 from inlay_model.training.recipe import Phase
@@ -79,7 +80,8 @@ class Loop(Generic[B]):
     def run(self, batches: Iterator[B], until: float = math.inf, *, fit: bool = False) -> None:
         """Make steps until there are none left or the monotonic clock passes `until`.
 
-        With `fit` the number of steps is cut, once the pace is known, to what ends in time. Raises `NotANumber`.
+        With `fit` the number of steps is cut, once the pace is known, to what ends in time. Raises `NotANumber`, and
+        `NotEnoughMemory` with what makes a step smaller.
         """
         if self.finished:
             return
@@ -88,7 +90,7 @@ class Loop(Generic[B]):
         measured = saved = time.monotonic()
         try:
             while not self.finished:
-                parts, rate = self._step(batches)
+                parts, rate = self._named_step(batches)
                 self.step += 1
                 self.log.step()
                 self.after_step(self.step)
@@ -105,6 +107,13 @@ class Loop(Generic[B]):
                     break
         finally:
             self.log.end()
+
+    def _named_step(self, batches: Iterator[B]) -> tuple[dict[str, Tensor], float]:
+        try:
+            with named(self.device, self.optimiser.zero_grad):
+                return self._step(batches)
+        except NotEnoughMemory as problem:
+            raise NotEnoughMemory(None, problem.free, None, remedy=_remedy(self.phase)) from None
 
     def _step(self, batches: Iterator[B]) -> tuple[dict[str, Tensor], float]:
         rate = learning_rate(self.step, self.steps, self.phase)
@@ -148,3 +157,16 @@ class Loop(Generic[B]):
             )
         line = {"phase": self.task.name, "step": self.step - 1, "of": self.steps, "lr": float(f"{rate:.4g}")}
         self.log.write(line | numbers | pace)
+
+
+def _remedy(phase: Phase) -> str:
+    """What makes a step of as many examples need less memory."""
+    # The largest portion that the batch is a multiple of, and that is smaller than the one which did not fit.
+    smaller = max((size for size in range(1, phase.portion) if phase.batch % size == 0), default=None)
+    fewer = (
+        f"--set training.micro_batch={smaller} (the step stays one of {phase.batch} examples), then " if smaller else ""
+    )
+    return (
+        f"Run it again, which goes on from the last state: with {fewer}"
+        "--set training.activation_checkpointing=true (adapters), or on a device with more free memory."
+    )

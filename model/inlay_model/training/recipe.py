@@ -9,6 +9,8 @@ import copy
 import dataclasses
 import json
 import tomllib
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ KINDS = ("diffusion", "autoregressive")
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("bf16", "fp32")
 
+_TABLES = {"lora", "corruption", "training", "sight"}
 _SCRATCH_TABLES = {"vocabulary", "canvas", "text", "vision", "image", "sight", "training"}
 # What the linear layers of the text stack are called: attention and the shared MLP. Experts are packed tensors.
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -100,7 +103,7 @@ class Recipe:
             settings = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as problem:
             raise BadRecipe(f"{path} cannot be read as TOML: {problem}.") from problem
-        recipe = cls({"name": path.stem, "seed": 0, "kind": "diffusion"} | settings)
+        recipe = cls(_well_formed({"name": path.stem, "seed": 0, "kind": "diffusion"} | settings))
         if recipe.kind not in KINDS:
             raise BadRecipe(f"{path}: kind is {recipe.kind!r}; it is one of {', '.join(KINDS)}.")
         return recipe
@@ -132,7 +135,10 @@ class Recipe:
     @property
     def lora(self) -> Lora:
         """The size of the adapter."""
-        return _made(Lora, self.settings.get("lora", {}), "lora")
+        lora = _made(Lora, self.settings.get("lora", {}), "lora")
+        if min(lora.rank, lora.alpha) < 1 or not 0 <= lora.dropout < 1 or not lora.targets:
+            raise BadRecipe("[lora] rank and alpha are at least 1, dropout from 0 to below 1, targets named.")
+        return lora
 
     def phase(self, table: str, extra: Sequence[str] = ()) -> Phase:
         """A phase of the run; `extra` are keys of its table that mean something to others."""
@@ -148,8 +154,10 @@ class Recipe:
                 raise BadRecipe(f"--set {change}: a change is written TABLE.KEY=VALUE.")
             table, dot, key = name.partition(".")
             place = settings.setdefault(table, {}) if dot else settings
+            if not isinstance(place, dict):
+                raise BadRecipe(f"--set {change}: {table} is no table. A change is written TABLE.KEY=VALUE.")
             place[key or table] = _value(value)
-        return Recipe(settings)
+        return Recipe(_well_formed(settings))
 
     def need_scratch_tables(self) -> None:
         """Raise `BadRecipe` naming the tables that a run from scratch needs and this recipe lacks."""
@@ -173,15 +181,53 @@ def _value(text: str) -> Any:
         return text
 
 
+def _well_formed(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, if what is read of them by itself is what it has to be; tables are checked where they are made."""
+    for table in (_TABLES | _SCRATCH_TABLES) & settings.keys():
+        if not isinstance(settings[table], dict):
+            raise BadRecipe(f"{table} is a table: [{table}] in a recipe, {table}.KEY=VALUE after --set.")
+    if not _fits(settings.get("seed", 0), int) or settings.get("seed", 0) < 0:
+        raise BadRecipe("seed is a whole number from 0 on.")
+    return settings
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of TOML or JSON is one of the type that a field has; whole numbers are numbers, lists tuples."""
+    if typing.get_origin(hint) in {typing.Union, types.UnionType}:
+        return any(_fits(value, one) for one in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        kinds = typing.get_args(hint)
+        each = kinds[:1] * len(value) if isinstance(value, list | tuple) and kinds[1:] == (...,) else kinds
+        return isinstance(value, list | tuple) and len(each) == len(value) and all(map(_fits, value, each))
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    return isinstance(value, int | float if hint is float else hint)
+
+
 def _made(kind: type[T], said: Mapping[str, Any], table: str) -> T:
     names = {field.name for field in dataclasses.fields(cast("Any", kind))}
     unknown = sorted(said.keys() - names)
     if unknown:
         raise BadRecipe(f"[{table}] has no {', '.join(unknown)}; it knows {', '.join(sorted(names))}.")
+    hints = typing.get_type_hints(kind)
+    unfit = [
+        f"{key} is {_words(hints[key])} and not {value!r}"
+        for key, value in said.items()
+        if not _fits(value, hints[key])
+    ]
+    if unfit:
+        raise BadRecipe(f"[{table}] {'; '.join(unfit)}.")
     try:
         return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in said.items()})
     except TypeError as problem:
         raise BadRecipe(f"[{table}] is not complete: {problem}.") from problem
+
+
+def _words(hint: Any) -> str:
+    named = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "nothing"}
+    if typing.get_origin(hint) is tuple:
+        return "a list"
+    return " or ".join(named[one] for one in typing.get_args(hint) or (hint,))
 
 
 def _checked(phase: Phase, table: str) -> Phase:

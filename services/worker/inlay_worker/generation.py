@@ -37,8 +37,8 @@ from inlay_worker.images import Study
 DRAFTED_SECTIONS: Final = ("findings", "impression")
 # The code of a warning at a locked word that the model holds to be wrong.
 DISPUTED: Final = "disputed"
-# A picture of the size of most, in which there is nothing.
-_EMPTY: Final = np.zeros((512, 512), dtype=np.uint8)
+# A picture of the size of most: a ramp from black to white, for a picture without contrast is refused.
+_RAMP: Final = np.tile(np.linspace(0, 255, 512).astype(np.uint8), (512, 1))
 # As a radiologist asks: a gap of unknown length between two sentences, and a section that is open.
 _BETWEEN_LOCKS: Final = (
     Section("findings", (Lock("The lungs are clear. "), Gap(), Lock("The heart is normal in size."))),
@@ -192,14 +192,14 @@ class Generation:
         return self._model.rewrites and self._style is not None
 
     def warm_up(self, kinds: Collection[JobKind] = tuple(JobKind)) -> None:
-        """Write what these kinds of jobs write, once and from an empty picture. Raises Unavailable where it cannot.
+        """Write what these kinds of jobs write, once and from a made-up picture. Raises Unavailable where it cannot.
 
         Each kind has passes of its own, which are captured when they are first needed.
         """
         settings, context = GenerationSettings(steps=self._steps), PromptContext(style=self._style)
         tried: dict[JobKind, DraftRequest | InfillRequest] = {
-            JobKind.DRAFT: DraftRequest((_EMPTY,), DRAFTED_SECTIONS, settings=settings, context=context),
-            JobKind.INFILL: InfillRequest((_EMPTY,), _BETWEEN_LOCKS, settings),
+            JobKind.DRAFT: DraftRequest((_RAMP,), DRAFTED_SECTIONS, settings=settings, context=context),
+            JobKind.INFILL: InfillRequest((_RAMP,), _BETWEEN_LOCKS, settings),
         }
         for kind, request in tried.items():
             if kind not in kinds:

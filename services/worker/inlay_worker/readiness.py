@@ -29,7 +29,7 @@ def is_deaf(worker: Worker, forgotten_seconds: float) -> bool:
 
 
 def may_generate(worker: Worker) -> frozenset[JobKind]:
-    """What this worker may write at all now: what is stopped is not even done with an empty picture.
+    """What this worker may write at all now: what is stopped is not even done with a made-up picture.
 
     A database that cannot be asked allows nothing.
     """

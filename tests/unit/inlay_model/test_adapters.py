@@ -229,7 +229,7 @@ def test_a_text_names_its_adapter_and_its_study_is_encoded_for_it(bases: dict[st
         name: saved(bases["diffusion"], "diffusion", tmp_path / name, seed)[0] for name, seed in (("a", 1), ("b", 2))
     }
     engine = Engine(load(bases["diffusion"], device="cpu", adapter=folders))
-    image = np.zeros((96, 96), dtype=np.uint8)
+    image = np.eye(96, dtype=np.uint8)
     records = []
     for name in ("a", "b", "a"):
         engine.use_adapter(name)

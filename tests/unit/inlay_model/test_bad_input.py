@@ -161,7 +161,9 @@ def _deep(value: int) -> Image.Image:
         (np.zeros((64, 64), np.float32), "float32.*Window"),
         (np.zeros((0, 64), np.uint8), "at least 16 rows and columns; this one has 0 x"),
         (np.zeros((64, 15), np.uint8), "this one has 64 x 15"),
-        (np.zeros((64, 4000), np.uint8), "64 x 4000 is too long and narrow.*Crop"),
+        (np.eye(64, 4000, dtype=np.uint8), "64 x 4000 is too long and narrow.*Crop"),
+        (np.zeros((400, 400), np.uint8), "needs contrast.*Send the image itself"),
+        (Image.new("RGB", (64, 64), (9, 20, 200)), "needs contrast"),
         (_deep(3000), "more than 8 bits.*Window"),
         (Image.new("F", (64, 64)), "more than 8 bits.*Window"),
         (None, "not NoneType.*Window"),
@@ -281,6 +283,6 @@ def test_a_study_that_became_nan_is_encoded_anew(engine: Any, image: np.ndarray)
     with torch.inference_mode():
         for prefix in engine.prefixes._kept.values():
             prefix.cache.layers[0].values.fill_(float("nan"))
-    with pytest.raises(NotANumber, match="NaN"):
+    with pytest.raises(NotANumber, match=r"NaN.*fetch the checkpoint again, or choose a higher precision"):
         engine.draft([image], settings=QUICK)
     assert engine.draft([image], settings=QUICK).text == fine.text

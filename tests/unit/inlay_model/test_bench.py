@@ -36,3 +36,19 @@ def test_both_sides_are_measured_with_the_same_steps(
     report = json.loads(capsys.readouterr().out)
     assert report["all_steps"]["draft_steps"] == report["all_steps"]["transformers_generate_steps"] == 2
     assert report["all_steps"]["draft_over_generate"]["median"] > 0
+
+
+@pytest.mark.parametrize("wrong", [["--rounds", "0"], ["--rounds", "-1"], ["--steps", "0"], ["--seed", "-1"]])
+def test_nothing_is_measured_in_no_rounds(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Medians of nothing would be printed as figures."""
+    with pytest.raises(SystemExit) as leaving:
+        main(wrong)
+    assert leaving.value.code == 2
+    assert f"argument {wrong[0]}: " in capsys.readouterr().err
+
+
+def test_the_help_leads_to_the_other_suite(capsys: pytest.CaptureFixture[str]) -> None:
+    """The suite of the 26B shape has options of its own."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "--suite speed26b --help" in capsys.readouterr().out

@@ -54,16 +54,16 @@ def test_vqa_rad_is_split_by_the_phrase_type(tmp_path: Path) -> None:
     assert (trained.id, trained.image) == ("vqa-rad-0", image)
     assert (first.text, first.answer, first.closed) == ("Is there a nodule?", "Yes", True)
     assert (second.answer, second.closed, second.kind) == ("5", False, "count")
-    with pytest.raises(DatasetProblem, match="validation"):
+    with pytest.raises(DatasetProblem, match=r"validation.*--split train or test"):
         vqa_rad.questions(tmp_path, "validate")
 
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     """Questions without their images are refused with a name and a count, before any model is loaded."""
     (tmp_path / "VQA_RAD Dataset Public.json").write_text(json.dumps([rad_pair(1, "test_para")]))
-    with pytest.raises(DatasetProblem, match=r"1 of the images .*/synpic1\.jpg"):
+    with pytest.raises(DatasetProblem, match=r"1 of the images .*/synpic1\.jpg\)\. Unpack the images"):
         vqa_rad.questions(tmp_path)
-    with pytest.raises(DatasetProblem, match="no file"):
+    with pytest.raises(DatasetProblem, match=r"no file.*Name the folder"):
         vqa_rad.questions(tmp_path / "VQA_RAD Image Folder")
 
 
@@ -99,10 +99,10 @@ def test_vqa_med_has_a_file_per_category_and_one_for_the_test(tmp_path: Path) ->
     (only,) = vqa_med_2019.questions(tmp_path, "test")
     assert (only.kind, only.answer, only.closed) == ("plane", "axial|coronal", False)
     lines.write_text("synpic2|which plane?\n")
-    with pytest.raises(DatasetProblem, match="line 1: 2 fields where 4"):
+    with pytest.raises(DatasetProblem, match=r"line 1: 2 fields where 4.*Unpack"):
         vqa_med_2019.questions(tmp_path, "test")
     lines.write_text("synpic2|plane|which plane?|\n")
-    with pytest.raises(DatasetProblem, match="line 1: there is no answer"):
+    with pytest.raises(DatasetProblem, match=r"line 1: there is no answer\. Take the file"):
         vqa_med_2019.questions(tmp_path, "test")
 
 
@@ -121,11 +121,16 @@ def test_our_own_form_says_which_line_is_wrong(tmp_path: Path) -> None:
     (only,) = jsonl.questions(file)
     assert (only.id, only.text, only.closed, only.choices) == ("a", "Is there a nodule?", True, ("yes", "no"))
     file.write_text(json.dumps(good) + "\n{broken\n")
-    with pytest.raises(DatasetProblem, match="line 2: no JSON"):
+    with pytest.raises(DatasetProblem, match=r"line 2: no JSON\. Each line is one object with image, prompt, answer"):
         jsonl.questions(file)
     file.write_text(json.dumps({"image": "images/1.png", "prompt": "?"}))
-    with pytest.raises(DatasetProblem, match="line 1: answer is missing"):
+    with pytest.raises(DatasetProblem, match=r"line 1: answer is missing.*JSON string"):
         jsonl.questions(file)
+    file.write_bytes(b"\xff\xfe{")
+    with pytest.raises(DatasetProblem, match="Save it as UTF-8"):
+        jsonl.questions(file)
+    with pytest.raises(DatasetProblem, match=r"There is no file .* inlay model phantoms --vqa"):
+        jsonl.questions(tmp_path / "none.jsonl")
 
 
 # ── studies ─────────────────────────────────────────────────────────────────────────────────────────────────────────

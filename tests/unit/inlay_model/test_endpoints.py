@@ -142,6 +142,10 @@ def test_endpoints_are_read_with_keys_from_file_or_environment(tmp_path: Path) -
         ('[[judge]]\nurl = "https://a"\nmodel = "m"\nkey = "sk"\n', "key"),
         ("[[critic]]\n", "critic"),
         ("no toml", "no readable TOML"),
+        ('[judge]\nurl = "https://a"\nmodel = "m"\n', r"headed \[\[judge\]\]"),
+        ('[[judge]]\nurl = "https://a"\nmodel = "m"\ntimeout_s = "soon"\n', "timeout_s has a value"),
+        ('[[judge]]\nurl = "https://["\nmodel = "m"\n', "has no address in url"),
+        ('[[judge]]\nurl = "https://a:port"\nmodel = "m"\n', "has no address in url"),
     ):
         file.write_text(wrong)
         with pytest.raises(EndpointProblem, match=said):

@@ -164,6 +164,9 @@ def test_speed_is_of_pairs_and_prefill_the_difference(checkpoint_folder: Path) -
         ["--set", "phantom=x"],
         ["--suite", "vqa", "--set", "slake"],
         ["--suite", "vqa", "--candidate", "nameless"],
+        ["--suite", "phantom", "--endpoints", "judges.toml"],
+        ["--seed", "1000000"],
+        ["--limit", "1000001"],
     ],
 )
 def test_options_that_do_not_fit_are_refused_at_once(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,6 +184,24 @@ def test_named_errors_of_the_suites_are_one_line(tmp_path: Path, capsys: pytest.
         (["--suite", "vqa", "--set", f"slake={tmp_path}"], "dataset-problem"),
         (["--plot", str(tmp_path / "plot.pdf")], "no-plot"),
         (["--suite", "vqa", "--endpoints", str(tmp_path / "none.toml")], "endpoint-problem"),
+    ):
+        assert main(["eval", "--processes", "1", *arguments]) == 2
+        assert f"[{code}]" in capsys.readouterr().err
+
+
+def test_what_would_fail_after_the_work_fails_before_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A checkpoint that is not there is not what is complained of: it was not looked for yet."""
+    judges = tmp_path / "judges.toml"
+    judges.write_text('[[judge]]\nurl = "http://elsewhere/v1"\nmodel = "m"\n')
+    (tmp_path / "file").touch()
+    infill = ["--suite", "infill", "--model", str(tmp_path / "none")]
+    for arguments, code in (
+        ([*infill, "--limit", "1"], "dataset-problem"),
+        ([*infill, "--endpoints", str(judges)], "endpoint-problem"),
+        ([*infill, "--table", str(tmp_path / "none" / "table.md")], "bad-request"),
+        ([*infill, "--table", str(tmp_path)], "bad-request"),
+        ([*infill, "--out", str(tmp_path / "file" / "cases.jsonl")], "bad-request"),
+        ([*infill, "--plot", str(tmp_path / "none" / "plot.svg")], "bad-request"),
     ):
         assert main(["eval", "--processes", "1", *arguments]) == 2
         assert f"[{code}]" in capsys.readouterr().err
@@ -320,7 +341,7 @@ def test_one_image_is_enough_for_a_round(checkpoint_folder: Path) -> None:
 
     engine = Engine.load(checkpoint_folder, device="cpu")
     entrant = contestants(engine, None, steps=(1,))[0]
-    image = np.zeros((384, 384), np.uint8)
+    image = np.eye(384, dtype=np.uint8)
     entrant.draft(image, 1)
     entrant.forget()
     entrant.draft(image, 1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from inlay_model import CheckpointProblem, UnpinnedRevision
+from inlay_model.__main__ import main
 from inlay_model.errors import FetchProblem
 from inlay_model.fetch import fetch
 from inlay_model.loading import load
@@ -141,3 +142,16 @@ def test_the_command_prints_folder_and_digest(place: Hub, tmp_path: Path) -> Non
         timeout=120,
     )
     assert done.stdout.split() == [str(tmp_path / "ar-slake"), digest_of_folder(tmp_path / "ar-slake")]
+
+
+def test_a_model_whose_hub_is_away_is_a_named_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pinned hub id that no hub gives: one line that says what to do, in the commands as in the engine."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("time.sleep", lambda _: None)  # It tries five times.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(FetchProblem, match=r"HF_ENDPOINT names another hub.*name a folder"):
+        load("owner/name", COMMIT)
+    assert main(["infill", "--section", "findings=[...]", "--model", "owner/name", "--revision", COMMIT]) == 2
+    assert capsys.readouterr().err.endswith("[fetch-problem]\n")

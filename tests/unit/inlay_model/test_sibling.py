@@ -238,7 +238,7 @@ def test_bad_requests_and_checkpoints_are_named_errors(
         short.infill([image], asked, context=rewriting)
     with pytest.raises(BadRequest, match="rewrites nothing"):
         short.draft([image], context=rewriting)
-    with pytest.raises(PromptTooLong):
+    with pytest.raises(PromptTooLong, match=r"positions\. Send fewer images, shorter locked texts"):
         short.infill(None, [Section("findings", (Lock("The lungs are clear. " * 400), Gap()))])
     with pytest.raises(CheckpointProblem, match="diffusion_gemma model"):
         Sibling.load(checkpoint_folder)

@@ -7,7 +7,7 @@ import numpy as np
 
 from inlay_model import DraftRequest, Filled, GenerationSettings, Stage
 
-IMAGE = np.zeros((64, 64), np.uint8)
+IMAGE = np.eye(64, dtype=np.uint8)
 SETTINGS = GenerationSettings(steps=3, seed=4)
 
 

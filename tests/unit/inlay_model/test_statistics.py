@@ -123,6 +123,9 @@ def test_wilsons_interval_is_the_published_one_and_narrows_with_n() -> None:
     assert (low, high) == (pytest.approx(0.2553, abs=1e-4), pytest.approx(0.3662, abs=1e-4))
     low, high = wilson(0, 20)
     assert (low, high) == (pytest.approx(0, abs=1e-12), pytest.approx(0.1611, abs=1e-4))
+    # Of many counts rounding alone would put a bound beyond 0 or 1, and print it as -0.000.
+    assert all(wilson(0, n)[0] >= 0 and wilson(1, n)[1] <= 1 for n in range(1, 600))
+    assert f"{wilson(0, 15)[0]:.3f}" == "0.000"
     low, high = wilson(0.97, 512)
     wide_low, wide_high = wilson(0.97, 64)
     assert wide_low < low < 0.97 < high < wide_high

@@ -78,6 +78,10 @@ def test_data_is_checked_without_training(tmp_path: Path, capsys: pytest.Capture
     assert main([*command, str(write_jsonl(tmp_path, [good], "good.jsonl"))]) == 0
 
 
+# Recipes are checked before data are read: this file is not there.
+_ADAPTER = ["--data", "nowhere.jsonl", "--out", "x", "--model", str(default_checkpoint())]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -85,6 +89,10 @@ def test_data_is_checked_without_training(tmp_path: Path, capsys: pytest.Capture
         (["--data", "x.jsonl", "--out", "x"], "--model"),
         (["--data", "nowhere.jsonl", "--out", "x", "--model", str(default_checkpoint())], "cannot be read"),
         (["--config", "nowhere.toml", "--out", "x"], "nowhere.toml"),
+        ([*_ADAPTER, "--set", "lora.rank=x"], "rank is a whole number and not 'x'"),
+        ([*_ADAPTER, "--set", "lora.rank=0"], "rank and alpha are at least 1"),
+        ([*_ADAPTER, "--set", "training.epochs=x"], "epochs is a number"),
+        ([*_ADAPTER, "--set", "training.activation_checkpointing=1"], "true or false"),
     ],
 )
 def test_what_is_missing_is_named(

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from inlay_model import NotANumber
+from inlay_model.errors import NotEnoughMemory
 from inlay_model.training import loop as loops
 from inlay_model.training.log import RunLog
 from inlay_model.training.loop import Loop, Task
@@ -180,3 +182,30 @@ def _records(data: bytes) -> Iterator[bytes]:
         size = int.from_bytes(data[at : at + 8], "little")
         yield data[at + 12 : at + 12 + size]
         at += 16 + size
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        (phase(), r"training\.micro_batch=2 .*of 4 examples\), then .*activation_checkpointing=true"),
+        (phase(batch=6, micro_batch=2), r"training\.micro_batch=1 .*of 6 examples"),
+        (phase(micro_batch=1), r"with --set training\.activation_checkpointing=true \(adapters\)"),
+    ],
+)
+def test_a_step_without_room_names_what_makes_it_smaller(tmp_path: Path, of: Phase, said: str) -> None:
+    """Out of memory in the middle of a step is an error with its remedy; the gradients are let go."""
+    model, loop = line_loop(tmp_path, of)
+    inner, taken = loop.task.loss, []
+
+    def loss(batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        taken.append(len(batch))
+        if len(taken) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return inner(batch)
+
+    loop.task = replace(loop.task, loss=loss)
+    with pytest.raises(NotEnoughMemory, match=said) as caught:
+        loop.run(numbers(0, of.portion))
+    assert "device auto" not in str(caught.value)
+    assert all(weight.grad is None for weight in model.parameters())
+    assert loop.step == 3 // of.accumulate

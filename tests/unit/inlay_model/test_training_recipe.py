@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from inlay_model.errors import BadRecipe
+from inlay_model.training.finetune import check_recipe
 from inlay_model.training.recipe import TARGETS, Recipe, lora_recipe
 from inlay_testkit.tiny_training import tiny_recipe
 
@@ -47,12 +48,45 @@ def test_a_change_replaces_one_value() -> None:
         ("training.precision=fp8", "precision"),
         ("training.steps=-1", "steps"),
         ("nothing", "TABLE.KEY=VALUE"),
+        ("training.steps=x", "steps is a whole number and not 'x'"),
+        ("training.batch=1.5", "batch is a whole number and not 1.5"),
+        ("training.batch=true", "batch is a whole number and not True"),
+        ("training.micro_batch=two", "micro_batch is a whole number or nothing"),
+        ("training.learning_rate=fast", "learning_rate is a number"),
+        ("training.betas=[0.9]", "betas is a list"),
+        ("training.schedule=3", "schedule is text"),
+        ("training=3", "training is a table"),
+        ("seed.first=3", "seed is no table"),
+        ("seed=x", "seed is a whole number"),
     ],
 )
 def test_what_cannot_be_followed_is_named(change: str, said: str) -> None:
     """A misspelt key, an unknown value or a batch that cannot be divided is an error before any work."""
     with pytest.raises(BadRecipe, match=said):
         tiny_recipe().changed([change]).phase("training", ("auxiliary_weight", "average_decay"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("lora.rank=0", "at least 1"),
+        ("lora.dropout=1", "below 1"),
+        ("lora.targets=[]", "targets named"),
+        ("lora.targets=q_proj", "targets is a list"),
+        ("corruption.towards_full=1", "towards_full is true or false"),
+    ],
+)
+def test_an_adapter_that_cannot_be_made_is_named(change: str, said: str) -> None:
+    """Sizes and shares of another type or without a meaning, before a checkpoint is loaded."""
+    with pytest.raises(BadRecipe, match=said):
+        check_recipe(lora_recipe("diffusion").changed([change]))
+
+
+def test_whole_numbers_are_numbers_and_lists_tuples() -> None:
+    """As TOML and JSON write them."""
+    recipe = lora_recipe("diffusion").changed(["training.learning_rate=1", 'lora.targets=["q_proj"]', "lora.dropout=0"])
+    check_recipe(recipe)
+    assert recipe.lora.targets == ("q_proj",)
 
 
 def test_a_recipe_for_another_kind_is_refused() -> None:

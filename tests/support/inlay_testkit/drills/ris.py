@@ -54,6 +54,8 @@ def send_until_acknowledged(
 def image_of(number: int, width: int = 64) -> bytes:
     """A small radiograph, as a file."""
     pixels = np.full((64, width), number % 256, dtype=np.uint8)
+    # A picture without contrast is refused; no value is its own opposite.
+    pixels[32:] = 255 - pixels[32:]
     return file_bytes(radiograph(pixels, StudyInstanceUID=study_of(number), AccessionNumber=f"ACC{number}"))
 
 

@@ -26,7 +26,7 @@ def test_a_random_checkpoint_loads_like_any_other(tmp_path: Path) -> None:
     assert checkpoint.control.image == checkpoint.model.config.image_token_id
     assert len(checkpoint.tokenizer) == checkpoint.vocabulary  # type: ignore[arg-type]
     sections = [Section("findings", (Lock("The heart is normal. "), Gap(9, 9), Lock(" No pneumothorax.")))]
-    filled = Engine(checkpoint).infill([np.zeros((384, 384), np.uint8)], sections, settings=GenerationSettings(steps=8))
+    filled = Engine(checkpoint).infill([np.eye(384, dtype=np.uint8)], sections, settings=GenerationSettings(steps=8))
     assert [piece.text for piece in filled.sections[0].pieces] == [
         "The heart is normal. ",
         ".........",
