@@ -198,6 +198,7 @@ def load(
     `BadRequest` for a device or a dtype that there is not, and `NotEnoughMemory` before anything is read.
     """
     from inlay_model.accelerator.loader import place
+    from inlay_model.accelerator.memory import named
 
     folder = find_folder(path_or_hub_id, revision)
     record = fetched(folder)
@@ -221,9 +222,11 @@ def load(
         added = _added(model, adapters)
 
     if kind == "autoregressive":
-        model, tokenizer, image_processor = _load_parts(folder, kind, numbers)
-        model = model.to(target)
-        adapt(model)
+        # A model for comparison: what it needs is not computed, but too little is named all the same.
+        with named(target):
+            model, tokenizer, image_processor = _load_parts(folder, kind, numbers)
+            model = model.to(target)
+            adapt(model)
     else:
         with place(folder, target, numbers, precision or "bf16", spread=spread, accelerate=accelerate) as put:
             model, tokenizer, image_processor = _load_parts(folder, kind, numbers)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache
 
+from inlay_model.accelerator.memory import named
 from inlay_model.answer import draft_request, noted, open_ended, spliced
 from inlay_model.autoregression import Limits, Written, write
 from inlay_model.backend import Asked, Tell
@@ -125,7 +126,7 @@ class Sibling:
         call = begin_request(self._checkpoint, "draft", asked, settings, context, Ears(on_step, cancelled))
         tokenizer = self._checkpoint.tokenizer
         head = encode_header(tokenizer, 0, sections[0]) if begin or call.settings.lock_first_header else []
-        with torch.inference_mode():
+        with self._named(), torch.inference_mode():
             study = self._encoder.shared(images, instruction(sections, call.context.style), comparison=call.comparison)
             forced = [*study.rest, *head, *encode_fragment(tokenizer, begin)]
             written = self._write(study.prefix, forced, call, banned_V=self._banned_V)
@@ -156,7 +157,7 @@ class Sibling:
         done: list[Written] = []
         texts: list[str] = []
         whole = True
-        with torch.inference_mode():
+        with self._named(), torch.inference_mode():
             names = [section.name for section in call.sections]
             asked = instruction(names, call.context.style)
             study = self._encoder.shared(images or (), asked, comparison=call.comparison)
@@ -177,10 +178,14 @@ class Sibling:
     ) -> str:
         """The answer to a question about these images."""
         call = begin_request(self._checkpoint, "answer", draft_request(["answer"], ""), settings, None, Ears())
-        with torch.inference_mode():
+        with self._named(), torch.inference_mode():
             study = self._encoder.shared(images, question)
             written = self._write(study.prefix, study.rest, call, banned_V=self._banned_V)
         return fill_text(self._checkpoint.tokenizer, written.ids)
+
+    def _named(self) -> named:
+        """Memory that does not suffice is a named error, and the kept studies go."""
+        return named(self._checkpoint.model.device, self._encoder.forget)
 
     # ── one request ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,7 +1,7 @@
 """Buckets: the few sizes for which graphs are captured. A request runs in the smallest bucket that holds it.
 
 Rows are canvases of a batch, slots the room for a prefix, free the positions at which logits are computed. Sizes are
-coarse enough that all of them can be warmed at start, and fine enough that little is computed for nothing.
+coarse enough that the usual ones can be warmed at start, and fine enough that little is computed for nothing.
 """
 
 from bisect import bisect_left

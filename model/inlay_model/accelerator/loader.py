@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from inlay_model.accelerator.buckets import ROWS
 from inlay_model.accelerator.devices import planned, sizes_of
-from inlay_model.accelerator.memory import check_memory, free_bytes, named, need_of
+from inlay_model.accelerator.memory import check_memory, free_bytes, named, need_of, warn_if_tight
 from inlay_model.accelerator.precision import apply_precision, check_precision
 from inlay_model.errors import BadRequest, CheckpointProblem
 
@@ -22,6 +23,8 @@ def place(
     folder: Path, device: torch.device, dtype: torch.dtype, precision: str, *, spread: bool, accelerate: bool | None
 ) -> Iterator[Callable[[Any, Callable[[Any], object]], Any]]:
     """Check that the checkpoint of this folder will fit, then give a function that puts the loaded model in place.
+
+    It must fit with one canvas; a warning says where it would not with as many as a pass may have.
 
     What the function is given besides changes the model's weights once they are there, before the kernels look at them.
     Raises `NotEnoughMemory` and `BadRequest` before anything is loaded.
@@ -39,7 +42,10 @@ def place(
         need = need_of(config, precision, width=dtype.itemsize)
         # In main memory there are no graphs, and fragments do not stay.
         need = need if device.type == "cuda" else replace(need, overhead=0)
-        check_memory(need, device, precision, free_bytes(device))
+        free_here = free_bytes(device)
+        check_memory(need, device, precision, free_here)
+        if device.type == "cuda":
+            warn_if_tight(need_of(config, precision, rows=ROWS[-1], width=dtype.itemsize), free_here)
 
     def put(model: Any, change: Callable[[Any], object]) -> Any:
         if several:

@@ -5,6 +5,7 @@ rooms for prefixes and canvases, and the largest intermediate of a step (logits 
 """
 
 import gc
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -18,6 +19,8 @@ import torch
 from inlay_model.accelerator.packing import GROUP
 from inlay_model.errors import NotEnoughMemory
 from inlay_model.request import DeviceMemory
+
+_log = logging.getLogger(__name__)
 
 GIB = 2**30
 _MEMINFO = Path("/proc/meminfo")
@@ -126,6 +129,22 @@ def check_memory(need: Need, device: torch.device, precision: str, free: int | N
         free = torch.cuda.mem_get_info(device)[0]
     if need.total > free:
         raise NotEnoughMemory(need.total, free, precision)
+
+
+def warn_if_tight(most: Need, free: int) -> None:
+    """Say in the log where the most that passes may need, with many canvases at a time, is not free.
+
+    Several jobs together, and gaps whose length is searched for, have many.
+    """
+    if most.total > free:
+        _log.warning(
+            "The model fits with one canvas at a time, but %.1f GiB are free of the %.1f GiB that it needs with the "
+            "most at a time, as several jobs together and gaps of unknown length have. If jobs end with "
+            "not-enough-memory, take fewer together (INLAY_JOBS_TOGETHER), fewer bits (INLAY_PRECISION) or a GPU with "
+            "more memory.",
+            free / GIB,
+            most.total / GIB,
+        )
 
 
 def give_back(device: torch.device) -> None:

@@ -127,7 +127,8 @@ class Settings:
     )
     warm_up: bool = _setting(
         False,
-        "Draft and fill once from a made-up picture before the first job is taken, each unless it is stopped.",
+        "Draft and fill from a made-up picture before the first job is taken, alone and as many together as jobs may "
+        "be, each unless it is stopped.",
     )
     report_style: str = _setting("", "Style of drafts, one that the model was trained in. Empty: its first.")
     draft: bool = _setting(True, "Intended use: drafts from images.")

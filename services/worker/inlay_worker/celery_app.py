@@ -64,7 +64,7 @@ def run(settings: Settings, load: "Callable[[Settings], Model] | None" = None) -
     worker, jobs = make_worker(settings, model, tracer), Jobs()
     worker.ended = jobs.ended
     if settings.warm_up:
-        worker.generation.warm_up(may_generate(worker))
+        worker.generation.warm_up(may_generate(worker), worker.together)
     app = make_app(settings)
     wake = register(app, worker)
 

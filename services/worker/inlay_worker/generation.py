@@ -191,23 +191,22 @@ class Generation:
     def _rewrites(self) -> bool:
         return self._model.rewrites and self._style is not None
 
-    def warm_up(self, kinds: Collection[JobKind] = tuple(JobKind)) -> None:
-        """Write what these kinds of jobs write, once and from a made-up picture. Raises Unavailable where it cannot.
+    def warm_up(self, kinds: Collection[JobKind] = tuple(JobKind), together: int = 1) -> None:
+        """Write what these kinds of jobs write from a made-up picture, alone and as many `together` as a worker takes.
 
-        Each kind has passes of its own, which are captured when they are first needed.
+        Each has passes of its own, which are captured when they are first needed. Raises Unavailable where it cannot.
         """
         settings, context = GenerationSettings(steps=self._steps), PromptContext(style=self._style)
         tried: dict[JobKind, DraftRequest | InfillRequest] = {
             JobKind.DRAFT: DraftRequest((_RAMP,), DRAFTED_SECTIONS, settings=settings, context=context),
             JobKind.INFILL: InfillRequest((_RAMP,), _BETWEEN_LOCKS, settings),
         }
-        for kind, request in tried.items():
-            if kind not in kinds:
-                continue
-            (answer,) = self._model.batch([request])
-            if isinstance(answer, Exception):
-                what = f"The model cannot do {kind} ({type(answer).__name__})."
-                raise Unavailable(f"cannot-{kind}", what, "INLAY_MODEL")
+        for kind in (kind for kind in tried if kind in kinds):
+            for many in sorted({1, together}):
+                for answer in self._model.batch([tried[kind]] * many):
+                    if isinstance(answer, Exception):
+                        what = f"The model cannot do {kind} ({type(answer).__name__})."
+                        raise Unavailable(f"cannot-{kind}", what, "INLAY_MODEL")
 
     def generate(self, asked: Sequence[Asked], ended: Callable[[int, Generated | Exception], None]) -> None:
         """Answer all these jobs; `ended` hears of each, by its place, as soon as it has its answer or has failed.

@@ -25,6 +25,7 @@ from inlay_model import (
 )
 from inlay_model.backend import Backend
 from inlay_model.canvas import encode_fragment, encode_header
+from inlay_model.errors import NotEnoughMemory
 from inlay_model.gap_prompt import GAP_MARK, gap_question
 from inlay_model.prompt import build_prompt, instruction
 from inlay_model.sibling import Sibling
@@ -48,6 +49,27 @@ def sibling(folder: Path) -> Sibling:
 def short(sibling: Sibling) -> Sibling:
     """The same model with no studies kept; its checkpoint allows 24 tokens."""
     return Sibling(sibling.checkpoint)
+
+
+def test_out_of_memory_is_named_while_loading_and_while_writing(
+    folder: Path, sibling: Sibling, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the engine names it; encoded studies are let go."""
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    sibling.infill([image], REQUEST)
+    assert sibling.prefixes.nbytes > 0
+    with monkeypatch.context() as patched:
+        patched.setattr("inlay_model.sibling.write", full)
+        for work in (lambda: sibling.draft([image]), lambda: sibling.infill([image], REQUEST)):
+            with pytest.raises(NotEnoughMemory):
+                work()
+    assert sibling.prefixes.nbytes == 0
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(NotEnoughMemory):
+        Sibling.load(folder, device="cpu")
 
 
 REQUEST = (

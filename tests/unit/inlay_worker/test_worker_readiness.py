@@ -82,13 +82,15 @@ def test_a_worker_without_its_database_is_not_ready() -> None:
 
 
 def test_warming_up_is_a_draft_and_an_infill_that_are_kept_nowhere() -> None:
-    """The model is asked once for each, before any job; where it cannot, the worker does not start."""
+    """The model is asked once for each, and for as many as it takes together; where it cannot, no worker starts."""
     model = FakeModel()
     Generation(model, steps=4).warm_up()
     assert model.batches == [1, 1]
     for kinds in ({JobKind.INFILL}, ()):
         Generation(model, steps=4).warm_up(kinds)
     assert model.batches == [1, 1, 1]
+    Generation(model, steps=4).warm_up(together=3)
+    assert model.batches[3:] == [1, 3, 1, 3]
 
     class Broken(FakeModel):
         def batch(self, requests: Any, finished: Any = None) -> Any:  # noqa: ARG002 - the engine's signature

@@ -7,7 +7,7 @@ from tests.unit.inlay_model.accelerator.conftest import distance, logits, small_
 from inlay_model import BadRequest, Engine
 from inlay_model.accelerator.accelerated import attach, detach
 from inlay_model.accelerator.loader import device_map, spread_over
-from inlay_model.accelerator.memory import check_memory, need_of, parameters_of
+from inlay_model.accelerator.memory import check_memory, need_of, parameters_of, warn_if_tight
 from inlay_model.accelerator.packing import pack
 from inlay_model.accelerator.precision import apply_precision, packed_bytes
 from inlay_model.accelerator.random_weights import diffusion_config, sibling_config, without_storage
@@ -109,6 +109,16 @@ def test_the_memory_that_is_needed_is_known_before_loading() -> None:
     assert 27 < need["fp8"] < 31
     assert 18 < need["4bit"] < 21
     assert need_of(diffusion_config(), "bf16", rows=8).total > need_of(diffusion_config(), "bf16").total
+
+
+def test_memory_for_one_canvas_but_not_for_many_is_said_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """What free memory suffices for at once, and what to do about it; nothing where there is enough."""
+    most = need_of(diffusion_config(), "4bit", rows=16)
+    warn_if_tight(most, most.total)
+    assert not caplog.records
+    warn_if_tight(most, 20 * GIB)
+    assert "20.0 GiB are free of the 27.3 GiB" in caplog.text
+    assert "INLAY_PRECISION" in caplog.text
 
 
 def test_too_little_memory_is_a_named_error_with_its_remedy() -> None:
