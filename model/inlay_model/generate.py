@@ -136,6 +136,14 @@ class _Seen(NamedTuple):
 _Looked = tuple[Step, list[_Seen]]
 
 
+class _Asked(NamedTuple):
+    """A step to be asked for: the canvas that it begins from, how it is taken, and what the model is shown."""
+
+    canvas_BL: torch.Tensor
+    stride: Stride
+    view: View
+
+
 class _Steps:
     """Takes the steps of a run, from logits or on the device as the reader has it; holds what one tells the next."""
 
@@ -157,19 +165,19 @@ class _Steps:
         # What the next step is told: logits, or what a reader that takes the steps itself makes of them.
         self._conditioning_BLV: torch.Tensor | None = None
         self._told_BLH: torch.Tensor | None = None
-        # What the next step was foreseen to be, and the canvas that it was foreseen to begin from.
-        self._foreseen: tuple[torch.Tensor, Stride, View] | None = None
+        self._foreseen: _Asked | None = None
         self.taken = 0
 
     def take(
         self, canvas_BL: torch.Tensor, argmax_BL: torch.Tensor, heat: float, following: float | None
     ) -> Passes[_Looked]:
         """Take one. `argmax_BL` is what the step before emitted; `following` the next one's temperature, if known."""
-        foreseen, self._foreseen = self._foreseen, None
-        if foreseen is None or foreseen[0] is not canvas_BL:
-            foreseen = self._asked(canvas_BL, argmax_BL, heat)
-        _, stride, view = foreseen
-        logits_NV = yield view
+        asked, self._foreseen = self._foreseen, None
+        # Where a row has ended meanwhile the canvas is another one.
+        if asked is None or asked.canvas_BL is not canvas_BL:
+            asked = self._asked(canvas_BL, argmax_BL, heat)
+        stride = asked.stride
+        logits_NV = yield asked.view
         self.taken += 1
         if stride.taken is None:
             step = self._from(logits_NV, canvas_BL, stride)
@@ -183,7 +191,7 @@ class _Steps:
         self._telling.of(self.taken, stride.taken)
         if following is not None:
             self._foreseen = self._asked(stride.taken.canvas_BL, stride.taken.argmax_BL, following)
-        yield Underway(None if self._foreseen is None else self._foreseen[-1])
+        yield Underway(None if self._foreseen is None else self._foreseen.view)
         return stride.taken, _looked_at(stride.taken)
 
     def forget(self) -> None:
@@ -195,16 +203,14 @@ class _Steps:
         self._numbers.take_back()
         self._telling.rest()
 
-    def _asked(
-        self, canvas_BL: torch.Tensor, argmax_BL: torch.Tensor, heat: float
-    ) -> tuple[torch.Tensor, Stride, View]:
+    def _asked(self, canvas_BL: torch.Tensor, argmax_BL: torch.Tensor, heat: float) -> _Asked:
         imposed_BL = impose(canvas_BL, self._fixed)
         stride = Stride(
             imposed_BL, self._fixed, self._numbers, heat, self._bound, argmax_BL, self._banned_V, self._told_BLH
         )
         # A reader that takes the step itself takes it as `denoise` does, and draws as it does.
         whole = stride if self._draw is draw_by_inverse else None
-        return canvas_BL, stride, View(imposed_BL, self._free_BL, self._conditioning_BLV, stride=whole)
+        return _Asked(canvas_BL, stride, View(imposed_BL, self._free_BL, self._conditioning_BLV, stride=whole))
 
     def _from(self, logits_NV: torch.Tensor, canvas_BL: torch.Tensor, stride: Stride) -> Step:
         step = denoise(
