@@ -128,6 +128,10 @@ class Engine:
         """The encoded studies that are kept."""
         return self._encoder.kept
 
+    def forget(self) -> None:
+        """Forget the studies that are kept, encoded and seen: the next request about one looks at its images anew."""
+        self._encoder.forget()
+
     @property
     def passes(self) -> dict[str, int]:
         """How many passes went which way on a GPU (`accelerated.Accelerated.counts`). May be asked from any thread."""
@@ -242,14 +246,14 @@ class Engine:
 
     def _work(self, request: DraftRequest | InfillRequest, tally: Tally) -> Passes[Filled]:
         """The request's answer. Where memory or numbers fail, the kept studies go: the next attempt encodes anew."""
-        with named(self._checkpoint.model.device, self._encoder.forget):
+        with named(self._checkpoint.model.device, self.forget):
             try:
                 if isinstance(request, DraftRequest):
                     return (yield from self._drafting(request, tally))
                 return (yield from self._infilling(request, tally))
             except (NotANumber, NotEnoughMemory):
                 # What was not a number may have come from an encoded study, and would come from it again.
-                self._encoder.forget()
+                self.forget()
                 raise
 
     def _drafting(self, request: DraftRequest, tally: Tally) -> Passes[Filled]:

@@ -103,6 +103,10 @@ class Sibling:
         """The encoded studies that are kept."""
         return self._encoder.kept
 
+    def forget(self) -> None:
+        """Forget the studies that are kept, as the engine does."""
+        self._encoder.forget()
+
     def draft(
         self,
         images: Sequence[RadiographLike],

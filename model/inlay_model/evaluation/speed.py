@@ -1,7 +1,8 @@
 """The suite `speed`: how long a draft takes each model, prefill and step or token apart (the paper's Table 2).
 
 Rounds alternate between the models on the same phantom, so that what else the machine does falls on all of them. A
-draft on a new study less the same draft on a study already encoded is the prefill: so no model is timed by its parts.
+draft on a new study less the same draft on a study already encoded is the prefill, with the look at the image: so no
+model is timed by its parts.
 """
 
 import platform
@@ -54,7 +55,7 @@ def contestants(engine: Engine, sibling: Sibling | None, steps: Sequence[int] = 
             return sibling.draft([image], settings=GenerationSettings(seed=seed))
 
         count = _counter(sibling.checkpoint.tokenizer)
-        found.append(Contestant("autoregressive sibling", "token", draft, sibling.prefixes.clear, count))
+        found.append(Contestant("autoregressive sibling", "token", draft, sibling.forget, count))
     return found
 
 
@@ -122,7 +123,7 @@ def _diffusion(engine: Engine, title: str, steps: int, *, early: bool) -> Contes
         settings = GenerationSettings(steps=steps, seed=seed, early_stop=early)
         return engine.draft([image], settings=settings)
 
-    return Contestant(title, "step", draft, engine.prefixes.clear, _counter(engine.checkpoint.tokenizer))
+    return Contestant(title, "step", draft, engine.forget, _counter(engine.checkpoint.tokenizer))
 
 
 def _counter(tokenizer: Any) -> Callable[[str], int]:

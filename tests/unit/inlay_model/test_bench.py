@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inlay_model import Gap, Lock
-from inlay_model.evaluation.bench import Timing, main, summary, with_one_gap
+from inlay_model import Engine, Gap, Lock
+from inlay_model.evaluation.bench import Timing, main, rounds, summary, transformers_generate, with_one_gap
+from inlay_testkit.looks import Looks
 
 
 def test_one_sentence_of_a_draft_becomes_the_gap(engine: Any, image: np.ndarray) -> None:
@@ -19,12 +20,18 @@ def test_one_sentence_of_a_draft_becomes_the_gap(engine: Any, image: np.ndarray)
 
 def test_ratios_are_of_pairs() -> None:
     """The ratio is the median of each round's own ratio, not the ratio of the medians, within its interval."""
-    found = [Timing(2.0, 1.0, 1.0, 16, 16, 1), Timing(1.0, 4.0, 1.0, 16, 16, 1), Timing(3.0, 2.0, 1.0, 8, 16, 1)]
+    found = [
+        Timing(2.0, 1.0, 4.0, 1.0, 16, 16, 1),
+        Timing(1.0, 4.0, 2.0, 1.0, 16, 16, 1),
+        Timing(3.0, 2.0, 3.0, 1.5, 8, 16, 1),
+    ]
     figures = summary(found)
     ratio = figures["draft_over_generate"]
     assert ratio["median"] == 1.5
     assert ratio["low"] <= ratio["median"] <= ratio["high"]
     assert figures["draft_over_generate_per_step"]["median"] == 2.0
+    assert figures["infill_over_draft"]["median"] == 2.0
+    assert figures["infill_seen_over_draft"]["median"] == 0.5
 
 
 def test_both_sides_are_measured_with_the_same_steps(
@@ -52,3 +59,19 @@ def test_the_help_leads_to_the_other_suite(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "--suite speed26b --help" in capsys.readouterr().out
+
+
+def test_each_side_looks_at_the_image_in_every_round(checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draft, generate and infill pay for their looks also at images of rounds before; the infill on a seen study not.
+
+    With and without early stop the same phantoms are measured.
+    """
+    engine = Engine.load(checkpoint_folder, device="cpu")
+    with Looks() as looks:
+        monkeypatch.setattr(engine, "draft", looks.of("draft", engine.draft))
+        monkeypatch.setattr(engine, "infill", looks.of("infill", engine.infill))
+        generate = looks.of("generate", transformers_generate(engine, checkpoint_folder))
+        for early_stop in (True, False):
+            rounds(engine, generate, 1, 1, 1, early_stop=early_stop)
+    ours = [("draft", 1), ("infill", 0), ("infill", 1)]
+    assert looks.found == [*ours, ("generate", 1), ("generate", 1), *ours] * 2

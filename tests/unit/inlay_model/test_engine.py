@@ -248,6 +248,6 @@ def test_images_are_looked_at_once_for_all_prompts(
     assert (looks, fresh.prefixes.misses) == ([1], 2)
     fresh.draft([255 - image], settings=SHORT)
     assert looks == [1, 1]
-    fresh._encoder.forget()
+    fresh.forget()
     assert fresh.infill([image], asked, settings=SHORT).sections == first.sections
     assert looks == [1, 1, 1]

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inlay_model import Engine
 from inlay_model.__main__ import main
 from inlay_model.accelerator.precision import packed_bytes
 from inlay_model.evaluation import alternatives
@@ -17,11 +19,13 @@ from inlay_model.evaluation.answering import DiffusionCandidate
 from inlay_model.evaluation.infill import LeftOut, fill, from_part, load_backends, phantom_case, to_part
 from inlay_model.evaluation.interrupted import Arriving, finish, part_of
 from inlay_model.evaluation.loaded import Placing, diffusion
-from inlay_model.evaluation.speed import Timing, contestants, summary, table
+from inlay_model.evaluation.speed import Timing, contestants, rounds, summary, table
 from inlay_model.evaluation.workers import ProcessDied, spread
 from inlay_model.loading import read_about
 from inlay_model.provenance import FETCHED, digest_of_folder
+from inlay_model.sibling import Sibling
 from inlay_testkit.chat_server import chat_server
+from inlay_testkit.looks import Looks
 from inlay_testkit.tiny_diffusion import save_tiny
 from inlay_testkit.tiny_sibling import save_tiny_sibling
 
@@ -138,8 +142,6 @@ def test_the_speed_suite_times_both_models(
 
 def test_speed_is_of_pairs_and_prefill_the_difference(checkpoint_folder: Path) -> None:
     """How much faster is the median of the rounds' own ratios; prefill is what a known study saves."""
-    from inlay_model import Engine
-
     first, *_, last = contestants(Engine.load(checkpoint_folder, device="cpu"), None, steps=(1,))
     timings = {
         first.title: [Timing(1.0, 0.8, 4, 10), Timing(2.0, 1.8, 4, 10), Timing(1.0, 0.9, 4, 10)],
@@ -335,14 +337,16 @@ def test_a_process_that_dies_ends_the_run() -> None:
         list(spread(partial(map, os._exit), [3, 3], processes=2))
 
 
-def test_one_image_is_enough_for_a_round(checkpoint_folder: Path) -> None:
-    """Contestants forget the study before each round, so a cold draft encodes it again."""
-    from inlay_model import Engine
-
-    engine = Engine.load(checkpoint_folder, device="cpu")
-    entrant = contestants(engine, None, steps=(1,))[0]
-    image = np.eye(384, dtype=np.uint8)
-    entrant.draft(image, 1)
-    entrant.forget()
-    entrant.draft(image, 1)
-    assert engine.prefixes.misses == 2
+def test_each_contestant_looks_at_the_image_in_every_round(checkpoint_folder: Path, sibling_folder: Path) -> None:
+    """All draft the same phantoms; the first draft of each in a round pays for its look, and the second for none."""
+    engine, sibling = Engine.load(checkpoint_folder, device="cpu"), Sibling.load(sibling_folder, device="cpu")
+    with Looks() as looks:
+        entrants = [
+            replace(entrant, draft=looks.of(entrant.title, entrant.draft))
+            for entrant in contestants(engine, sibling, steps=(1, 2))
+        ]
+        for _ in rounds(entrants, 1, 1):
+            pass
+    each = [(entrant.title, look) for entrant in entrants for look in (1, 0)]
+    assert len(entrants) == 4
+    assert sorted(looks.found) == sorted(each * 2)

@@ -1,5 +1,6 @@
 """The infill suite: which sentence is missing, what each cell of the design is shown, and the figures made of it."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,26 @@ import pytest
 from inlay_model import Engine, Filled, FilledSection, Gap, Lock, Piece, Section
 from inlay_model.answer import spliced
 from inlay_model.datasets.items import ReportedStudy
-from inlay_model.evaluation.infill import Case, Filling, fill, load_backends, masked, phantom_case, study_case
+from inlay_model.evaluation.infill import (
+    MODELS,
+    SIDES,
+    Case,
+    Filling,
+    fill,
+    load_backends,
+    masked,
+    phantom_case,
+    scored,
+    study_case,
+)
 from inlay_model.evaluation.infill_figures import effects, judged_effects, summary, table
 from inlay_model.evaluation.loaded import Placing
 from inlay_model.phantom.grammar import read_sentences, split_sentences
 from inlay_testkit.tiny_diffusion import save_tiny
 from inlay_testkit.tiny_sibling import save_tiny_sibling
 
+BENCHMARKS = Path(__file__).parents[3] / "docs" / "benchmarks"
+RUNS = ("table-3-run-1", "table-3-run-2", "table-3")
 CASE = Case("c", 1, "The heart is large.", "No effusion.", "The bones are intact.", "Large heart.", None)
 
 
@@ -216,3 +230,37 @@ def test_judged_figures_need_a_verdict_on_every_case() -> None:
     right = {("diffusion", "both"): True, ("diffusion", "left"): False}
     assert "judged" in summary([filling(cell, right)] * 3)
     assert "judged" not in summary([filling(cell, right), filling(cell, None)])
+
+
+# ── the runs that are kept ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_figures_of_a_kept_run_follow_from_its_cases(run: str) -> None:
+    """Every case is the phantom's, every score that of its texts, and the figures are those of all cases."""
+    fillings = []
+    for line in (BENCHMARKS / f"{run}.jsonl").read_text(encoding="utf-8").splitlines():
+        said = json.loads(line)
+        case = phantom_case(int(said["id"].removeprefix("phantom-")))
+        found = scored(case, {(model, side): said[f"{model}_{side}"] for model in MODELS for side in SIDES})
+        assert found.to_json() == said
+        fillings.append(found)
+    figures = json.loads((BENCHMARKS / f"{run}.json").read_text(encoding="utf-8"))
+    assert figures == {**figures, **summary(fillings)}
+
+
+def test_the_protocol_lists_every_run_that_is_kept() -> None:
+    """Each with the checkpoint and the interaction of its figures; the last one's table is that of its figures."""
+    protocol = (BENCHMARKS / "protocol-infill.md").read_text(encoding="utf-8")
+    assert {file.stem for file in BENCHMARKS.glob("table-3*.jsonl")} == set(RUNS)
+    for run in RUNS:
+        figures = json.loads((BENCHMARKS / f"{run}.json").read_text(encoding="utf-8"))
+        (row,) = (line for line in protocol.splitlines() if f"({run}.json)" in line)
+        assert f"`{figures['diffusion']['digest'][:12]}`" in row
+        assert f"[cases]({run}.jsonl)" in row
+        for measure in ("token_f1", "judged"):
+            found = figures[measure]["interaction"]
+            low, high = (f"{found[bound]:+.3f}" for bound in ("low", "high"))
+            said = f"{found['mean']:+.3f} ({low} to {high}), p = {found['p']:.3f}"
+            assert said.replace("-", "−") in row
+    assert table(figures) == (BENCHMARKS / "table-3.md").read_text(encoding="utf-8").rstrip("\n")
