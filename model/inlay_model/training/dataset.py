@@ -25,6 +25,7 @@ from PIL import Image
 from inlay_model.canvas import encode_fragment, encode_header, sentences
 from inlay_model.errors import BadData, BadImage
 from inlay_model.loading import soft_tokens
+from inlay_model.pixels import as_picture
 from inlay_model.prompt import Prompt, build_prompt, instruction
 from inlay_model.study import read_picture
 from inlay_model.tokens import Tokenizer, control_tokens, token_name
@@ -256,7 +257,7 @@ def _images(said: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
 
 def _picture(path: Path) -> Image.Image:
     try:
-        return read_picture(path).image
+        return as_picture(read_picture(path).image)
     except BadImage as problem:
         raise BadLine("image", str(problem).rstrip("."), "Convert the file, or leave the line out") from problem
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from inlay_model.canvas import encode_report
 from inlay_model.errors import BadData
@@ -115,6 +116,9 @@ def test_images_are_decoded_when_they_are_checked_or_used(tmp_path: Path) -> Non
     assert [problem.field for problem in data.problems(images=True)] == ["image"]
     with pytest.raises(BadData, match=r"data\.jsonl:1: image"):
         data[0]
+    Image.new("L", (96, 96), 9).save(tmp_path / "blank.png")
+    blank = dataset(tmp_path, [{**_GOOD, "image": "blank.png"}])
+    assert ["needs contrast" in problem.what for problem in blank.problems(images=True)] == [True]
 
 
 def test_a_prompt_that_leaves_no_room_is_named(tmp_path: Path) -> None:
