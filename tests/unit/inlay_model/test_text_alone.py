@@ -1,4 +1,4 @@
-"""Infills without an image: what the prompt is, and how it is trained."""
+"""Infills without an image: what the prompt is, how it is trained, and what an untrained checkpoint says of them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from inlay_testkit.tiny_training import CANVAS, SOFT_TOKENS, random_model, tiny_
 ALONE = Corruption(text_alone=1.0)
 EXACT, WRONG = Corruption(shift=0.0), Corruption(shift=1.0)
 SHORT = GenerationSettings(steps=2)
+NOTE = "not-trained-without-image"
 
 
 def drawing(corruption: Corruption = ALONE, kind: str = "diffusion", known: Any = None) -> Drawing:
@@ -211,3 +212,18 @@ def test_checkpoints_say_whether_they_do_without_an_image(tmp_path: Path) -> Non
     ):
         (tmp_path / "inlay.json").write_text(said)
         assert read_about(tmp_path, "x").fills_without_image is expected
+
+
+# ── what is said of an answer ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_untrained_checkpoint_notes_that_there_was_no_image(engine: Engine, image: np.ndarray) -> None:
+    """It writes all the same; with an image, and from a checkpoint that was trained so, nothing is said."""
+    about = replace(engine.checkpoint.about, fills_without_image=False)
+    untrained = Engine(replace(engine.checkpoint, about=about))
+    asked = (Section("findings", (Lock("Clear. "), Gap(max_tokens=3))), Section("impression", (Gap(max_tokens=3),)))
+    found = {
+        name: [NOTE in model.infill(images, asked, settings=SHORT).notes for images in (None, [], [image])]
+        for name, model in (("trained", engine), ("untrained", untrained))
+    }
+    assert found == {"trained": [False, False, False], "untrained": [True, True, False]}
