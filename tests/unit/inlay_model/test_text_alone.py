@@ -1,5 +1,6 @@
 """Infills without an image: what the prompt is, how it is trained, and what an untrained checkpoint says of them."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from inlay_model import Engine, Gap, GenerationSettings, Lock, PromptContext, Section
 from inlay_model.canvas import Frame, Layout, encode_fragment, encode_request
+from inlay_model.evaluation.text_alone import main
 from inlay_model.loading import default_checkpoint, read_about
 from inlay_model.phantom.grammar import STYLES, PhantomReport, read_sentences, split_sentences, write_report
 from inlay_model.phantom.render import phantom
@@ -23,7 +25,7 @@ from inlay_model.training.phantoms import Batch, Drawing, ReportEncoder, batch_a
 from inlay_model.training.scratch import Options, PhantomTrainer
 from inlay_model.training.text_alone import concluding
 from inlay_model.transcript import decode
-from inlay_testkit.tiny_training import CANVAS, SOFT_TOKENS, random_model, tiny_recipe, tokenizer
+from inlay_testkit.tiny_training import CANVAS, SOFT_TOKENS, random_model, save_tiny_checkpoint, tiny_recipe, tokenizer
 
 ALONE = Corruption(text_alone=1.0)
 EXACT, WRONG = Corruption(shift=0.0), Corruption(shift=1.0)
@@ -227,3 +229,13 @@ def test_an_untrained_checkpoint_notes_that_there_was_no_image(engine: Engine, i
         for name, model in (("trained", engine), ("untrained", untrained))
     }
     assert found == {"trained": [False, False, False], "untrained": [True, True, False]}
+
+
+def test_the_command_keeps_what_it_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line per phantom, and a table of both ways; of a model that writes nothing sensible neither is right."""
+    folder, out = save_tiny_checkpoint(tmp_path / "tiny"), tmp_path / "out.jsonl"
+    wanted = ["--model", str(folder), "--device", "cpu", "--seed", "1", "--limit", "1", "--out", str(out)]
+    assert main(wanted) == 0
+    (line,) = map(json.loads, out.read_text().splitlines())
+    assert (line["seen"]["exact"], line["alone"]["exact"]) == (False, False)
+    assert "| without it | 1 | 0.000 | 0.000 |" in capsys.readouterr().out
