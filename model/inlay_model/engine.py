@@ -178,7 +178,8 @@ class Engine:
         Raises `CanvasOverflow` before any work where locks and smallest gaps need more tokens than the canvas has, and
         `Cancelled` between two steps once `cancelled()` is true. The note `unfinished-sentence` says that no length was
         found at which a gap ends with a sentence; `hints-left-aside`, that gaps had hints of which the model was not
-        told: a checkpoint that was not trained for them, or a rewriting.
+        told: a checkpoint that was not trained for them, or a rewriting; `not-trained-without-image`, that there was no
+        image and the checkpoint was not trained to do without.
         """
         return self._alone(InfillRequest(images, tuple(sections), settings, context, on_step, cancelled))
 
@@ -326,7 +327,8 @@ class Engine:
         )
         deaf = bool(hints_of(call.sections)) and (call.context.rewrite or not self.takes_hints)
         unfinished = not all(best.whole for best in found)
-        notes = noted({"unfinished-sentence": unfinished, "hints-left-aside": deaf})
+        blind = not request.images and not self._checkpoint.about.fills_without_image
+        notes = noted({"unfinished-sentence": unfinished, "hints-left-aside": deaf, "not-trained-without-image": blind})
         choices = tuple(one for page, best in zip(pages, found, strict=True) for one in _choices(page, best))
         return Filled(
             tuple(filled), record, notes, self._disputes(call, readings), self._confidence(call, readings), choices

@@ -47,6 +47,8 @@ class About:
     report to be written in another style.
     `takes_comparison`: its prompt may tell of earlier examinations. That is so of a checkpoint that follows
     instructions, so where nothing is said it is false of demonstrations only.
+    `fills_without_image`: it fills gaps from the text alone where there is no image; where nothing is said as with
+    `takes_comparison`.
     `calibration`: how often texts of a score were right, as points (score, probability) of a rising curve.
 
 
@@ -62,6 +64,7 @@ class About:
     takes_hints: bool = False
     rewrites: bool = False
     takes_comparison: bool = True
+    fills_without_image: bool = True
     calibration: Curve = ()
     styles: tuple[str, ...] = ()
     views: int = 1
@@ -259,6 +262,7 @@ def read_about(folder: Path, name: str) -> About:
     if not file.is_file():
         return About(name=name, kind=kind_of(folder))
     said = _json(file)
+    instructed = not said.get("demonstration", False)
     return About(
         name=str(said.get("name", folder.name)),
         kind=kind_of(folder),
@@ -268,7 +272,8 @@ def read_about(folder: Path, name: str) -> About:
         dispute_threshold=_share(said.get("dispute_threshold"), file),
         takes_hints=bool(said.get("takes_hints", False)),
         rewrites=bool(said.get("rewrites", False)),
-        takes_comparison=bool(said.get("takes_comparison", not said.get("demonstration", False))),
+        takes_comparison=bool(said.get("takes_comparison", instructed)),
+        fills_without_image=bool(said.get("fills_without_image", instructed)),
         calibration=_curve(said.get("calibration", ()), file),
         styles=tuple(said.get("styles", ())),
         views=_count(said.get("views", 1), file),

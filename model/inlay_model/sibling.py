@@ -156,6 +156,7 @@ class Sibling:
         Locks come back byte for byte because the answer is spliced from them, not because the model keeps them. The
         note `unfinished-sentence` says that a gap does not end with a sentence, `hints-left-aside` that gaps had hints:
         its prompt has no words for them, nor for a rewriting, for which it raises `BadRequest`.
+        `not-trained-without-image` is that of the engine.
         """
         call = begin_request(self._checkpoint, "infill", tuple(sections), settings, context, Ears(on_step, cancelled))
         done: list[Written] = []
@@ -174,7 +175,11 @@ class Sibling:
                 whole = whole and (runs_on or ends_sentence(texts[-1]))
         filled = spliced(call.sections, texts)
         record = self._record(call, study, filled, done)
-        found = {"unfinished-sentence": not whole, "hints-left-aside": bool(hints_of(call.sections))}
+        found = {
+            "unfinished-sentence": not whole,
+            "hints-left-aside": bool(hints_of(call.sections)),
+            "not-trained-without-image": not images and not self._checkpoint.about.fills_without_image,
+        }
         return Filled(filled, record, noted(found))
 
     def answer(

@@ -417,6 +417,15 @@ def test_what_a_model_cannot_is_said_where_it_is_asked(room: Room) -> None:
     expect(message(page)).to_contain_text("This model is not told of hints")
 
 
+def test_a_fill_without_the_image_says_so(room: Room) -> None:
+    """Where the model was not trained to do without it."""
+    report_id = room.drafted(draft=sentences("The heart is normal. "))
+    page = room.read(report_id)
+    room.worker.notes = ("not-trained-without-image",)
+    page.keyboard.press("F2")
+    expect(message(page)).to_contain_text("There was no image, and this model was not trained to do without")
+
+
 def test_new_text_says_how_often_such_text_was_right(room: Room) -> None:
     """Beside the number of each text, in whole percents that claim no more than a curve can; nothing where unknown."""
     report_id = room.drafted()

@@ -3,7 +3,8 @@
 For every phantom of a seed range: a draft from the image; a sentence of its reference report masked and filled with a
 gap of unknown length between the locked rest; the same sentence written from its left side only; a lock that says the
 wrong side; and, where the engine reports what it disputes, a lock that is false and a true one in other words.
-Then Impression from locked Findings, and hints and rewriting with checkpoints trained for them (`wishes.py`).
+Then Impression from locked Findings, and hints, rewriting and Impression without the image with checkpoints trained for
+them (`wishes.py`).
 The reference reports are the grammar's, and the grammar reads what the model wrote.
 """
 
@@ -31,7 +32,8 @@ class Verdict:
     """What was found for one phantom; scores are shares or F1 values of 0..1.
 
     `disputed_true` is whether a lock that contradicts the image (in the way of `false_kind`) was disputed,
-    `disputed_false` whether a true one was; None where that was not tried.
+    `disputed_false` whether a true one was; None where that was not tried. `alone` is whether an Impression written
+    without the image says what the reference says; `..._exact` and `..._f1` compare the words of both Impressions.
     """
 
     seed: int
@@ -59,6 +61,11 @@ class Verdict:
     rewritten: bool | None = None
     in_style: bool | None = None
     rewritten_locks_kept: bool | None = None
+    impression_exact: bool | None = None
+    impression_f1: float | None = None
+    alone: bool | None = None
+    alone_exact: bool | None = None
+    alone_f1: float | None = None
 
 
 def judged(model: str, steps: int, placing: Placing, seeds: Sequence[int]) -> Iterator[Verdict]:
@@ -90,6 +97,8 @@ def judge(engine: Backend, seed: int, steps: int) -> Verdict:
     filled_reading, masked_reading = read_sentences(split_sentences(filled)), read_sentences([sentences[masked]])
     disputed_true, disputed_false, false_kind = _disputed(engine, shown, reference, settings, both)
     wishes = granted(engine, shown, reference, settings)
+    # The words of an Impression are compared with the image and without, or not at all.
+    seen, alone = wishes.impression, wishes.alone
     return Verdict(
         seed=seed,
         style=style,
@@ -110,12 +119,17 @@ def judge(engine: Backend, seed: int, steps: int) -> Verdict:
         masked=sentences[masked],
         filled=filled,
         filled_left=first,
-        impression=wishes.impression,
+        impression=seen.right,
         hint=wishes.hint,
         no_hint=wishes.no_hint,
         rewritten=wishes.rewritten,
         in_style=wishes.in_style,
         rewritten_locks_kept=wishes.locks_kept,
+        impression_exact=seen.exact if alone else None,
+        impression_f1=seen.f1 if alone else None,
+        alone=alone.right if alone else None,
+        alone_exact=alone.exact if alone else None,
+        alone_f1=alone.f1 if alone else None,
     )
 
 
@@ -195,7 +209,7 @@ def summary(verdicts: Sequence[Verdict], seed: int, steps: int) -> dict[str, flo
             "dispute_false_n": len(undisputed),
         }
     for key, name in _TRIED.items():
-        tried = [bool(getattr(verdict, name)) for verdict in verdicts if getattr(verdict, name) is not None]
+        tried = [float(getattr(verdict, name)) for verdict in verdicts if getattr(verdict, name) is not None]
         if tried:
             figures[key] = _mean(tried)
     return figures
@@ -206,9 +220,14 @@ def _mean(values: Iterable[float]) -> float:
     return round(sum(numbers) / len(numbers), 4) if numbers else math.nan
 
 
-# Figures of what not every checkpoint is asked for, and the field of a verdict that each is the share of.
+# Figures of what not every checkpoint is asked for, and the field of a verdict that each is the mean of.
 _TRIED = {
     "impression_right": "impression",
+    "impression_exact": "impression_exact",
+    "impression_f1": "impression_f1",
+    "impression_right_without": "alone",
+    "impression_exact_without": "alone_exact",
+    "impression_f1_without": "alone_f1",
     "hint_followed": "hint",
     "hint_followed_without": "no_hint",
     "rewrite_exact": "rewritten",
@@ -229,6 +248,11 @@ _TITLES = {
     "dispute_true_rate": "locks that contradict the image, disputed",
     "dispute_false_rate": "true locks in another phrasing, disputed",
     "impression_right": "Impressions right, from locked Findings",
+    "impression_exact": "and word for word the reference's",
+    "impression_f1": "token-F1 of these Impressions",
+    "impression_right_without": "Impressions right, from locked Findings without the image",
+    "impression_exact_without": "and word for word, without the image",
+    "impression_f1_without": "token-F1 of these Impressions, without the image",
     "hint_followed": "gaps that state what was hinted",
     "hint_followed_without": "the same gaps without the hint",
     "rewrite_exact": "rewritten reports that state the same",
@@ -242,7 +266,7 @@ _OF = {
     "dispute_false_rate": "dispute_false_n",
 }
 # A mean of F1 values or of slots is no share of cases, so it has no interval of Wilson's.
-_MEANS = ("infill_f1_both", "infill_f1_left", "slots_mean")
+_MEANS = ("infill_f1_both", "infill_f1_left", "slots_mean", "impression_f1", "impression_f1_without")
 
 
 def rows(figures: Mapping[str, float | int]) -> list[tuple[str, float, tuple[float, float] | None]]:

@@ -1,7 +1,7 @@
 """Wishes and single sections on phantoms: Impression from Findings, a hinted gap, a report in another style.
 
-The reference reports are the grammar's, and the grammar reads what was written. Hints and rewriting are tried with
-checkpoints that say they were trained for them.
+The reference reports are the grammar's, and the grammar reads what was written. Hints, rewriting and Impression without
+the image are tried with checkpoints that say they were trained for them.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ import numpy as np
 
 from inlay_model.backend import Backend
 from inlay_model.evaluation.known_findings import read
+from inlay_model.evaluation.text_alone import Concluded, concluded
 from inlay_model.loading import About
 from inlay_model.phantom.findings import Findings
 from inlay_model.phantom.grammar import STYLES, PhantomReport, read_sentences, split_sentences, write_report
@@ -28,12 +29,14 @@ _KEPT = 0.4
 class Granted:
     """Whether each wish was granted; None where it was not tried.
 
-    `impression`: Impression says what the reference says. `hint` and `no_hint`: the gap states the facts of the
-    hinted sentence, with the hint and without. `rewritten`: the report states the phantom's findings in sentences of
-    the grammar; `in_style`: and all that was not locked is of the style; `locks_kept`: what was locked is there.
+    `impression`: Impression beside the reference's; `alone`: the same without the image. `hint` and `no_hint`: the gap
+    states the facts of the hinted sentence, with the hint and without. `rewritten`: the report states the phantom's
+    findings in sentences of the grammar; `in_style`: and all that was not locked is of the style; `locks_kept`: what
+    was locked is there.
     """
 
-    impression: bool
+    impression: Concluded
+    alone: Concluded | None = None
     hint: bool | None = None
     no_hint: bool | None = None
     rewritten: bool | None = None
@@ -44,10 +47,10 @@ class Granted:
 def granted(engine: Backend, shown: Phantom, report: PhantomReport, settings: GenerationSettings) -> Granted:
     """Try all of it on one phantom."""
     about: About | None = getattr(getattr(engine, "checkpoint", None), "about", None)
-    body, end = (report.text(name) for name in ("findings", "impression"))
-    asked = (Section("findings", (Lock(body),)), Section("impression", (Gap(),)))
-    impression = read(engine.infill([shown.image], asked, settings=settings).sections[1].text)
-    found = Granted(impression.stated == read(end).stated and not impression.unknown)
+    seen = concluded(engine, shown, report, settings, image=True)
+    alone: Concluded | None = None
+    if about is not None and about.fills_without_image:
+        alone = concluded(engine, shown, report, settings, image=False)
     # A generator of its own, so that the other verdicts do not depend on whether this was tried.
     rng = np.random.default_rng([shown.seed, 6])
     hints: tuple[bool | None, bool | None] = (None, None)
@@ -56,7 +59,7 @@ def granted(engine: Backend, shown: Phantom, report: PhantomReport, settings: Ge
     rewritten: tuple[bool | None, ...] = (None, None, None)
     if about is not None and about.rewrites:
         rewritten = _rewritten(engine, shown, report.style, settings, rng)
-    return Granted(found.impression, *hints, *rewritten)
+    return Granted(seen, alone, *hints, *rewritten)
 
 
 def _hinted(

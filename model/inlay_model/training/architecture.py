@@ -85,6 +85,7 @@ def _card(recipe: Recipe) -> dict[str, Any]:
         "foretells_length": denoises and corruption.shift > 0,
         "takes_hints": denoises and corruption.hints > 0,
         "rewrites": denoises and corruption.rewriting > 0,
+        "fills_without_image": denoises and corruption.text_alone > 0,
         # Phantoms have no earlier examinations.
         "takes_comparison": False,
     }

@@ -5,7 +5,8 @@ is what a model sees when a clinician has locked text. `shift` is an infill whos
 text after it stands in the wrong place while the target is the report as it ought to be: from it the model learns to
 tell whether a gap has the right length, and the search for the length of a gap can ask it. `doubt` shows clean text of
 which one sentence may contradict the image (`doubts.py`). `hints` and `rewriting` are examples whose prompt wishes
-something (`wishes.py`); `shift` is the share of these too.
+something (`wishes.py`), `text_alone` examples whose prompt has no image and whose text decides what is missing
+(`text_alone.py`); `shift` is the share of all these too.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ BoolArray = npt.NDArray[np.bool_]
 class Corruption:
     """Shares of the corruptions (`plain` is the rest) and how they are drawn.
 
-    `hints` and `rewriting` are shares of whole batches, so that the prompts of a batch are about equally long.
+    `hints` and `rewriting` are shares of whole batches, so that the prompts of a batch are about equally long, and so
+    is `text_alone`: a batch has images or none.
     `foreign_lock` is the share of phantoms' gaps with a sentence among the locked text that no phantom report has.
     """
 
@@ -32,6 +34,7 @@ class Corruption:
     doubt: float = 0.0
     hints: float = 0.0
     rewriting: float = 0.0
+    text_alone: float = 0.0
     least_noise: float = 0.1
     # Noise levels are drawn with a density rising linearly towards 1: the first steps decide what is stated.
     towards_full: bool = True
@@ -39,9 +42,9 @@ class Corruption:
     most_shift: int = 14
 
     @property
-    def wishes(self) -> bool:
-        """Whether some prompts end with a wish, and so differ in length."""
-        return self.hints > 0 or self.rewriting > 0
+    def whole_batches(self) -> bool:
+        """Whether some whole batches have prompts of their own: with a wish at the end, or without an image."""
+        return self.hints > 0 or self.rewriting > 0 or self.text_alone > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,23 @@ def displaced(values: npt.NDArray[T], start: int, end: int, shift: int, fill: T 
     """The values with `fill` from `start` to `end`, there being `shift` more of them; what follows moves along."""
     length = max(0, end - start + shift)
     return np.concatenate([values[:start], np.full(length, fill, values.dtype), values[end:]])
+
+
+def room(text: TokenText, canvas: int) -> int:
+    """A length that still reaches to the end of the canvas when all of the text's tokens are taken out before it."""
+    return len(text.ids) + canvas
+
+
+def misplaced(
+    text: TokenText, noise: BoolArray, span: tuple[int, int], shift: int, canvas: int, eos: int
+) -> tuple[IntArray, IntArray, BoolArray]:
+    """Target, canvas and noise where the gap of this span is longer by `shift` than it ought to be.
+
+    `noise` reaches beyond the canvas (`room`).
+    """
+    whole = filled(text, len(noise), eos)
+    shown, open_ = displaced(whole, *span, shift, eos), displaced(noise, *span, shift, True)
+    return whole[:canvas], shown[:canvas], open_[:canvas]
 
 
 def shifted(

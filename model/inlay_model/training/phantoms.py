@@ -35,12 +35,14 @@ from inlay_model.training.corruption import (
 from inlay_model.training.doubts import doubtful
 from inlay_model.training.encoding import with_question
 from inlay_model.training.gap_questions import gap_of
+from inlay_model.training.text_alone import concluding
 from inlay_model.training.wishes import rewritten, with_hints
 
 SECTIONS = ("findings", "impression")
 # The usual prompts of a run have one length, a multiple of this, for which layers are compiled. A request for a report
 # has 86 or 90 tokens; the longest of a batch that asks for gaps, with the report around them, has 160 to 230. Wishes
-# are longer, hints about 100 tokens and a report to be rewritten up to 230, and too few to be compiled for.
+# are longer, hints about 100 tokens and a report to be rewritten up to 230, and too few to be compiled for. Without the
+# image a request has 20 or 24 and is padded to the length of the others.
 PROMPT_STEPS = {"diffusion": 32, "autoregressive": 128}
 
 
@@ -96,6 +98,9 @@ class Drawing:
         self.prompts = {
             style: build_prompt(tokenizer, soft_tokens, instruction(SECTIONS, style)) for style in (*STYLES, None)
         }
+        self.without_image = {
+            style: build_prompt(tokenizer, (), instruction(SECTIONS, style)) for style in (*STYLES, None)
+        }
 
     def sized(self, size: int) -> Drawing:
         """The same with another number of phantoms per batch."""
@@ -130,6 +135,11 @@ class Batch:
     canvas_BL: IntArray
     noise_BL: BoolArray
 
+    @property
+    def has_images(self) -> bool:
+        """Whether the prompts have the images in them; the classifier sees them anyway."""
+        return bool(self.types_BT.any())
+
 
 @dataclass(frozen=True, slots=True)
 class _Row:
@@ -158,13 +168,16 @@ def batch(drawing: Drawing, rng: np.random.Generator, findings: IntArray | None 
     style = STYLES[rng.integers(len(STYLES))]
     findings = draw_findings(drawing.size, rng) if findings is None else findings
     make = _asked if drawing.kind == "autoregressive" else _denoised
-    if drawing.kind == "diffusion" and drawing.corruption.wishes:
+    corruption = drawing.corruption
+    if drawing.kind == "diffusion" and corruption.whole_batches:
         kind = rng.random()
-        if kind < drawing.corruption.hints:
+        if kind < corruption.hints:
             make = _hinted
-        elif kind < drawing.corruption.hints + drawing.corruption.rewriting:
+        elif kind < corruption.hints + corruption.rewriting:
             # A report is rewritten in a style that is named.
             make, named = _rewritten, True
+        elif kind < corruption.hints + corruption.rewriting + corruption.text_alone:
+            make = _concluded
     rows = [
         make(drawing, Findings.from_indices(row), style if named else _any_style(rng), style if named else None, rng)
         for row in findings
@@ -212,11 +225,20 @@ def _rewritten(drawing: Drawing, findings: Findings, style: str, named: str | No
     return _Row(drawing.asking(wish.question, named), wish.target, wish.shown, wish.noise)
 
 
+def _concluded(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:
+    report, corruption = write_report(findings, style, rng), drawing.corruption
+    # What a clinician added to Findings is locked as they are.
+    insert = _foreign(report.sections[:1], rng) if rng.random() < corruption.foreign_lock else None
+    text, body = drawing.encoder(report, insert), len(report.sections[0][1])
+    prompt = drawing.without_image[named]
+    return _Row(prompt, *concluding(text, body, drawing.canvas, corruption, drawing.eos, rng))
+
+
 def _asked(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:
     prompt, text = drawing.prompts[named], None
     report = write_report(findings, style, rng)
     if rng.random() < drawing.corruption.infill:
-        insert = _foreign(report, rng) if rng.random() < drawing.corruption.foreign_lock else {}
+        insert = _foreign(report.sections, rng) if rng.random() < drawing.corruption.foreign_lock else {}
         question, missing = gap_of(report.sections, insert, rng)
         prompt, text = drawing.asking(question), drawing.encoder.sentences(missing)
     target = filled(text or drawing.encoder(report), drawing.canvas, drawing.eos)
@@ -241,7 +263,7 @@ def corrupted(
     if kind >= corruption.infill + corruption.shift:
         target = filled(encoder(report), canvas, eos)
         return target, target, plain_noise(len(target), corruption, rng)
-    insert = _foreign(report, rng) if rng.random() < corruption.foreign_lock else None
+    insert = _foreign(report.sections, rng) if rng.random() < corruption.foreign_lock else None
     tokens = encoder(report, insert)
     target = filled(tokens, canvas, eos)
     if kind < corruption.shift:
@@ -250,8 +272,9 @@ def corrupted(
     return target, target, gap_noise(tokens, canvas, rng)
 
 
-def _foreign(report: PhantomReport, rng: np.random.Generator) -> dict[tuple[str, int], str]:
-    name, sentences = report.sections[rng.integers(len(report.sections))]
+def _foreign(sections: Sequence[tuple[str, Sequence[str]]], rng: np.random.Generator) -> dict[tuple[str, int], str]:
+    """A remark before some sentence of one of these sections."""
+    name, sentences = sections[int(rng.integers(len(sections)))]
     remark = REMARKS[rng.integers(len(REMARKS))]
     if rng.random() < 0.2:
         # Text of another script or garbage: the bytes of a small vocabulary.

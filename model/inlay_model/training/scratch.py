@@ -199,8 +199,9 @@ class PhantomTrainer:
 
     def _objective_loss(self, drawn: Batch, features: Tensor) -> Tensor:
         prompts, answers = _prompts(drawn).to(self.device), _answers(drawn).to(self.device)
+        seen = features.flatten(0, 1) if drawn.has_images else None
         with worth_compiling(usual=self.drawing.is_usual(drawn)):
-            return self.objective.loss(self.model, prompts, features.flatten(0, 1), answers, self.generator)
+            return self.objective.loss(self.model, prompts, seen, answers, self.generator)
 
     def _by_image(self, features_NH: Tensor, count: int) -> Tensor:
         return features_NH.view(count, -1, features_NH.shape[-1])

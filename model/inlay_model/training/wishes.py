@@ -21,10 +21,11 @@ from inlay_model.training.corruption import (
     Corruption,
     IntArray,
     TokenText,
-    displaced,
     displacement,
     filled,
+    misplaced,
     plain_noise,
+    room,
 )
 from inlay_model.wishes import hinted, to_rewrite
 
@@ -82,14 +83,14 @@ def with_hints(
         (name, tuple(body[at] for at in shown) if name == "findings" else written) for name, written in report.sections
     )
     text = encode(PhantomReport(style, sections))
-    noise = np.zeros(_room(text, canvas), dtype=np.bool_)
+    noise = np.zeros(room(text, canvas), dtype=np.bool_)
     open_spans = [span for span, at in zip(text.sentences, shown, strict=False) if at in gaps]
     for start, end in open_spans:
         noise[start:end] = True
     question = hinted([hint_for(body[at], rng) for at in shown if at in gaps])
     if rng.random() < corruption.shift:
         span = open_spans[int(rng.integers(len(open_spans)))]
-        return _misplaced(question, text, noise, span, displacement(corruption, rng), canvas, eos)
+        return Wish(question, *misplaced(text, noise, span, displacement(corruption, rng), canvas, eos))
     if rng.random() < 0.5:
         noise &= rng.random(len(noise)) < rng.uniform(0.3, 1.0)
     target = filled(text, canvas, eos)
@@ -123,7 +124,7 @@ def rewritten(
             body[at] = _in_words_of(source, body[at])
     sections = tuple((name, tuple(body) if name == "findings" else written) for name, written in aim.sections)
     text = encode(PhantomReport(style, sections))
-    noise = plain_noise(_room(text, canvas), corruption, rng)
+    noise = plain_noise(room(text, canvas), corruption, rng)
     # Beside what is locked a request shows the headers too.
     headers = [span for span, is_sentence in zip(text.spans, text.is_sentence, strict=True) if not is_sentence]
     for start, end in [*(text.sentences[at] for at in locked), *(headers if locked else ())]:
@@ -133,23 +134,9 @@ def rewritten(
         which = int(rng.integers(len(locked)))
         begin = text.sentences[locked[which - 1]][1] if which else text.sentences[0][0]
         span = (begin, text.sentences[locked[which]][0])
-        return _misplaced(question, text, noise, span, displacement(corruption, rng), canvas, eos)
+        return Wish(question, *misplaced(text, noise, span, displacement(corruption, rng), canvas, eos))
     target = filled(text, canvas, eos)
     return Wish(question, target, target, noise[:canvas])
-
-
-def _room(text: TokenText, canvas: int) -> int:
-    """A length that still reaches to the end of the canvas when all of the text's tokens are taken out before it."""
-    return len(text.ids) + canvas
-
-
-def _misplaced(
-    question: str, text: TokenText, noise: BoolArray, span: tuple[int, int], shift: int, canvas: int, eos: int
-) -> Wish:
-    """The gap of this span longer by `shift` than it ought to be; `noise` reaches beyond the canvas."""
-    whole = filled(text, len(noise), eos)
-    shown, open_ = displaced(whole, *span, shift, eos), displaced(noise, *span, shift, True)
-    return Wish(question, whole[:canvas], shown[:canvas], open_[:canvas])
 
 
 def _in_words_of(source: PhantomReport, sentence: str) -> str:

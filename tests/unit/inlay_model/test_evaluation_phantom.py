@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from inlay_model import Filled, FilledSection, Gap, Lock, Piece, Section
 from inlay_model.answer import spliced
+from inlay_model.evaluation import text_alone
 from inlay_model.evaluation.disputes import contradicting, is_disputed, reworded, swapped_side
 from inlay_model.evaluation.known_findings import contradicts, inventions, read, says_the_same, slots_right
 from inlay_model.evaluation.overlap import first_sentence, whole_sentences
 from inlay_model.evaluation.phantom import Verdict, judge, rows, summary, table
+from inlay_model.evaluation.text_alone import both_ways
 from inlay_model.loading import About
 from inlay_model.phantom.findings import Findings, can_stand_together, draw_findings
 from inlay_model.phantom.grammar import STYLES, other_phrasings, read_sentences, write_report
@@ -240,7 +242,56 @@ def test_wishes_are_tried_with_models_trained_for_them() -> None:
     assert "gaps that state what was hinted | 1.0000" in table(figures)
     plain = summary([judge(KnowsAll(1_000_000, disputes=False), 1_000_000, steps=1)], seed=1, steps=1)
     assert plain["impression_right"] == 1.0
-    assert not [name for name in plain if name.startswith(("hint", "rewrite"))]
+    assert not [name for name in plain if name.startswith(("hint", "rewrite")) or name.endswith("_without")]
+
+
+class NeedsTheImage(GrantsAll):
+    """It says that it can do without the image, and concludes nothing right from a text alone."""
+
+    says = "No acute findings. Large left effusion."
+
+    def infill(self, images: Any, sections: Sequence[Section], **options: Any) -> Any:
+        """What it says wherever there is no image."""
+        if images:
+            return super().infill(images, sections, **options)
+        return Filled(spliced(sections, [self.says]), run=None)  # type: ignore[arg-type]
+
+
+def test_impression_without_the_image_is_tried_with_models_trained_for_it() -> None:
+    """What each concludes stands beside the same with the image; words that differ are neither exact nor a full F1."""
+    seeds = range(1_000_000, 1_000_003)
+    knows = summary([judge(GrantsAll(seed, disputes=False), seed, steps=1) for seed in seeds], seed=1, steps=1)
+    needs = summary([judge(NeedsTheImage(seed, disputes=False), seed, steps=1) for seed in seeds], seed=1, steps=1)
+    names = [f"impression_{what}" for what in ("right", "exact", "f1")]
+    for figures in (knows, needs):
+        assert [figures[name] for name in names] == [1.0] * 3
+    assert [knows[f"{name}_without"] for name in names] == [1.0] * 3
+    assert [needs[f"{name}_without"] for name in names[:2]] == [0.0] * 2
+    assert 0 < needs["impression_f1_without"] < 1
+    assert "locked Findings without the image | 0.0000 | 0.000 to" in table(needs)
+    spans = {title: span for title, _, span in rows(needs)}
+    assert spans["token-F1 of these Impressions, without the image"] is None
+
+
+def test_other_words_for_the_same_are_right_and_not_exact() -> None:
+    """An Impression of another phrasing states what the reference states."""
+    seed = next(seed for seed in range(1_000_000, 1_000_050) if phantom(seed).findings["heart"] == "mildly enlarged")
+
+    class Otherwise(NeedsTheImage):
+        says = write_report(phantom(seed).findings, STYLES[(seed + 1) % 3], np.random.default_rng(0)).text("impression")
+
+    verdict = judge(Otherwise(seed, disputes=False), seed, steps=1)
+    assert (verdict.alone, verdict.alone_exact) == (True, False)
+    assert verdict.alone_f1 is not None
+    assert verdict.alone_f1 < 1
+
+
+def test_any_checkpoint_may_be_asked_both_ways() -> None:
+    """The table has a row with the image and one without it, each the mean of its phantoms."""
+    pairs = [both_ways(NeedsTheImage(seed, disputes=False), seed) for seed in range(1_000_000, 1_000_004)]
+    lines = text_alone.table(pairs).splitlines()
+    assert lines[2] == "| with the image | 4 | 1.000 | 1.000 | 1.000 |"
+    assert lines[3].startswith("| without it | 4 | 0.000 | 0.000 | 0.")
 
 
 def test_a_rewritten_reports_locks_are_compared_byte_for_byte() -> None:

@@ -1,6 +1,7 @@
 """The autoregressive sibling, on a tiny Gemma 4 with random weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,18 @@ def test_a_hint_is_left_aside_and_that_is_noted(short: Sibling, image: np.ndarra
     )
     assert plain.sections[0].text == hinted.sections[0].text
     assert ("hints-left-aside" in plain.notes, "hints-left-aside" in hinted.notes) == (False, True)
+
+
+def test_a_gap_without_the_image_is_noted_where_it_was_not_trained_for(short: Sibling, image: np.ndarray) -> None:
+    """As the engine notes it; where nothing is said of it, as here, a checkpoint that follows instructions can."""
+    about = replace(short.checkpoint.about, fills_without_image=False)
+    untrained = Sibling(replace(short.checkpoint, about=about))
+    asked = [Section("findings", (Gap(max_tokens=4),))]
+    found = [
+        "not-trained-without-image" in model.infill(images, asked).notes
+        for model, images in ((short, None), (untrained, None), (untrained, [image]))
+    ]
+    assert found == [False, True, False]
 
 
 def test_a_gap_is_at_least_as_long_as_asked(short: Sibling, image: np.ndarray) -> None:

@@ -193,6 +193,36 @@ def test_nothing_is_compiled_for_wishes(tmp_path: Path, monkeypatch: pytest.Monk
     assert not any(gained[usual.index(True) + 1 :])
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_nothing_is_compiled_for_prompts_without_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are padded to the length of the others, and run through what was compiled for these."""
+    monkeypatch.setattr("inlay_model.training.compiled._COMPILER", "eager")
+    torch._dynamo.reset()
+    options = Options(out=tmp_path, tokenizer=default_checkpoint(), compile=True)
+    run = PhantomTrainer(tiny_recipe(steps=10).changed(["corruption.text_alone=0.5"]), options, RunLog(tmp_path))
+    usual: list[bool] = []
+    alone: list[bool] = []
+    graphs: list[int] = []
+    monkeypatch.setattr(Drawing, "is_usual", _told(Drawing.is_usual, usual))
+    loss = run.objective.loss
+
+    def heard(_: Any, model: Any, prompts: Any, features: Any, *rest: Any) -> Any:
+        alone.append(features is None)
+        return loss(model, prompts, features, *rest)
+
+    monkeypatch.setattr(type(run.objective), "loss", heard)
+    run.loops["training"].after_step = lambda _: graphs.append(counters["stats"]["unique_graphs"])
+    counters.clear()
+    run.run()
+    assert all(usual)
+    # Both kinds come, and the second of them after everything has been compiled.
+    assert alone[0] == alone[1]
+    assert set(alone) == {True, False}
+    assert graphs[0] > 0
+    assert graphs[2:] == graphs[1:2] * 8
+
+
 def _told(inner: Callable[[Drawing, Batch], bool], found: list[bool]) -> Callable[[Drawing, Batch], bool]:
     def told(drawing: Drawing, drawn: Batch) -> bool:
         found.append(inner(drawing, drawn))

@@ -399,7 +399,7 @@ class Reading {
     this.#take(body, { undoable: true });
     performance.mark("inlay-filled");
     const disputes = body.sections.flatMap((one) => one.fragments).filter((one) => one.warnings.length).length;
-    this.say(disputes ? t("fill.disputed", { count: disputes }) : ended(job.run_record ?? {}, this.#runs().length));
+    this.say(ended(job.run_record ?? {}, this.#runs().length, disputes));
     this.side.check();
     const first = this.#runs()[0];
     // Whoever has gone on to another place stays there.
@@ -639,11 +639,12 @@ class Reading {
   }
 }
 
-/** What a fill that has ended says: how many places are new, and what the model left aside. */
-function ended({ notes = [], context }, count) {
-  if (context?.rewrite) return t("restyle.done", { count });
-  const done = t("fill.done", { count });
-  return notes.includes("hints-left-aside") ? `${done} ${t("gap.deaf")}` : done;
+/** What a fill that has ended says: what is new or disputed, what the model left aside, and what it lacked. */
+function ended({ notes = [], context }, count, disputes) {
+  const said = [disputes ? t("fill.disputed", { count: disputes }) : t(context?.rewrite ? "restyle.done" : "fill.done", { count })];
+  if (!disputes && !context?.rewrite && notes.includes("hints-left-aside")) said.push(t("gap.deaf"));
+  if (notes.includes("not-trained-without-image")) said.push(t("fill.unseen"));
+  return said.join(" ");
 }
 
 function freshOf(job, open) {

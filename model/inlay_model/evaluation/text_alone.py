@@ -1,0 +1,92 @@
+"""Impression written from locked Findings, with the image and without it: whether a model concludes from text alone.
+
+The suite `phantom` asks checkpoints that were trained to do without; `python -m inlay_model.evaluation.text_alone`
+asks any.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from inlay_model.backend import Backend
+from inlay_model.engine import Engine
+from inlay_model.evaluation.interrupted import Arriving, finish
+from inlay_model.evaluation.known_findings import read
+from inlay_model.evaluation.overlap import token_f1
+from inlay_model.loading import DEMONSTRATION
+from inlay_model.phantom.grammar import STYLES, PhantomReport, write_report
+from inlay_model.phantom.render import Phantom, phantom
+from inlay_model.phantom.seeds import evaluation_seeds
+from inlay_model.request import Gap, GenerationSettings, Lock, Section
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """An Impression beside that of the reference: it states the same (`right`), in the same words (`exact`), F1."""
+
+    right: bool
+    exact: bool
+    f1: float
+
+
+def concluded(
+    engine: Backend, shown: Phantom, report: PhantomReport, settings: GenerationSettings, *, image: bool
+) -> Concluded:
+    """Have Impression written from the report's Findings, with the phantom's image or without it."""
+    body, end = (report.text(name) for name in ("findings", "impression"))
+    asked = (Section("findings", (Lock(body),)), Section("impression", (Gap(),)))
+    written = engine.infill([shown.image] if image else None, asked, settings=settings).sections[1].text
+    reading = read(written)
+    right = reading.stated == read(end).stated and not reading.unknown
+    return Concluded(right, written.strip() == end, token_f1(end, written))
+
+
+def both_ways(engine: Backend, seed: int, steps: int = 16) -> tuple[Concluded, Concluded]:
+    """One phantom's Impression with the image and without; the report is that of the suite `phantom`."""
+    shown = phantom(seed)
+    report = write_report(shown.findings, STYLES[seed % len(STYLES)], np.random.default_rng([seed, 1]))
+    settings = GenerationSettings(steps=steps, seed=seed)
+    seen, alone = (concluded(engine, shown, report, settings, image=image) for image in (True, False))
+    return seen, alone
+
+
+def table(found: Iterable[tuple[Concluded, Concluded]]) -> str:
+    """The figures with the image and without it, as a Markdown table."""
+    lines = ["| Impression from locked Findings | n | right | word for word | token-F1 |", "|---|---|---|---|---|"]
+    for title, all_of in zip(("with the image", "without it"), zip(*found, strict=True), strict=True):
+        means = [sum(getattr(one, name) for one in all_of) / len(all_of) for name in ("right", "exact", "f1")]
+        lines.append(f"| {title} | {len(all_of)} | {' | '.join(f'{mean:.3f}' for mean in means)} |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m inlay_model.evaluation.text_alone`: measure and print the table; a run cut short goes on."""
+    parser = argparse.ArgumentParser(prog="inlay_model.evaluation.text_alone", description=__doc__)
+    parser.add_argument("--model", default=str(DEMONSTRATION), help="diffusion checkpoint (default: the demonstration)")
+    parser.add_argument("--device", help="where to compute (default: the first GPU, else the CPU)")
+    parser.add_argument("--seed", type=int, default=1, help="which phantoms (default: 1)")
+    parser.add_argument("--limit", type=int, default=64, help="how many (default: 64)")
+    parser.add_argument("--out", type=Path, help="where results are kept as they come")
+    asked = parser.parse_args(argv)
+    engine = Engine.load(asked.model, device=asked.device)
+    arriving = Arriving(asked.out, {"model": engine.digest, "suite": "text_alone"})
+    seeds = evaluation_seeds(asked.seed, asked.limit)
+    for seed in seeds:
+        if str(seed) not in arriving.results:
+            seen, alone = both_ways(engine, seed)
+            arriving.add(str(seed), {"seed": seed, "seen": asdict(seen), "alone": asdict(alone)})
+    found = [arriving.results[str(seed)] for seed in seeds]
+    if asked.out:
+        asked.out.write_text("".join(f"{json.dumps(one)}\n" for one in found), encoding="utf-8")
+    finish(asked.out)
+    print(table((Concluded(**one["seen"]), Concluded(**one["alone"])) for one in found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
