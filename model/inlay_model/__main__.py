@@ -19,6 +19,10 @@ steps. So text may be locked anywhere, and what is missing is written from both 
 byte. Without --model the demonstration checkpoint is used: it knows synthetic phantom images only.
 """
 _EXAMPLES = """\
+phantoms to try it on, the first of which the examples call phantom.dcm:
+  python -m inlay_model phantoms --reports 8 --out phantoms
+  cp phantoms/images/1000000.dcm phantom.dcm
+
 a draft of a phantom, every step shown:
   python -m inlay_model draft --image phantom.dcm --watch
 
@@ -63,7 +67,8 @@ examples:
       --section 'findings=The heart is normal in size. [...5-20 pleura] No pneumothorax.' --section 'impression=[...]'
 
 write one section again from the others, which are locked:
-  python -m inlay_model infill --section 'findings=Large right pleural effusion.' --section 'impression=[...]'
+  python -m inlay_model infill --image phantom.dcm --section 'findings=Large right pleural effusion.' \\
+      --section 'impression=[...]'
 
 go on from an earlier run: the same gaps with less work, or its report in another style:
   python -m inlay_model draft --image phantom.dcm --record draft.json
@@ -83,7 +88,7 @@ example:
 _ELSEWHERE = {
     "bench": ("inlay_model.evaluation.bench", "measure drafts and infills against transformers' own generate"),
     "eval": ("inlay_model.evaluation.command", "measure how right drafts, infills and answers are, and how fast"),
-    "phantoms": ("inlay_model.phantom.command", "write questions about phantoms, for training and evaluation"),
+    "phantoms": ("inlay_model.phantom.command", "write phantoms with reports or questions, to try, train and evaluate"),
     "train": ("inlay_model.training.command", "train a checkpoint or an adapter"),
     "random": ("inlay_model.accelerator.random_checkpoint", "write a checkpoint with random weights, to measure with"),
     "merge": ("inlay_model.merge", "add an adapter to a checkpoint's weights for good"),

@@ -1,10 +1,13 @@
-"""`inlay model phantoms`: writes a set of questions about phantoms, images and JSONL, for training and evaluation."""
+"""`inlay model phantoms`: writes phantoms with their reports, or questions about them: images and JSONL.
+
+Reports come with DICOM files, to try the model on and to train with; questions with pictures, to train and evaluate.
+"""
 
 import argparse
 import json
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +16,18 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from inlay_model.parsing import folder_to_write
+from inlay_model.parsing import at_least_one, folder_to_write
 from inlay_model.phantom.findings import findings_of
+from inlay_model.phantom.grammar import STYLES, write_report
 from inlay_model.phantom.questions import PhantomQuestion, ask
 from inlay_model.phantom.seeds import evaluation_seeds, training_seeds
+
+_EXAMPLES = """\
+examples:
+  inlay model phantoms --reports 8 --out phantoms
+  inlay model draft --image phantoms/images/1000000.dcm
+  inlay model phantoms --vqa 20000 --per-image 4 --training --out train
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +58,7 @@ def write(found: Iterable[Asked], folder: Path, processes: int = 1) -> int:
     Images that are there already are kept, so that a call that was broken off goes on.
     """
     asked = list(found)
-    images = folder / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    seeds = dict.fromkeys(one.phantom_seed for one in asked)
-    missing = [seed for seed in seeds if not (images / f"{seed}.png").exists()]
-    for _ in tqdm(_drawn(images, missing, processes), total=len(missing), unit="image", disable=None):
-        pass
+    _write_images(folder, dict.fromkeys(one.phantom_seed for one in asked), "png", _draw_picture, processes)
     lines = [
         {
             "id": one.id,
@@ -64,12 +70,39 @@ def write(found: Iterable[Asked], folder: Path, processes: int = 1) -> int:
         }
         for one in asked
     ]
-    (folder / "vqa.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return _write_lines(folder / "vqa.jsonl", lines)
+
+
+def write_reports(seeds: Sequence[int], folder: Path, processes: int = 1) -> int:
+    """Write the DICOM files of these phantoms and then `reports.jsonl`, which training reads; returns how many."""
+    _write_images(folder, seeds, "dcm", _draw_dicom, processes)
+    lines = []
+    for seed in seeds:
+        style = STYLES[seed % len(STYLES)]
+        report = write_report(findings_of(seed), style, np.random.default_rng([seed, 1]))
+        sections = {name: report.text(name) for name, _ in report.sections}
+        lines.append({"id": str(seed), "image": f"images/{seed}.dcm", "style": style, "sections": sections})
+    return _write_lines(folder / "reports.jsonl", lines)
+
+
+def _write_lines(file: Path, lines: Sequence[Mapping[str, object]]) -> int:
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return len(lines)
 
 
-def _drawn(images: Path, seeds: Sequence[int], processes: int) -> Iterator[None]:
-    draw = partial(_draw, images)
+def _write_images(
+    folder: Path, seeds: Iterable[int], ending: str, draw: Callable[[int, Path], None], processes: int
+) -> None:
+    """Draw those that are not there yet; a call that is broken off leaves whole files."""
+    images = folder / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    missing = [seed for seed in seeds if not (images / f"{seed}.{ending}").exists()]
+    drawn = _drawn(partial(_whole, images, ending, draw), missing, processes)
+    for _ in tqdm(drawn, total=len(missing), unit="image", disable=None):
+        pass
+
+
+def _drawn(draw: Callable[[int], None], seeds: Sequence[int], processes: int) -> Iterator[None]:
     if processes <= 1:
         yield from map(draw, seeds)
         return
@@ -79,14 +112,26 @@ def _drawn(images: Path, seeds: Sequence[int], processes: int) -> Iterator[None]
         yield from pool.map(draw, seeds, chunksize=8)
 
 
-def _draw(images: Path, seed: int) -> None:
+def _whole(images: Path, ending: str, draw: Callable[[int, Path], None], seed: int) -> None:
+    half = images / f"{seed}.part"
+    draw(seed, half)
+    half.replace(images / f"{seed}.{ending}")
+
+
+def _draw_picture(seed: int, file: Path) -> None:
     from PIL import Image
 
     from inlay_model.phantom.render import phantom
 
-    half = images / f"{seed}.part"
-    Image.fromarray(phantom(seed).image).save(half, format="PNG")
-    half.replace(images / f"{seed}.png")
+    Image.fromarray(phantom(seed).image).save(file, format="PNG")
+
+
+def _draw_dicom(seed: int, file: Path) -> None:
+    from inlay_model.phantom.dicom import dicom_file
+    from inlay_model.phantom.render import phantom
+
+    # A UID may end with any number below 2 to the 128th.
+    file.write_bytes(dicom_file(phantom(seed).image, f"2.25.{seed}", f"PHANTOM{seed}"))
 
 
 def _one_thread() -> None:
@@ -100,17 +145,23 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="inlay model phantoms",
         description=__doc__,
-        epilog="example: inlay model phantoms --vqa 20000 --per-image 4 --training --out train",
+        epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--vqa", type=int, required=True, metavar="N", help="how many questions to write")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--reports", type=at_least_one, metavar="N", help="write N phantoms with a report each")
+    what.add_argument("--vqa", type=at_least_one, metavar="N", help="write N questions about phantoms")
     parser.add_argument(
-        "--out", type=folder_to_write, required=True, metavar="DIR", help="folder for vqa.jsonl and images/"
+        "--out",
+        type=folder_to_write,
+        required=True,
+        metavar="DIR",
+        help="folder for images/ and reports.jsonl or vqa.jsonl",
     )
     parser.add_argument("--seed", type=int, default=1, help="which phantoms (default: %(default)s)")
     parser.add_argument(
         "--per-image",
-        type=int,
+        type=at_least_one,
         default=1,
         metavar="K",
         help="questions about one phantom at most (default: 1, so that the cases of a test are independent)",
@@ -119,15 +170,22 @@ def main(argv: list[str] | None = None) -> int:
         "--training", action="store_true", help="phantoms that no evaluation uses, whatever its seed (default: test)"
     )
     parser.add_argument(
-        "--processes", type=int, default=os.cpu_count() or 1, help="processes that draw (default: one per core)"
+        "--processes",
+        type=at_least_one,
+        default=os.cpu_count() or 1,
+        help="processes that draw (default: one per core)",
     )
     arguments = parser.parse_args(argv)
-    if min(arguments.vqa, arguments.per_image, arguments.processes) < 1:
-        parser.error("--vqa, --per-image and --processes must be at least 1")
     try:
-        evaluation_seeds(arguments.seed, arguments.vqa)
+        seeds = (training_seeds if arguments.training else evaluation_seeds)(
+            arguments.seed, arguments.reports or arguments.vqa
+        )
     except ValueError as problem:
         parser.error(str(problem))
+    if arguments.reports:
+        written = write_reports(seeds, arguments.out, arguments.processes)
+        print(f"{written} reports in {arguments.out / 'reports.jsonl'}")
+        return 0
     found = questions(arguments.vqa, arguments.seed, arguments.per_image, training=arguments.training)
     written = write(found, arguments.out, arguments.processes)
     print(f"{written} questions in {arguments.out / 'vqa.jsonl'}")

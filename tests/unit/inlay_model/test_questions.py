@@ -12,11 +12,16 @@ from PIL import Image
 
 from inlay_model.__main__ import main
 from inlay_model.datasets import jsonl
+from inlay_model.loading import make_image_processor
 from inlay_model.phantom.command import questions, write
 from inlay_model.phantom.findings import Findings, draw_findings
+from inlay_model.phantom.grammar import read_sentences
 from inlay_model.phantom.questions import KINDS, PhantomQuestion, ask
 from inlay_model.phantom.render import phantom
 from inlay_model.phantom.seeds import evaluation_seeds, training_seeds
+from inlay_model.study import read_picture
+from inlay_model.training.dataset import Dataset, Limits
+from inlay_testkit.tiny_training import tokenizer
 
 
 def drawn(seed: int) -> Findings:
@@ -116,6 +121,29 @@ def test_a_set_is_written_and_read_back(tmp_path: Path, capsys: pytest.CaptureFi
     assert not Path(line["image"]).is_absolute()
 
 
+def test_phantoms_with_reports_are_files_to_try_and_to_train_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """DICOM files that the demonstration takes, and lines that training reads, whose report is that of the phantom."""
+    options = ["--reports", "2", "--seed", "3", "--processes", "1", "--out", str(tmp_path)]
+    assert main(["phantoms", *options]) == 0
+    assert "2 reports" in capsys.readouterr().out
+    data = Dataset(tmp_path / "reports.jsonl", tokenizer(), make_image_processor(max_soft_tokens=70), Limits(200, 300))
+    assert list(data.problems(images=True)) == []
+    for at, seed in enumerate(evaluation_seeds(3, 2)):
+        shown = phantom(seed)
+        picture = read_picture(tmp_path / "images" / f"{seed}.dcm")
+        assert picture.is_phantom
+        assert np.array_equal(np.asarray(picture.image), shown.image)
+        reading = read_sentences([sentence for _, written in data[at].sections for sentence in written])
+        assert not reading.unknown
+        assert shown.findings.abnormal().items() <= reading.stated
+        assert all(shown.findings[slot] == value for slot, value in reading.stated)
+    before = (tmp_path / "images" / "3000000.dcm").read_bytes()
+    assert main(["phantoms", *options]) == 0
+    assert (tmp_path / "images" / "3000000.dcm").read_bytes() == before
+
+
 @pytest.mark.slow
 def test_a_set_goes_on_where_it_was_broken_off_and_processes_draw_the_same(tmp_path: Path) -> None:
     """Images that are there are kept as they are, the others are drawn, by several processes as by one."""
@@ -132,8 +160,14 @@ def test_a_set_goes_on_where_it_was_broken_off_and_processes_draw_the_same(tmp_p
 
 
 def test_the_command_refuses_what_makes_no_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No questions, or a seed out of range: said on one line, nothing written."""
-    for wrong in (["--vqa", "0"], ["--vqa", "1", "--seed", "0"]):
+    """No questions or reports, both, or a seed out of range: said on one line, nothing written."""
+    for wrong in (
+        ["--vqa", "0"],
+        ["--reports", "0"],
+        ["--vqa", "1", "--seed", "0"],
+        ["--vqa", "1", "--reports", "1"],
+        [],
+    ):
         with pytest.raises(SystemExit):
             main(["phantoms", *wrong, "--out", str(tmp_path / "set")])
         assert "error" in capsys.readouterr().err
