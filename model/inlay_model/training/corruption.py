@@ -26,7 +26,8 @@ class Corruption:
 
     `hints` and `rewriting` are shares of whole batches, so that the prompts of a batch are about equally long, and so
     is `text_alone`: a batch has images or none.
-    `foreign_lock` is the share of phantoms' gaps with a sentence among the locked text that no phantom report has.
+    `foreign_lock` is the share of phantoms' gaps with a sentence among the locked text that no phantom report has,
+    `sparse` of those with only some sentences of Findings, as where a clinician has written a part of them.
     """
 
     infill: float = 0.35
@@ -39,6 +40,7 @@ class Corruption:
     # Noise levels are drawn with a density rising linearly towards 1: the first steps decide what is stated.
     towards_full: bool = True
     foreign_lock: float = 0.15
+    sparse: float = 0.0
     most_shift: int = 14
 
     @property

@@ -44,6 +44,8 @@ SECTIONS = ("findings", "impression")
 # are longer, hints about 100 tokens and a report to be rewritten up to 230, and too few to be compiled for. Without the
 # image a request has 20 or 24 and is padded to the length of the others.
 PROMPT_STEPS = {"diffusion": 32, "autoregressive": 128}
+# Least and largest share of the sentences of Findings that stand where only some do.
+_STANDING = (0.0, 1.0)
 
 
 @dataclass(slots=True)
@@ -263,6 +265,9 @@ def corrupted(
     if kind >= corruption.infill + corruption.shift:
         target = filled(encoder(report), canvas, eos)
         return target, target, plain_noise(len(target), corruption, rng)
+    # Nothing is drawn where there is no such share, so that batches of earlier recipes stay what they were.
+    if corruption.sparse and rng.random() < corruption.sparse:
+        report = _thinned(report, rng)
     insert = _foreign(report.sections, rng) if rng.random() < corruption.foreign_lock else None
     tokens = encoder(report, insert)
     target = filled(tokens, canvas, eos)
@@ -270,6 +275,14 @@ def corrupted(
         shown, noise = shifted(tokens, target, corruption, eos, rng)
         return target, shown, noise
     return target, target, gap_noise(tokens, canvas, rng)
+
+
+def _thinned(report: PhantomReport, rng: np.random.Generator) -> PhantomReport:
+    """The report with some of the sentences of Findings, at least one; its Impression says what the image shows."""
+    (name, body), *others = report.sections
+    share = rng.uniform(*_STANDING)
+    kept = tuple(sentence for sentence in body if rng.random() < share)
+    return PhantomReport(report.style, ((name, kept or (body[int(rng.integers(len(body)))],)), *others))
 
 
 def _foreign(sections: Sequence[tuple[str, Sequence[str]]], rng: np.random.Generator) -> dict[tuple[str, int], str]:

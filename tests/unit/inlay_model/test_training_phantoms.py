@@ -64,6 +64,28 @@ def test_gaps_leave_all_other_text_clean() -> None:
     assert not drawn.noise_BL.all(axis=1).any()
 
 
+def test_where_only_some_of_findings_stand_impression_says_what_the_image_shows() -> None:
+    """At least one sentence of Findings, mostly fewer than all; what is concluded does not depend on which."""
+    rng = np.random.default_rng(0)
+    corruption = Corruption(infill=1.0, shift=0.0, foreign_lock=0.0, sparse=1.0)
+    findings = Findings.normal(heart="mildly enlarged", right_effusion="moderate", pacemaker="left")
+    counts = set()
+    for _ in range(20):
+        target, _, noise = corrupted(ReportEncoder(tokenizer()), findings, "standard", CANVAS, corruption, rng)
+        assert noise.any()
+        ids = target[: int((target == control_tokens(tokenizer()).end_of_turn).argmax())]
+        body, conclusion = str(tokenizer().decode(ids.tolist())).split("Impression:")
+        sentences = split_sentences(body.removeprefix("Findings:"))
+        counts.add(len(sentences))
+        stated = read_sentences(sentences)
+        assert not stated.unknown
+        assert all(findings[slot] == value for slot, value in stated.stated)
+        concluded = read_sentences(split_sentences(conclusion)).stated
+        assert {("heart", "mildly enlarged"), ("right effusion", "moderate")} <= concluded
+    assert min(counts) >= 1
+    assert len(counts) > 2
+
+
 def test_a_misplaced_canvas_differs_from_its_target_after_the_gap_only() -> None:
     """In a shift example the text before the gap stands right, and what follows it stands elsewhere."""
     rng = np.random.default_rng(0)
