@@ -5,10 +5,11 @@ is what a model sees when a clinician has locked text. `shift` is an infill whos
 text after it stands in the wrong place while the target is the report as it ought to be: from it the model learns to
 tell whether a gap has the right length, and the search for the length of a gap can ask it. `doubt` shows clean text of
 which one sentence may contradict the image (`doubts.py`). `hints` and `rewriting` are examples whose prompt wishes
-something (`wishes.py`), `text_alone` examples whose prompt has no image and whose text decides what is missing
-(`text_alone.py`); `shift` is the share of all these too.
+something (`wishes.py`), `text_alone` examples whose prompt has no image and whose text decides what is missing;
+`shift` is the share of all these too.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -93,9 +94,12 @@ def gap_noise(text: TokenText, canvas: int, rng: np.random.Generator) -> BoolArr
         for index in chosen:
             start, end = sentences[index]
             noise[start:end] = True
-    if rng.random() < 0.5:
-        noise &= rng.random(canvas) < rng.uniform(0.3, 1.0)
-    return noise
+    return partly_right(noise, rng)
+
+
+def partly_right(noise: BoolArray, rng: np.random.Generator) -> BoolArray:
+    """The noise, in half of the examples with gaps in it: tokens that are right already, as after a first step."""
+    return noise & (rng.random(len(noise)) < rng.uniform(0.3, 1.0)) if rng.random() < 0.5 else noise
 
 
 def displacement(corruption: Corruption, rng: np.random.Generator) -> int:
@@ -127,16 +131,32 @@ def misplaced(
 
 
 def shifted(
-    text: TokenText, target: IntArray, corruption: Corruption, eos: int, rng: np.random.Generator
-) -> tuple[IntArray, BoolArray]:
-    """A canvas whose gap is too long or too short, so that what follows stands in the wrong place."""
-    canvas = len(target)
+    text: TokenText, canvas: int, corruption: Corruption, eos: int, rng: np.random.Generator
+) -> tuple[IntArray, IntArray, BoolArray]:
+    """Target, canvas and noise where a gap is too long or too short, so that what follows stands in the wrong place."""
     sentences = text.sentences
-    start, end = sentences[rng.integers(len(sentences))]
-    if start >= canvas:
-        return target, np.zeros(canvas, dtype=np.bool_)
-    shift = displacement(corruption, rng)
-    # As many ends of text as may move into the canvas stand after the text.
-    whole = filled(text, max(canvas, len(text.ids)) + corruption.most_shift + end - start, eos)
-    noise = np.zeros(len(whole), dtype=np.bool_)
-    return displaced(whole, start, end, shift, eos)[:canvas], displaced(noise, start, end, shift, True)[:canvas]
+    span = sentences[rng.integers(len(sentences))]
+    if span[0] >= canvas:
+        target = filled(text, canvas, eos)
+        return target, target, np.zeros(canvas, dtype=np.bool_)
+    noise = np.zeros(room(text, canvas), dtype=np.bool_)
+    return misplaced(text, noise, span, displacement(corruption, rng), canvas, eos)
+
+
+def opened(
+    text: TokenText,
+    spans: Sequence[tuple[int, int]],
+    canvas: int,
+    corruption: Corruption,
+    eos: int,
+    rng: np.random.Generator,
+) -> tuple[IntArray, IntArray, BoolArray]:
+    """Target, canvas and noise of a text with these gaps, one of which may have the wrong length."""
+    noise = np.zeros(room(text, canvas), dtype=np.bool_)
+    for start, end in spans:
+        noise[start:end] = True
+    if rng.random() < corruption.shift:
+        span = spans[int(rng.integers(len(spans)))]
+        return misplaced(text, noise, span, displacement(corruption, rng), canvas, eos)
+    target = filled(text, canvas, eos)
+    return target, target, partly_right(noise, rng)[:canvas]

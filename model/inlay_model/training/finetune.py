@@ -96,7 +96,7 @@ class Collation:
             return target, target, np.zeros(length, dtype=np.bool_)
         kind = rng.random()
         if kind < self.corruption.shift:
-            return target, *shifted(example.text, target, self.corruption, self.eos, rng)
+            return shifted(example.text, length, self.corruption, self.eos, rng)
         if kind < self.corruption.shift + self.corruption.infill:
             return target, target, gap_noise(example.text, length, rng)
         return target, target, plain_noise(length, self.corruption, rng)

@@ -29,13 +29,13 @@ from inlay_model.training.corruption import (
     TokenText,
     filled,
     gap_noise,
+    opened,
     plain_noise,
     shifted,
 )
 from inlay_model.training.doubts import doubtful
 from inlay_model.training.encoding import with_question
 from inlay_model.training.gap_questions import gap_of
-from inlay_model.training.text_alone import concluding
 from inlay_model.training.wishes import rewritten, with_hints
 
 SECTIONS = ("findings", "impression")
@@ -228,12 +228,14 @@ def _rewritten(drawing: Drawing, findings: Findings, style: str, named: str | No
 
 
 def _concluded(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:
+    """Of a report only Impression follows from the rest: from other gaps a model that sees nothing learns to guess."""
     report, corruption = write_report(findings, style, rng), drawing.corruption
     # What a clinician added to Findings is locked as they are.
     insert = _foreign(report.sections[:1], rng) if rng.random() < corruption.foreign_lock else None
     text, body = drawing.encoder(report, insert), len(report.sections[0][1])
-    prompt = drawing.without_image[named]
-    return _Row(prompt, *concluding(text, body, drawing.canvas, corruption, drawing.eos, rng))
+    # All after Findings.
+    span = (text.sentences[body][0], text.sentences[-1][1])
+    return _Row(drawing.without_image[named], *opened(text, [span], drawing.canvas, corruption, drawing.eos, rng))
 
 
 def _asked(drawing: Drawing, findings: Findings, style: str, named: str | None, rng: np.random.Generator) -> _Row:
@@ -270,10 +272,9 @@ def corrupted(
         report = _thinned(report, rng)
     insert = _foreign(report.sections, rng) if rng.random() < corruption.foreign_lock else None
     tokens = encoder(report, insert)
-    target = filled(tokens, canvas, eos)
     if kind < corruption.shift:
-        shown, noise = shifted(tokens, target, corruption, eos, rng)
-        return target, shown, noise
+        return shifted(tokens, canvas, corruption, eos, rng)
+    target = filled(tokens, canvas, eos)
     return target, target, gap_noise(tokens, canvas, rng)
 
 

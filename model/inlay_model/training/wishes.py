@@ -24,6 +24,7 @@ from inlay_model.training.corruption import (
     displacement,
     filled,
     misplaced,
+    opened,
     plain_noise,
     room,
 )
@@ -83,18 +84,9 @@ def with_hints(
         (name, tuple(body[at] for at in shown) if name == "findings" else written) for name, written in report.sections
     )
     text = encode(PhantomReport(style, sections))
-    noise = np.zeros(room(text, canvas), dtype=np.bool_)
     open_spans = [span for span, at in zip(text.sentences, shown, strict=False) if at in gaps]
-    for start, end in open_spans:
-        noise[start:end] = True
     question = hinted([hint_for(body[at], rng) for at in shown if at in gaps])
-    if rng.random() < corruption.shift:
-        span = open_spans[int(rng.integers(len(open_spans)))]
-        return Wish(question, *misplaced(text, noise, span, displacement(corruption, rng), canvas, eos))
-    if rng.random() < 0.5:
-        noise &= rng.random(len(noise)) < rng.uniform(0.3, 1.0)
-    target = filled(text, canvas, eos)
-    return Wish(question, target, target, noise[:canvas])
+    return Wish(question, *opened(text, open_spans, canvas, corruption, eos, rng))
 
 
 def rewritten(

@@ -17,13 +17,12 @@ from inlay_model.phantom.grammar import STYLES, PhantomReport, read_sentences, s
 from inlay_model.phantom.render import phantom
 from inlay_model.provenance import digest_of_ids
 from inlay_model.tokens import control_tokens
-from inlay_model.training.corruption import Corruption
+from inlay_model.training.corruption import Corruption, opened
 from inlay_model.training.encoding import Prompts
 from inlay_model.training.log import RunLog
 from inlay_model.training.objectives import Answers, BlockDiffusion
 from inlay_model.training.phantoms import Batch, Drawing, ReportEncoder, batch_at
 from inlay_model.training.scratch import Options, PhantomTrainer
-from inlay_model.training.text_alone import concluding
 from inlay_model.transcript import decode
 from inlay_testkit.tiny_training import CANVAS, SOFT_TOKENS, random_model, save_tiny_checkpoint, tiny_recipe, tokenizer
 
@@ -55,7 +54,8 @@ def made(report: PhantomReport, corruption: Corruption, seed: int) -> tuple[np.n
     """Target, canvas and noise of a report whose Impression is open."""
     body = len(dict(report.sections)["findings"])
     text, eos = ReportEncoder(tokenizer())(report), control_tokens(tokenizer()).eos
-    return concluding(text, body, CANVAS, corruption, eos, np.random.default_rng(seed))
+    span = (text.sentences[body][0], text.sentences[-1][1])
+    return opened(text, [span], CANVAS, corruption, eos, np.random.default_rng(seed))
 
 
 def laid_out(report: PhantomReport, shift: int) -> Layout:
