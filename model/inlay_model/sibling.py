@@ -194,7 +194,7 @@ class Sibling:
 
     def _named(self) -> named:
         """Memory that does not suffice is a named error, and the kept studies go."""
-        return named(self._checkpoint.model.device, self._encoder.forget)
+        return named(self._checkpoint.model.device, self.forget)
 
     # ── one request ─────────────────────────────────────────────────────────────────────────────────────────────────
 

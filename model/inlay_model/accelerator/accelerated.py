@@ -8,6 +8,7 @@ process ends.
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -94,11 +95,10 @@ class Accelerated:
 
     def prepare(self, ask: Ask) -> None:
         """Put in place what a step needs that is probably asked for next."""
+        # What fails here fails again where the step is taken, which deals with it.
         if self.fast is not None:
-            try:
+            with suppress(Exception):
                 self.fast.prepare(ask)
-            except Exception as problem:  # noqa: BLE001 - as where the step is taken
-                self._failed("step", problem)
 
     def step(self, ask: Ask) -> Taken:
         """Take one step; ask `takes` before the first of them."""

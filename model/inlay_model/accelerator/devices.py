@@ -27,11 +27,11 @@ class Sizes:
         return self.home + sum(self.layers)
 
 
-def sizes_of(config: Any, *, rows: int = 1, slots: int = 1024, width: int = 2) -> Sizes:
+def sizes_of(config: Any, *, slots: int = 1024, width: int = 2) -> Sizes:
     """Sizes of a DiffusionGemma configuration; the arguments are those of `memory.need_of`."""
-    need = need_of(config, "bf16", rows=rows, slots=slots, width=width)
+    need = need_of(config, "bf16", slots=slots, width=width)
     weights = bytes_of_layers(config, width)
-    tokens = rows * (slots + config.canvas_length)
+    tokens = slots + config.canvas_length
     text = config.get_text_config()
     own = [text.per_layer_config[layer] for layer in range(text.num_hidden_layers)]
     kept = [2 * layer.num_key_value_heads * layer.head_dim * width * tokens for layer in own]

@@ -45,7 +45,7 @@ def place(
         free_here = free_bytes(device)
         check_memory(need, device, precision, free_here)
         if device.type == "cuda":
-            warn_if_tight(need_of(config, precision, rows=ROWS[-1], width=dtype.itemsize), free_here)
+            warn_if_tight(need.together(ROWS[-1]), free_here)
 
     def put(model: Any, change: Callable[[Any], object]) -> Any:
         if several:

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,20 +43,24 @@ class Need:
         """All of it, with what libraries take for themselves."""
         return self.weights + self.rooms + self.step + self.overhead
 
+    def together(self, rows: int) -> "Need":
+        """The same with so many times the canvases at a time."""
+        return replace(self, rooms=rows * self.rooms, step=rows * self.step)
 
-def need_of(config: Any, precision: str = "bf16", *, rows: int = 1, slots: int = 1024, width: int = 2) -> Need:
-    """Need of a DiffusionGemma configuration with `rows` canvases at a time and prefixes of up to `slots` tokens.
+
+def need_of(config: Any, precision: str = "bf16", *, slots: int = 1024, width: int = 2) -> Need:
+    """Need of a DiffusionGemma configuration with one canvas at a time and prefixes of up to `slots` tokens.
 
     `width` is the bytes of a number that is not packed (2: bfloat16, 4: float32).
     """
     text = config.get_text_config()
     packed, plain = parameters_of(config)
-    tokens = rows * (slots + config.canvas_length)
+    tokens = slots + config.canvas_length
     kept = 0
     for layer in range(text.num_hidden_layers):
         own = text.per_layer_config[layer]
         kept += 2 * own.num_key_value_heads * own.head_dim * width
-    logits = rows * config.canvas_length * text.vocab_size * width
+    logits = config.canvas_length * text.vocab_size * width
     return Need(
         weights=_packed_bytes(text, packed, precision, width) + plain * width, rooms=tokens * kept, step=2 * logits
     )

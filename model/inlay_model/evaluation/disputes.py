@@ -19,7 +19,7 @@ from inlay_model.evaluation.loaded import Placing, diffusion
 from inlay_model.evaluation.statistics import wilson
 from inlay_model.phantom.contradiction import false_report, findings_of, reword_one
 from inlay_model.phantom.findings import Findings
-from inlay_model.phantom.grammar import STYLES, PhantomReport, write_report
+from inlay_model.phantom.grammar import PhantomReport, reference_report
 from inlay_model.phantom.render import Phantom, phantom
 from inlay_model.request import Filled, Gap, GenerationSettings, Lock, Section
 
@@ -89,7 +89,7 @@ def doubted(model: str, steps: int, placing: Placing, seeds: Sequence[int]) -> I
     engine = diffusion(model, placing, dispute_threshold=0.0)
     for seed in seeds:
         shown = phantom(seed)
-        report = write_report(shown.findings, STYLES[seed % len(STYLES)], np.random.default_rng([seed, 1]))
+        report = reference_report(seed, shown.findings)
         settings = GenerationSettings(steps=steps, seed=seed)
         false, true = trials(shown, report)
         yield Doubt(

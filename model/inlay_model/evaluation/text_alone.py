@@ -9,9 +9,6 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-
-import numpy as np
 
 from inlay_model.backend import Backend
 from inlay_model.engine import Engine
@@ -19,7 +16,8 @@ from inlay_model.evaluation.interrupted import Arriving, finish
 from inlay_model.evaluation.known_findings import read
 from inlay_model.evaluation.overlap import token_f1
 from inlay_model.loading import DEMONSTRATION
-from inlay_model.phantom.grammar import STYLES, PhantomReport, write_report
+from inlay_model.parsing import at_least_one, file_in_a_new_folder
+from inlay_model.phantom.grammar import PhantomReport, reference_report
 from inlay_model.phantom.render import Phantom, phantom
 from inlay_model.phantom.seeds import evaluation_seeds
 from inlay_model.request import Gap, GenerationSettings, Lock, Section
@@ -49,7 +47,7 @@ def concluded(
 def both_ways(engine: Backend, seed: int, steps: int = 16) -> tuple[Concluded, Concluded]:
     """One phantom's Impression with the image and without; the report is that of the suite `phantom`."""
     shown = phantom(seed)
-    report = write_report(shown.findings, STYLES[seed % len(STYLES)], np.random.default_rng([seed, 1]))
+    report = reference_report(seed, shown.findings)
     settings = GenerationSettings(steps=steps, seed=seed)
     seen, alone = (concluded(engine, shown, report, settings, image=image) for image in (True, False))
     return seen, alone
@@ -69,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="inlay_model.evaluation.text_alone", description=__doc__)
     parser.add_argument("--model", default=str(DEMONSTRATION), help="diffusion checkpoint (default: the demonstration)")
     parser.add_argument("--device", help="where to compute (default: the first GPU, else the CPU)")
-    parser.add_argument("--seed", type=int, default=1, help="which phantoms (default: 1)")
-    parser.add_argument("--limit", type=int, default=64, help="how many (default: 64)")
-    parser.add_argument("--out", type=Path, help="where results are kept as they come")
+    parser.add_argument("--seed", type=at_least_one, default=1, help="which phantoms (default: 1)")
+    parser.add_argument("--limit", type=at_least_one, default=64, help="how many (default: 64)")
+    parser.add_argument("--out", type=file_in_a_new_folder, help="where results are kept as they come")
     asked = parser.parse_args(argv)
     engine = Engine.load(asked.model, device=asked.device)
     arriving = Arriving(asked.out, {"model": engine.digest, "suite": "text_alone"})

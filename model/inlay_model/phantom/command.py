@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from inlay_model.parsing import at_least_one, folder_to_write
 from inlay_model.phantom.findings import findings_of
-from inlay_model.phantom.grammar import STYLES, write_report
+from inlay_model.phantom.grammar import reference_report
 from inlay_model.phantom.questions import PhantomQuestion, ask
 from inlay_model.phantom.seeds import evaluation_seeds, training_seeds
 
@@ -78,10 +78,9 @@ def write_reports(seeds: Sequence[int], folder: Path, processes: int = 1) -> int
     _write_images(folder, seeds, "dcm", _draw_dicom, processes)
     lines = []
     for seed in seeds:
-        style = STYLES[seed % len(STYLES)]
-        report = write_report(findings_of(seed), style, np.random.default_rng([seed, 1]))
+        report = reference_report(seed, findings_of(seed))
         sections = {name: report.text(name) for name, _ in report.sections}
-        lines.append({"id": str(seed), "image": f"images/{seed}.dcm", "style": style, "sections": sections})
+        lines.append({"id": str(seed), "image": f"images/{seed}.dcm", "style": report.style, "sections": sections})
     return _write_lines(folder / "reports.jsonl", lines)
 
 

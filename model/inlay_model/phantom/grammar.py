@@ -254,6 +254,11 @@ def write_report(findings: Findings, style: str, rng: np.random.Generator) -> Ph
     )
 
 
+def reference_report(seed: int, findings: Findings) -> PhantomReport:
+    """The report that a phantom of this seed has: its style and words follow from the seed."""
+    return write_report(findings, STYLES[seed % len(STYLES)], np.random.default_rng([seed, 1]))
+
+
 def read_sentences(sentences: Sequence[str]) -> Reading:
     """Read sentences of any section and style back into what they state."""
     known = _every_sentence()

@@ -15,6 +15,7 @@ from inlay_model.training.architecture import new_model
 from inlay_model.training.encoding import text_layers
 from inlay_model.training.log import RunLog
 from inlay_model.training.phantoms import Batch, Drawing
+from inlay_model.training.recipe import Recipe
 from inlay_model.training.scratch import Options, PhantomTrainer
 from inlay_model.vision import vision_of
 from inlay_testkit.tiny_training import tiny_recipe, tokenizer
@@ -153,19 +154,25 @@ def test_a_run_begins_from_a_checkpoint(tmp_path: Path) -> None:
     assert all(torch.equal(value, saved[name]) for name, value in begun.model.state_dict().items())
 
 
+def compiling(recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[PhantomTrainer, list[int]]:
+    """A run with compiled layers, and how many graphs there are after each step once it is under way."""
+    monkeypatch.setattr("inlay_model.training.compiled._COMPILER", "eager")
+    torch._dynamo.reset()
+    options = Options(out=folder, tokenizer=default_checkpoint(), compile=True)
+    run = PhantomTrainer(recipe, options, RunLog(folder))
+    graphs: list[int] = []
+    run.loops["training"].after_step = lambda _: graphs.append(counters["stats"]["unique_graphs"])
+    counters.clear()
+    return run, graphs
+
+
 @pytest.mark.slow
 # The compiler asks tensors for gradients that they do not have, and warns itself of it.
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_layers_are_compiled_for_one_shape(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever style or gap a batch asks for: after the first steps nothing is compiled any more."""
-    monkeypatch.setattr("inlay_model.training.compiled._COMPILER", "eager")
-    torch._dynamo.reset()
-    options = Options(out=tmp_path, tokenizer=default_checkpoint(), compile=True)
-    run = PhantomTrainer(tiny_recipe(kind, steps=7), options, RunLog(tmp_path))
-    graphs: list[int] = []
-    run.loops["training"].after_step = lambda _: graphs.append(counters["stats"]["unique_graphs"])
-    counters.clear()
+    run, graphs = compiling(tiny_recipe(kind, steps=7), tmp_path, monkeypatch)
     run.run()
     assert graphs[0] > 0
     assert graphs[2:] == graphs[1:2] * 5
@@ -175,16 +182,10 @@ def test_layers_are_compiled_for_one_shape(tmp_path: Path, kind: str, monkeypatc
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_nothing_is_compiled_for_wishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their prompts are of many lengths, so their batches run as they stand; what was compiled stays for the others."""
-    monkeypatch.setattr("inlay_model.training.compiled._COMPILER", "eager")
-    torch._dynamo.reset()
-    options = Options(out=tmp_path, tokenizer=default_checkpoint(), compile=True)
     recipe = tiny_recipe(steps=12).changed(["corruption.hints=0.3", "corruption.rewriting=0.3"])
-    run = PhantomTrainer(recipe, options, RunLog(tmp_path))
+    run, graphs = compiling(recipe, tmp_path, monkeypatch)
     usual: list[bool] = []
-    graphs: list[int] = []
     monkeypatch.setattr(Drawing, "is_usual", _told(Drawing.is_usual, usual))
-    run.loops["training"].after_step = lambda _: graphs.append(counters["stats"]["unique_graphs"])
-    counters.clear()
     run.run()
     assert usual.count(True) > 2
     assert usual.count(False) > 2
@@ -197,13 +198,9 @@ def test_nothing_is_compiled_for_wishes(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_nothing_is_compiled_for_prompts_without_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are padded to the length of the others, and run through what was compiled for these."""
-    monkeypatch.setattr("inlay_model.training.compiled._COMPILER", "eager")
-    torch._dynamo.reset()
-    options = Options(out=tmp_path, tokenizer=default_checkpoint(), compile=True)
-    run = PhantomTrainer(tiny_recipe(steps=10).changed(["corruption.text_alone=0.5"]), options, RunLog(tmp_path))
+    run, graphs = compiling(tiny_recipe(steps=10).changed(["corruption.text_alone=0.5"]), tmp_path, monkeypatch)
     usual: list[bool] = []
     alone: list[bool] = []
-    graphs: list[int] = []
     monkeypatch.setattr(Drawing, "is_usual", _told(Drawing.is_usual, usual))
     loss = run.objective.loss
 
@@ -212,8 +209,6 @@ def test_nothing_is_compiled_for_prompts_without_an_image(tmp_path: Path, monkey
         return loss(model, prompts, features, *rest)
 
     monkeypatch.setattr(type(run.objective), "loss", heard)
-    run.loops["training"].after_step = lambda _: graphs.append(counters["stats"]["unique_graphs"])
-    counters.clear()
     run.run()
     assert all(usual)
     # Both kinds come, and the second of them after everything has been compiled.

@@ -225,6 +225,30 @@ def test_a_failing_kernel_is_replaced_by_the_plain_passes(model: Any, caplog: py
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton finds a GPU here")
+@pytest.mark.usefixtures("_joined")
+def test_what_cannot_be_laid_out_ahead_is_dealt_with_where_the_step_is_taken(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plain passes go on with the same text, and the failure is counted once."""
+    prefix, path, order = encoded(model), attached(model), Slate.order
+    expected = denoised(model, prefix)
+    path.counts.clear()
+    (fast,) = path.fast._slates.values()
+    laid_out: list[Slate] = []
+
+    def broken(slate: Slate, ask: Any) -> None:
+        laid_out.append(slate)
+        if laid_out[1:] and slate is fast:
+            raise RuntimeError("an illegal memory access was encountered")
+        order(slate, ask)
+
+    monkeypatch.setattr(Slate, "order", broken)
+    assert denoised(model, prefix).ids_BL.equal(expected.ids_BL)
+    # Ahead of the second step, in it, and then by the plain passes.
+    assert [slate is fast for slate in laid_out[:4]] == [True, True, True, False]
+    assert path.counts == {"step.fast": 1, "failed.step.RuntimeError": 1, "step.plain": SAMPLER.steps - 1}
+
+
 def test_where_triton_cannot_launch_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
     """Once, while loading: a compiler or a driver that is missing would else be a failed pass without a reason."""
     accelerated._unready.cache_clear()

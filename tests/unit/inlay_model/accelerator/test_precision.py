@@ -108,12 +108,13 @@ def test_the_memory_that_is_needed_is_known_before_loading() -> None:
     assert 48 < need["bf16"] < 53
     assert 27 < need["fp8"] < 31
     assert 18 < need["4bit"] < 21
-    assert need_of(diffusion_config(), "bf16", rows=8).total > need_of(diffusion_config(), "bf16").total
+    one = need_of(diffusion_config(), "bf16")
+    assert one.together(8).total > one.total
 
 
 def test_memory_for_one_canvas_but_not_for_many_is_said_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """What free memory suffices for at once, and what to do about it; nothing where there is enough."""
-    most = need_of(diffusion_config(), "4bit", rows=16)
+    most = need_of(diffusion_config(), "4bit").together(16)
     warn_if_tight(most, most.total)
     assert not caplog.records
     warn_if_tight(most, 20 * GIB)
