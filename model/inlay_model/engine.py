@@ -176,10 +176,10 @@ class Engine:
         """Fill the gaps of these sections; every lock comes back byte for byte. Without images: from the text alone.
 
         Raises `CanvasOverflow` before any work where locks and smallest gaps need more tokens than the canvas has, and
-        `Cancelled` between two steps once `cancelled()` is true. The note `unfinished-sentence` says that no length was
-        found at which a gap ends with a sentence; `hints-left-aside`, that gaps had hints of which the model was not
-        told: a checkpoint that was not trained for them, or a rewriting; `not-trained-without-image`, that there was no
-        image and the checkpoint was not trained to do without.
+        `Cancelled` between two steps once `cancelled()` is true. The note `unfinished-sentence` says that no text was
+        found that ends with a sentence and stays in its section; `hints-left-aside`, that gaps had hints of which the
+        model was not told: a checkpoint that was not trained for them, or a rewriting; `not-trained-without-image`,
+        that there was no image and the checkpoint was not trained to do without.
         """
         return self._alone(InfillRequest(images, tuple(sections), settings, context, on_step, cancelled))
 

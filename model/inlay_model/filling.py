@@ -24,6 +24,7 @@ from inlay_model.transcript import (
     parse_draft,
     until_end_of_turn,
     whole_sentences,
+    within_section,
 )
 
 # How often the lengths are gone through for different texts: most of what there is to find comes in the first round.
@@ -176,8 +177,9 @@ class Filling:
         ids = tuple(done.ids_BL[0].tolist())
         (begin, end), *_ = layout.spans
         raw = fill_text(self._checkpoint.tokenizer, ids[begin:end])
-        text = raw if open_ended else (whole_sentences(raw) or raw)
-        whole = open_ended or ends_sentence(raw)
+        said = within_section(raw, self._names[frame.blocks.holes[0].section], self._names)
+        text = said if open_ended else (whole_sentences(said) or said)
+        whole = said == raw and (open_ended or ends_sentence(raw))
         return Attempt(layout, ids, (text,), whole, -done.doubts[0], done.steps)
 
     def _before(self, holes: Sequence[Hole], layout: Layout) -> dict[int, int]:
@@ -214,7 +216,7 @@ class Filling:
         span = (len(head), frame.canvas_length)
         layout = Layout((*head, *[checkpoint.control.eos] * size), (*[False] * len(head), *[True] * size), (span,))
         open_holes = holes[len(attempts) :]
-        names = [section.name for section in self.call.sections[open_holes[0].section :]]
+        names = self._names[open_holes[0].section :]
         steps, wanted = 0, self.call.settings.alternatives
         good: dict[tuple[str, ...], tuple[int, ...]] = {}
         tried: list[tuple[bool, bool, tuple[str, ...], tuple[int, ...]]] = []
@@ -226,10 +228,11 @@ class Filling:
             steps += done.steps
             written_ids = until_end_of_turn(done.ids_BL[0].tolist(), checkpoint.control)[len(head) :]
             texts, complete = parse_draft(header(0, names[0]) + decode(checkpoint.tokenizer, written_ids), names)
-            found = {open_holes[0].section + at: text for at, text in enumerate(texts)}
+            said = [within_section(text, name, self._names) for text, name in zip(texts, names, strict=True)]
+            found = {open_holes[0].section + at: text for at, text in enumerate(said)}
             # Of several gaps side by side the first holds the text.
             filled = tuple(found.pop(hole.section, "") for hole in open_holes)
-            whole = complete and all(ends_sentence(text) for text in filled if text)
+            whole = complete and said == texts and all(ends_sentence(text) for text in filled if text)
             ids = tuple(done.ids_BL[0].tolist())
             # The end of turn is part of what was written.
             end = min(len(head) + len(written_ids) + 1, len(ids))
@@ -239,7 +242,8 @@ class Filling:
                 good.setdefault(filled, ids)
             if len(good) == wanted:
                 break
-        whole, _, filled, ids = max(tried, key=lambda one: one[:2])
+        # At worst something is said rather than nothing.
+        whole, _, filled, ids = max(tried, key=lambda one: (*one[:2], any(one[2])))
         ranked = [(filled, 0.0)]
         if wanted > 1:
             ranked = yield from self._ranked_ends(good or {filled: ids}, len(head))
@@ -275,6 +279,10 @@ class Filling:
     @property
     def _checkpoint(self) -> Checkpoint:
         return self.call.checkpoint
+
+    @property
+    def _names(self) -> list[str]:
+        return [section.name for section in self.call.sections]
 
 
 def banned_in_gaps(checkpoint: Checkpoint) -> torch.Tensor:

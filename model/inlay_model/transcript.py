@@ -60,6 +60,20 @@ def joined(left: str, fill: str, right: str) -> str:
     return f"{before}{fill}{after}"
 
 
+def within_section(text: str, name: str, section_names: Sequence[str]) -> str:
+    """What the section of this name says of a gap's text into which the model wrote headers.
+
+    That is what stands behind the last header of its own and before the first of another section: before its own the
+    model went on with the section before, behind another's it began the next.
+    """
+    _, *own = _header_anywhere(name).split(text)
+    said = own[-1] if own else text
+    for other in section_names:
+        if title(other) != title(name):
+            said = _header_anywhere(other).split(said, maxsplit=1)[0]
+    return said.strip()
+
+
 def until_end_of_turn(ids: Sequence[int], control: Control) -> list[int]:
     """The ids before the first end of turn, EOS or padding."""
     ends = {control.end_of_turn, control.eos, control.pad}
@@ -69,20 +83,27 @@ def until_end_of_turn(ids: Sequence[int], control: Control) -> list[int]:
 def parse_draft(text: str, section_names: Sequence[str]) -> tuple[list[str], bool]:
     """Texts of the named sections of a draft, and whether every header was found.
 
-    Headers are looked for in order, at the beginning of a line. A section whose header the model did not write is
-    empty, and its text stays with the section before it; text before the first header belongs to the first section.
+    Headers are looked for in order, at the beginning of a line. One that stands elsewhere cuts the text too, but was
+    not written as a header is. A section whose header the model did not write is empty, and its text stays with the
+    section before it; text before the first header belongs to the first section.
     """
     texts = [""] * len(section_names)
     begin, into, complete = 0, 0, True
     for index, name in enumerate(section_names):
         found = re.compile(rf"^[ ]*{re.escape(title(name))}:", re.MULTILINE).search(text, begin)
+        complete = complete and found is not None
+        found = found or _header_anywhere(name).search(text, begin)
         if found is None:
-            complete = False
             continue
         texts[into] += text[begin : found.start()]
         begin, into = found.end(), index
     texts[into] += text[begin:]
     return [" ".join(found.split()) for found in texts], complete
+
+
+def _header_anywhere(name: str) -> re.Pattern[str]:
+    """A section's header wherever it stands; a model that has lost its place writes the name twice."""
+    return re.compile(rf"(?:{re.escape(title(name))})+:")
 
 
 def spans_of(tokenizer: Tokenizer, ids: Sequence[int], marked: Sequence[bool]) -> tuple[str, list[tuple[int, int]]]:

@@ -417,13 +417,20 @@ def test_what_a_model_cannot_is_said_where_it_is_asked(room: Room) -> None:
     expect(message(page)).to_contain_text("This model is not told of hints")
 
 
-def test_a_fill_without_the_image_says_so(room: Room) -> None:
-    """Where the model was not trained to do without it."""
+@pytest.mark.parametrize(
+    ("note", "said"),
+    [
+        ("not-trained-without-image", "There was no image, and this model was not trained to do without"),
+        ("unfinished-sentence", "No text was found that is whole"),
+    ],
+)
+def test_a_fill_that_lacks_something_says_so(room: Room, note: str, said: str) -> None:
+    """The image, where the model was not trained to do without it, or a text that ends as it should."""
     report_id = room.drafted(draft=sentences("The heart is normal. "))
     page = room.read(report_id)
-    room.worker.notes = ("not-trained-without-image",)
+    room.worker.notes = (note,)
     page.keyboard.press("F2")
-    expect(message(page)).to_contain_text("There was no image, and this model was not trained to do without")
+    expect(message(page)).to_contain_text(said)
 
 
 def test_new_text_says_how_often_such_text_was_right(room: Room) -> None:

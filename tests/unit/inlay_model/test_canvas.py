@@ -16,6 +16,7 @@ from inlay_model.transcript import (
     parse_draft,
     spans_of,
     whole_sentences,
+    within_section,
 )
 from inlay_testkit.tiny_diffusion import tiny_tokenizer
 
@@ -129,6 +130,24 @@ def test_drafts_are_parsed_into_their_sections() -> None:
     assert parse_draft("A.\nImpression: C.", names) == (["A.", "C."], False)
     assert parse_draft("A.\nFindings: B.\nImpression: C.", names) == (["A. B.", "C."], True)
     assert parse_draft("A. B.", names) == (["A. B.", ""], False)
+    assert parse_draft("Findings: A. BImpressionImpression: C.", names) == (["A. B", "C."], False)
+
+
+@pytest.mark.parametrize(
+    ("section", "written", "said"),
+    [
+        ("impression", "Lungs clear. BonesImpression: Normal.", "Normal."),
+        ("impression", "ImpressionImpression: Normal. Impression: Mild oedema.", "Mild oedema."),
+        ("findings", "Lungs clear. Impression: Normal.", "Lungs clear."),
+        ("findings", "Impression: Normal.", ""),
+        ("findings", "Findings: Lungs clear.ImpressionImpression: Normal.", "Lungs clear."),
+        ("findings", "An impression: small. Impression normal.", "An impression: small. Impression normal."),
+        ("impression", "Normal.", "Normal."),
+    ],
+)
+def test_what_belongs_to_other_sections_is_cut_at_their_headers(section: str, written: str, said: str) -> None:
+    """Only a header cuts: a section's name in a sentence, or in small letters, is a word as any other."""
+    assert within_section(written, section, ("findings", "impression")) == said
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from inlay_model import Filled, FilledSection, Gap, Lock, Piece, Section
+from inlay_model import Filled, FilledSection, Gap, GenerationSettings, Lock, Piece, Section
 from inlay_model.call import Call
-from inlay_model.canvas import Layout
+from inlay_model.canvas import Layout, fill
 from inlay_model.evaluation.several_gaps import Judged, Sparse, judge, judged, sparse, summary
 from inlay_model.gaps import Scored, Search
 from inlay_model.generate import Denoised
@@ -100,26 +100,87 @@ def test_a_silent_model_fills_no_gap() -> None:
     assert figures["reports_without_doubles"] == 1
 
 
-def test_a_sentence_that_stands_in_the_section_is_not_written_again(
-    engine: Any, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A model that repeats a locked sentence and adds one: the repetition is left out, the other one stays."""
-    ids = encode_plain(engine.checkpoint.tokenizer, " No pneumothorax. The lungs are clear.")
+def write(engine: Any, monkeypatch: pytest.MonkeyPatch, *texts: str) -> int:
+    """Have the model write these texts one after the other, then the last of them always; the most tokens of one."""
+    control = engine.checkpoint.control
+    written = [encode_plain(engine.checkpoint.tokenizer, f" {text}") for text in texts]
+    coming = itertools.chain(written, itertools.repeat(written[-1]))
+    longest = max(len(ids) for ids in written)
 
     def first(_: Search) -> Passes[list[tuple[Scored, list[int]]]]:
         yield from ()
-        return [(Scored(len(ids), 0.0), [])]
+        return [(Scored(longest, 0.0), [])]
 
-    def denoised(_: Call, layout: Layout, banned_V: torch.Tensor | None = None, __: object = None) -> Passes[Denoised]:
-        assert banned_V is not None
+    def denoised(
+        _: Call, layout: Layout, banned_V: torch.Tensor | None = None, before: object = None
+    ) -> Passes[Denoised]:
         yield from ()
         ((begin, end),) = layout.spans
+        end_of_turn = [control.end_of_turn] if banned_V is None else []
+        ids = fill([*next(coming), *end_of_turn], end - begin, control.eos)
         ids_BL = torch.tensor([[*layout.ids[:begin], *ids, *layout.ids[end:]]])
         return Denoised(ids_BL, torch.ones_like(ids_BL, dtype=torch.bool), (0.0,), 1)
 
     monkeypatch.setattr(Search, "first", first)
     monkeypatch.setattr(Call, "denoised", denoised)
+    return longest
+
+
+def test_a_sentence_that_stands_in_the_section_is_not_written_again(
+    engine: Any, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that repeats a locked sentence and adds one: the repetition is left out, the other one stays."""
+    tokens = write(engine, monkeypatch, "No pneumothorax. The lungs are clear.")
     asked = (Section("findings", (Lock("No effusion. "), Gap(), Lock("No pneumothorax. "))),)
     assert engine.infill([image], asked).sections[0].text == "No effusion. The lungs are clear. No pneumothorax. "
-    least = (Section("findings", (Gap(min_tokens=len(ids)), Lock("No pneumothorax. "))),)
+    least = (Section("findings", (Gap(min_tokens=tokens), Lock("No pneumothorax. "))),)
     assert engine.infill([image], least).sections[0].text.startswith("No pneumothorax. The lungs are clear. ")
+
+
+NOT_LOOKED_AT = GenerationSettings(second_look=False)
+
+
+@pytest.mark.parametrize(
+    ("sections", "strayed", "left"),
+    [
+        (
+            (Section("findings", (Gap(), Lock("No effusion."))), Section("impression", (Lock("Normal."),))),
+            "The lungs are clear. The ImpressionImpression: Normal.",
+            ["The lungs are clear. No effusion.", "Normal."],
+        ),
+        (
+            (Section("findings", (Lock("No effusion."),)), Section("impression", (Gap(),))),
+            "The lungs are clear. The Impression: Normal.",
+            ["No effusion.", "Normal."],
+        ),
+        (
+            (Section("findings", (Lock("No effusion. "), Gap())), Section("impression", (Gap(),))),
+            "The lungs are clear. Impression: Normal.",
+            ["No effusion. The lungs are clear.", "Normal."],
+        ),
+    ],
+)
+def test_a_text_with_a_section_s_header_in_it_is_written_again_and_at_last_cut_there(
+    engine: Any,
+    image: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    sections: tuple[Section, ...],
+    strayed: str,
+    left: list[str],
+) -> None:
+    """A model that has lost its place begins another section in a gap: no header stays, nor what belongs elsewhere."""
+    write(engine, monkeypatch, strayed)
+    answer = engine.infill([image], sections, settings=NOT_LOOKED_AT)
+    assert [section.text for section in answer.sections] == left
+    assert answer.notes == ("unfinished-sentence",)
+
+
+def test_a_text_without_headers_is_taken_before_one_with_them(
+    engine: Any, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second attempt stays in its section: it is the answer, and there is nothing to note."""
+    write(engine, monkeypatch, "The lungs are clear. Impression: Normal.", "The lungs are clear.")
+    asked = (Section("findings", (Gap(), Lock("No effusion."))), Section("impression", (Lock("Normal."),)))
+    answer = engine.infill([image], asked, settings=NOT_LOOKED_AT)
+    assert answer.sections[0].text == "The lungs are clear. No effusion."
+    assert answer.notes == ()

@@ -639,10 +639,11 @@ class Reading {
   }
 }
 
-/** What a fill that has ended says: what is new or disputed, what the model left aside, and what it lacked. */
+/** What a fill that has ended says: what is new or disputed, what the model left aside, did not finish, and lacked. */
 function ended({ notes = [], context }, count, disputes) {
   const said = [disputes ? t("fill.disputed", { count: disputes }) : t(context?.rewrite ? "restyle.done" : "fill.done", { count })];
   if (!disputes && !context?.rewrite && notes.includes("hints-left-aside")) said.push(t("gap.deaf"));
+  if (notes.includes("unfinished-sentence")) said.push(t("fill.unfinished"));
   if (notes.includes("not-trained-without-image")) said.push(t("fill.unseen"));
   return said.join(" ");
 }
