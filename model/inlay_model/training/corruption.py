@@ -28,7 +28,8 @@ class Corruption:
     `hints` and `rewriting` are shares of whole batches, so that the prompts of a batch are about equally long, and so
     is `text_alone`: a batch has images or none.
     `foreign_lock` is the share of phantoms' gaps with a sentence among the locked text that no phantom report has,
-    `sparse` of those with only some sentences of Findings, as where a clinician has written a part of them.
+    `sparse` of those around a part of Findings, as where a clinician has written no more: Impression open behind a few
+    sentences, or all of the report but one or two.
     """
 
     infill: float = 0.35

@@ -31,6 +31,7 @@ from inlay_model.training.corruption import (
     gap_noise,
     opened,
     plain_noise,
+    room,
     shifted,
 )
 from inlay_model.training.doubts import doubtful
@@ -44,8 +45,6 @@ SECTIONS = ("findings", "impression")
 # are longer, hints about 100 tokens and a report to be rewritten up to 230, and too few to be compiled for. Without the
 # image a request has 20 or 24 and is padded to the length of the others.
 PROMPT_STEPS = {"diffusion": 32, "autoregressive": 128}
-# Least and largest share of the sentences of Findings that stand where only some do.
-_STANDING = (0.0, 1.0)
 
 
 @dataclass(slots=True)
@@ -269,7 +268,7 @@ def corrupted(
         return target, target, plain_noise(len(target), corruption, rng)
     # Nothing is drawn where there is no such share, so that batches of earlier recipes stay what they were.
     if corruption.sparse and rng.random() < corruption.sparse:
-        report = _thinned(report, rng)
+        return _sparse(encoder, report, canvas, corruption, eos, rng)
     insert = _foreign(report.sections, rng) if rng.random() < corruption.foreign_lock else None
     tokens = encoder(report, insert)
     if kind < corruption.shift:
@@ -278,12 +277,45 @@ def corrupted(
     return target, target, gap_noise(tokens, canvas, rng)
 
 
-def _thinned(report: PhantomReport, rng: np.random.Generator) -> PhantomReport:
-    """The report with some of the sentences of Findings, at least one; its Impression says what the image shows."""
+def _sparse(
+    encoder: ReportEncoder,
+    report: PhantomReport,
+    canvas: int,
+    corruption: Corruption,
+    eos: int,
+    rng: np.random.Generator,
+) -> tuple[IntArray, IntArray, BoolArray]:
+    """Findings of which a clinician has written a part: taken for all there is to say, or completed around it.
+
+    Nothing is asked to be written as sparsely: a model learns to leave out from that.
+    """
     (name, body), *others = report.sections
-    share = rng.uniform(*_STANDING)
-    kept = tuple(sentence for sentence in body if rng.random() < share)
-    return PhantomReport(report.style, ((name, kept or (body[int(rng.integers(len(body)))],)), *others))
+    if rng.random() < 0.5:
+        share = rng.random()
+        body = tuple(one for one in body if rng.random() < share) or (body[int(rng.integers(len(body)))],)
+        sections = ((name, body), *others)
+        insert = _foreign(sections[:1], rng) if rng.random() < corruption.foreign_lock else None
+        text, standing = encoder(PhantomReport(report.style, sections), insert), list(range(len(body)))
+    else:
+        text = encoder(report)
+        standing = sorted(rng.choice(len(body), min(len(body), int(rng.integers(1, 3))), replace=False).tolist())
+    return opened(text, gaps_around(text, standing, len(body), canvas), canvas, corruption, eos, rng)
+
+
+def gaps_around(text: TokenText, standing: Sequence[int], body: int, canvas: int) -> list[tuple[int, int]]:
+    """The gaps around sentences that stand among the `body` ones of Findings, as a request has them.
+
+    Impression is open. Where the end of Findings is too, all that follows the last lock is written as a draft is, its
+    header and the end of turn included.
+    """
+    sentences, spans = text.sentences, []
+    begin = sentences[0][0]
+    for at in standing:
+        if begin < sentences[at][0]:
+            spans.append((begin, sentences[at][0]))
+        begin = sentences[at][1]
+    last = (sentences[body][0], sentences[-1][1]) if standing[-1] == body - 1 else (begin, room(text, canvas))
+    return [*spans, last]
 
 
 def _foreign(sections: Sequence[tuple[str, Sequence[str]]], rng: np.random.Generator) -> dict[tuple[str, int], str]:

@@ -14,11 +14,11 @@ from inlay_model.phantom.findings import Findings
 from inlay_model.phantom.grammar import read_sentences, split_sentences, write_report
 from inlay_model.phantom.render import phantom
 from inlay_model.tokens import control_tokens
-from inlay_model.training.corruption import Corruption
+from inlay_model.training.corruption import Corruption, TokenText
 from inlay_model.training.encoding import patches
 from inlay_model.training.gap_questions import gap_of
 from inlay_model.training.objectives import with_noise
-from inlay_model.training.phantoms import Batch, Drawing, ReportEncoder, batch_at, batches, corrupted
+from inlay_model.training.phantoms import Batch, Drawing, ReportEncoder, batch_at, batches, corrupted, gaps_around
 from inlay_model.training.scratch import PhantomStream
 from inlay_testkit.tiny_training import CANVAS, SOFT_TOKENS, tiny_drawing, tokenizer
 
@@ -64,26 +64,47 @@ def test_gaps_leave_all_other_text_clean() -> None:
     assert not drawn.noise_BL.all(axis=1).any()
 
 
-def test_where_only_some_of_findings_stand_impression_says_what_the_image_shows() -> None:
-    """At least one sentence of Findings, mostly fewer than all; what is concluded does not depend on which."""
+def test_where_only_some_of_findings_stand_the_rest_says_what_the_image_shows() -> None:
+    """Impression is open behind a part of Findings, which nobody asks to be written so; or all but a part is open."""
     rng = np.random.default_rng(0)
     corruption = Corruption(infill=1.0, shift=0.0, foreign_lock=0.0, sparse=1.0)
     findings = Findings.normal(heart="mildly enlarged", right_effusion="moderate", pacemaker="left")
-    counts = set()
-    for _ in range(20):
+    stated = {("heart", "mildly enlarged"), ("right effusion", "moderate")}
+    counts: dict[bool, set[int]] = {True: set(), False: set()}
+    for _ in range(60):
         target, _, noise = corrupted(ReportEncoder(tokenizer()), findings, "standard", CANVAS, corruption, rng)
         assert noise.any()
-        ids = target[: int((target == control_tokens(tokenizer()).end_of_turn).argmax())]
-        body, conclusion = str(tokenizer().decode(ids.tolist())).split("Impression:")
+        ids = target[: int((target == control_tokens(tokenizer()).end_of_turn).argmax())].tolist()
+        begin = next(at for at in range(len(ids)) if "Impression:" in str(tokenizer().decode(ids[: at + 1])))
+        body, conclusion = str(tokenizer().decode(ids)).split("Impression:")
         sentences = split_sentences(body.removeprefix("Findings:"))
-        counts.add(len(sentences))
-        stated = read_sentences(sentences)
-        assert not stated.unknown
-        assert all(findings[slot] == value for slot, value in stated.stated)
-        concluded = read_sentences(split_sentences(conclusion)).stated
-        assert {("heart", "mildly enlarged"), ("right effusion", "moderate")} <= concluded
-    assert min(counts) >= 1
-    assert len(counts) > 2
+        said = read_sentences(sentences)
+        assert not said.unknown
+        assert all(findings[slot] == value for slot, value in said.stated)
+        assert stated <= read_sentences(split_sentences(conclusion)).stated
+        # What is to be written in Findings leaves nothing out.
+        completed = bool(noise[:begin].any())
+        assert not completed or stated | {("pacemaker", "left")} <= said.stated
+        counts[completed].add(len(sentences))
+    assert min(counts[False]) == 1
+    assert len(counts[False]) > 2
+    assert len(counts[True]) == 1
+
+
+@pytest.mark.parametrize(
+    ("standing", "gaps"),
+    [
+        # Behind all of Findings Impression alone is open, behind a part of them the rest and what comes after it.
+        ([0, 1], [(6, 9)]),
+        ([0], [(3, 22)]),
+        ([1], [(1, 3), (6, 9)]),
+    ],
+)
+def test_gaps_lie_around_what_stands(standing: list[int], gaps: list[tuple[int, int]]) -> None:
+    """As a request has them: header and end of turn are open where all that follows the last lock is."""
+    # A header, two sentences, a header, a sentence, the end of turn.
+    text = TokenText(np.arange(10), ((0, 1), (1, 3), (3, 5), (5, 6), (6, 9)), (False, True, True, False, True))
+    assert gaps_around(text, standing, 2, 12) == gaps
 
 
 def test_a_misplaced_canvas_differs_from_its_target_after_the_gap_only() -> None:
