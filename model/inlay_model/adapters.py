@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from inlay_model.errors import AdapterProblem
-from inlay_model.provenance import digest_of_file, fetched, sha256_of
+from inlay_model.provenance import ABOUT, digest_of_file, fetched, sha256_of
 
-CONFIG, WEIGHTS, ABOUT = "adapter_config.json", "adapter_model.safetensors", "inlay.json"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _KEY = re.compile(r"(?:base_model\.model\.)?(?P<layer>.+)\.lora_(?P<part>[AB])(?:\.default)?\.weight")
 # Each of these makes the change another one than scale · B A.
 _BEYOND = (
@@ -66,13 +66,14 @@ class Delta:
 class Adapter:
     """An adapter as it lies in its folder: the change of each layer by name, and which base it says it is for.
 
-    `digest` is over configuration and weights. `base_digest` is None for adapters of other makers.
+    `digest` is over configuration and weights. `base_weights_digest` (`provenance.digest_of_weights`) is None for
+    adapters of other makers.
     """
 
     folder: Path
     digest: str
     base: str | None
-    base_digest: str | None
+    base_weights_digest: str | None
     deltas: Mapping[str, Delta]
 
 
@@ -96,7 +97,7 @@ def read_adapter(folder: str | Path) -> Adapter:
         folder=place,
         digest=digest_of_adapter(place),
         base=config.get("base_model_name_or_path"),
-        base_digest=about.get("base_digest"),
+        base_weights_digest=about.get("base_weights_digest"),
         deltas=_deltas(place, config, tensors),
     )
 
@@ -106,12 +107,13 @@ def digest_of_adapter(folder: Path) -> str:
     return sha256_of(*(f"{name}:{digest_of_file(folder / name)}".encode() for name in (CONFIG, WEIGHTS)))
 
 
-def check_base(adapter: Adapter, name: str, digest: str) -> None:
+def check_base(adapter: Adapter, name: str, weights_digest: str) -> None:
     """Raise `AdapterProblem` where the adapter says that it was made for another base than this one."""
-    if adapter.base_digest is not None and adapter.base_digest != digest:
+    made_for = adapter.base_weights_digest
+    if made_for is not None and made_for != weights_digest:
         raise AdapterProblem(
-            f"The adapter {adapter.folder} was made for another base ({adapter.base}, {adapter.base_digest[:12]}) than "
-            f"{name} ({digest[:12]}). Load that base, or train the adapter again on this one."
+            f"The adapter {adapter.folder} was made for another base ({adapter.base}, weights {made_for[:12]}) than "
+            f"{name} ({weights_digest[:12]}). Load that base, or train the adapter again on this one."
         )
 
 

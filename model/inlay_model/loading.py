@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from inlay_model.calibration import Curve
 from inlay_model.errors import AdapterProblem, BadRequest, CheckpointProblem, UnpinnedRevision, WrongDigest
-from inlay_model.provenance import digest_of_folder, fetched
+from inlay_model.provenance import ABOUT, digest_of_folder, digest_of_weights, fetched
 from inlay_model.schedule import Sampler
 from inlay_model.tokens import Control, Tokenizer, control_tokens
 
@@ -72,7 +72,10 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A loaded checkpoint: model in evaluation mode, tokenizer, image processor, and where it comes from."""
+    """A loaded checkpoint: model in evaluation mode, tokenizer, image processor, and where it comes from.
+
+    `weights_digest` is the digest without `inlay.json`, which adapters name as their base.
+    """
 
     model: Any
     tokenizer: Tokenizer
@@ -80,6 +83,7 @@ class Checkpoint:
     control: Control
     about: About
     digest: str
+    weights_digest: str
     revision: str | None
     adapters: "Added | None" = None
 
@@ -217,7 +221,8 @@ def load(
             f"The checkpoint {folder} is another one than is expected (wrong digest): it has {found}, expected is "
             f"{digest}. Put the expected one there, or expect this one if it was chosen."
         )
-    _check_bases(adapters, about.name, found)
+    weights = digest_of_weights(folder)
+    _check_bases(adapters, about.name, weights)
     added: Added | None = None
 
     def adapt(model: Any) -> None:
@@ -241,6 +246,7 @@ def load(
         control=control_tokens(tokenizer),
         about=about,
         digest=found,
+        weights_digest=weights,
         revision=revision or record.get("revision"),
         adapters=added,
     )
@@ -258,7 +264,7 @@ def kind_of(folder: Path) -> str:
 
 def read_about(folder: Path, name: str) -> About:
     """The checkpoint's `inlay.json`, or what holds without one."""
-    file = folder / "inlay.json"
+    file = folder / ABOUT
     if not file.is_file():
         return About(name=name, kind=kind_of(folder))
     said = _json(file)
@@ -419,11 +425,11 @@ def _read_adapters(given: str | Path | Mapping[str, str | Path] | None) -> dict[
     return {name: read_adapter(folder) for name, folder in named.items()}
 
 
-def _check_bases(adapters: Mapping[str, Any], name: str, digest: str) -> None:
+def _check_bases(adapters: Mapping[str, Any], name: str, weights_digest: str) -> None:
     from inlay_model.adapters import check_base
 
     for adapter in adapters.values():
-        check_base(adapter, name, digest)
+        check_base(adapter, name, weights_digest)
 
 
 def _added(model: Any, adapters: Mapping[str, Any]) -> "Added | None":

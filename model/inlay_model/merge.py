@@ -37,7 +37,7 @@ def merge(base: str | Path, adapter: str | Path, out: Path, *, revision: str | N
     stored = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("dtype") or "float32"
     checkpoint = load(folder, device="cpu", dtype=dtype or stored, kind=kind)
     read = read_adapter(adapter)
-    check_base(read, checkpoint.about.name, checkpoint.digest)
+    check_base(read, checkpoint.about.name, checkpoint.weights_digest)
     if not is_tied_alike(checkpoint.model, read):
         raise AdapterProblem(
             f"The adapter {adapter} changes weights that encoder and decoder share, differently in each. It cannot be "

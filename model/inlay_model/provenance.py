@@ -14,6 +14,9 @@ from inlay_model.request import Comparison, Filled, Gap, GenerationSettings, Loc
 # What `inlay model fetch` leaves in a folder: where it came from, and its digest.
 FETCHED = ".inlay-fetch.json"
 
+# What Inlay says of a checkpoint or an adapter, in its folder.
+ABOUT = "inlay.json"
+
 # Digests of files already read, by path, size and modification time: a checkpoint is hashed once per process.
 _SEEN: dict[tuple[str, int, int], str] = {}
 
@@ -129,7 +132,22 @@ def digest_of_folder(folder: Path) -> str:
 
     Hidden files and sub-folders do not count: download tools leave their bookkeeping there.
     """
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return _digest_of_files(_files_of(folder))
+
+
+def digest_of_weights(folder: Path) -> str:
+    """The same without `inlay.json`: what an adapter is made for.
+
+    A threshold or a curve that is found afterwards changes the checkpoint, but not what its adapters do.
+    """
+    return _digest_of_files(path for path in _files_of(folder) if path.name != ABOUT)
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+
+
+def _digest_of_files(files: Iterable[Path]) -> str:
     return sha256_of(*(f"{path.name}:{digest_of_file(path)}".encode() for path in files))
 
 

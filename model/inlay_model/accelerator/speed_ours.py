@@ -108,7 +108,8 @@ def infills(case: Case, record: Record) -> None:
 
     def engine_of(*, foretells: bool) -> Engine:
         about = About(name="random-26B", foretells_length=foretells)
-        return Engine(Checkpoint(model, tokenizer, processor, control_tokens(tokenizer), about, "random", None))
+        control = control_tokens(tokenizer)
+        return Engine(Checkpoint(model, tokenizer, processor, control, about, "random", "random", None))
 
     # A checkpoint trained on misplaced text looks at few lengths, any other at all of them.
     shortlisting, searching = engine_of(foretells=True), engine_of(foretells=False)

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from inlay_model.adapters import ABOUT, WEIGHTS, digest_of_adapter
+from inlay_model.adapters import WEIGHTS, digest_of_adapter
 from inlay_model.loading import Checkpoint
+from inlay_model.provenance import ABOUT
 from inlay_model.training.recipe import Lora
 
 _NAME = "default"
@@ -74,7 +75,13 @@ def save_adapter(model: Any, base: Checkpoint, about: dict[str, Any], folder: Pa
     tensors = {name: tensor.cpu().to(base.model.dtype).clone() for name, tensor in adapter_state(model).items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     digest = digest_of_adapter(folder)
-    card = {"kind": "adapter", "base": base.about.name, "base_digest": base.digest, "digest": digest, **about}
+    card = {
+        "kind": "adapter",
+        "base": base.about.name,
+        "base_weights_digest": base.weights_digest,
+        "digest": digest,
+        **about,
+    }
     (folder / ABOUT).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return digest
 

@@ -242,10 +242,14 @@ def test_a_text_names_its_adapter_and_its_study_is_encoded_for_it(bases: dict[st
 
 
 def test_an_adapter_for_another_base_is_refused(bases: dict[str, Path], tmp_path: Path) -> None:
-    """By the digest that is written with it, else by names and shapes that do not fit."""
+    """By the digest that is written with it, else by names and shapes; what is said of a base makes it no other one."""
     adapter, _ = saved(bases["diffusion"], "diffusion", tmp_path / "adapter")
     other = Path(shutil.copytree(bases["diffusion"], tmp_path / "other"))
-    (other / "inlay.json").write_text("{}")
+    about = json.loads((other / "inlay.json").read_text())
+    (other / "inlay.json").write_text(json.dumps(about | {"dispute_threshold": 0.25}))
+    load(other, device="cpu", adapter=adapter)
+    with (other / "config.json").open("a") as config:
+        config.write("\n")
     with pytest.raises(AdapterProblem, match="made for another base"):
         load(other, device="cpu", adapter=adapter)
     (adapter / "inlay.json").unlink()
