@@ -4,22 +4,18 @@ The suite `phantom` asks checkpoints that were trained to do without; `python -m
 asks any.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from inlay_model.backend import Backend
 from inlay_model.engine import Engine
-from inlay_model.evaluation.interrupted import Arriving, finish
 from inlay_model.evaluation.known_findings import read
 from inlay_model.evaluation.overlap import token_f1
-from inlay_model.loading import DEMONSTRATION
-from inlay_model.parsing import at_least_one, file_in_a_new_folder
+from inlay_model.evaluation.own_command import measured
 from inlay_model.phantom.grammar import PhantomReport, reference_report
 from inlay_model.phantom.render import Phantom, phantom
-from inlay_model.phantom.seeds import evaluation_seeds
 from inlay_model.request import Gap, GenerationSettings, Lock, Section
 
 
@@ -63,25 +59,13 @@ def table(found: Iterable[tuple[Concluded, Concluded]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m inlay_model.evaluation.text_alone`: measure and print the table; a run cut short goes on."""
-    parser = argparse.ArgumentParser(prog="inlay_model.evaluation.text_alone", description=__doc__)
-    parser.add_argument("--model", default=str(DEMONSTRATION), help="diffusion checkpoint (default: the demonstration)")
-    parser.add_argument("--device", help="where to compute (default: the first GPU, else the CPU)")
-    parser.add_argument("--seed", type=at_least_one, default=1, help="which phantoms (default: 1)")
-    parser.add_argument("--limit", type=at_least_one, default=64, help="how many (default: 64)")
-    parser.add_argument("--out", type=file_in_a_new_folder, help="where results are kept as they come")
-    asked = parser.parse_args(argv)
-    engine = Engine.load(asked.model, device=asked.device)
-    arriving = Arriving(asked.out, {"model": engine.digest, "suite": "text_alone"})
-    seeds = evaluation_seeds(asked.seed, asked.limit)
-    for seed in seeds:
-        if str(seed) not in arriving.results:
-            seen, alone = both_ways(engine, seed)
-            arriving.add(str(seed), {"seed": seed, "seen": asdict(seen), "alone": asdict(alone)})
-    found = [arriving.results[str(seed)] for seed in seeds]
-    if asked.out:
-        asked.out.write_text("".join(f"{json.dumps(one)}\n" for one in found), encoding="utf-8")
-    finish(asked.out)
+    """`python -m inlay_model.evaluation.text_alone`: measure and print the table."""
+
+    def measure(engine: Engine, seed: int) -> dict[str, Any]:
+        seen, alone = both_ways(engine, seed)
+        return {"seen": asdict(seen), "alone": asdict(alone)}
+
+    found = measured("text_alone", __doc__, measure, argv)
     print(table((Concluded(**one["seen"]), Concluded(**one["alone"])) for one in found))
     return 0
 

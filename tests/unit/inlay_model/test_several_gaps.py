@@ -1,6 +1,7 @@
 """Several gaps in one report: what the measure counts, and that nothing is said twice."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from inlay_model import Filled, FilledSection, Gap, GenerationSettings, Lock, Piece, Section
 from inlay_model.call import Call
 from inlay_model.canvas import Layout, fill
-from inlay_model.evaluation.several_gaps import Judged, Sparse, judge, judged, sparse, summary
+from inlay_model.evaluation.several_gaps import Judged, Sparse, Written, judge, judged, sparse, summary, table
 from inlay_model.gaps import Scored, Search
 from inlay_model.generate import Denoised
 from inlay_model.passes import Passes
@@ -27,13 +28,19 @@ def answered(case: Sparse, fills: list[str]) -> Filled:
         Piece(item.text, "lock", at) if isinstance(item, Lock) else Piece(next(left), "fill", at)
         for at, item in enumerate(case.sections[0].items)
     )
-    return Filled((FilledSection("findings", pieces),), run_record("infill", seed=0))
+    (end,) = case.sections[1].items
+    concluded = (
+        Piece(end.text, "lock", 0) if isinstance(end, Lock) else Piece(" ".join(case.conclusion or ()), "fill", 0)
+    )
+    sections = (FilledSection("findings", pieces), FilledSection("impression", (concluded,)))
+    return Filled(sections, run_record("infill", seed=0))
 
 
+@pytest.mark.parametrize("written", [Written.FEW, Written.ONE])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_reference_sentences_are_judged_right(seed: int) -> None:
+def test_the_reference_sentences_are_judged_right(seed: int, written: Written) -> None:
     """Filled with the sentences that were taken out, every gap is right, and the report reads as the phantom's."""
-    case = sparse(seed)
+    case = sparse(seed, written)
     verdict = judge(answered(case, [f"{' '.join(missing)} " for missing in case.missing]), case)
     assert verdict == Judged(
         gaps=(True,) * len(case.missing),
@@ -43,6 +50,7 @@ def test_the_reference_sentences_are_judged_right(seed: int) -> None:
         garbled=0,
         doubled=False,
         without_invention=True,
+        concluded=True if seed % 2 else None,
     )
 
 
@@ -54,6 +62,20 @@ def test_requests_have_several_gaps_and_leave_impression_open_in_half_of_them() 
     for case in cases:
         gaps = [isinstance(item, Gap) for item in case.sections[0].items]
         assert not any(one and other for one, other in itertools.pairwise(gaps))
+
+
+def test_of_findings_one_sentence_may_stand_or_a_few_that_are_all_there_is() -> None:
+    """One lock with gaps around, or locks alone and an open Impression, which is judged by the reference's."""
+    for seed in SEEDS:
+        locks = [item for item in sparse(seed, Written.ONE).sections[0].items if isinstance(item, Lock)]
+        assert len(locks) == 1
+        case = sparse(seed, Written.FEW_AND_NO_GAP)
+        assert not case.missing
+        assert not any(isinstance(item, Gap) for item in case.sections[0].items)
+        assert isinstance(case.sections[1].items[0], Gap)
+        assert judge(answered(case, []), case).concluded
+        garbled = replace(case, conclusion=("BonesImpression: Normal.",))
+        assert not judge(answered(garbled, []), case).concluded
 
 
 def test_empty_garbled_and_repeated_fills_are_counted() -> None:
@@ -94,10 +116,18 @@ class Silent:
 
 def test_a_silent_model_fills_no_gap() -> None:
     """The measure asks for one infill a phantom; where nothing is written no gap is right and nothing is doubled."""
-    figures = summary(list(judged(Silent(), SEEDS[:3])))  # type: ignore[arg-type]  # all that is asked of a backend
-    assert figures["n"] == 3
-    assert figures["gaps_right"] == 0
-    assert figures["reports_without_doubles"] == 1
+    figures = {
+        written: summary(list(judged(Silent(), SEEDS[:3], written)))  # type: ignore[arg-type]  # all that is asked of it
+        for written in Written
+    }
+    assert figures[Written.FEW]["n"] == 3
+    assert figures[Written.FEW]["gaps_right"] == 0
+    assert figures[Written.FEW]["reports_without_doubles"] == 1
+    assert figures[Written.FEW_AND_NO_GAP]["impressions_right"] == 0
+    rows = table(figures).splitlines()
+    assert {row.count("|") for row in rows} == {5}
+    assert rows[-1].endswith("0.000 of 3 |")
+    assert "| – |" in rows[3]
 
 
 def write(engine: Any, monkeypatch: pytest.MonkeyPatch, *texts: str) -> int:
