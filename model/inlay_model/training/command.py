@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     scratch.add_argument("--tokenizer", type=Path, help="checkpoint whose vocabulary to take")
     scratch.add_argument("--fit", action="store_true", help="shorten the last phase so that it ends within --minutes")
     scratch.add_argument(
-        "--studies", type=at_least_one, help="keep the eyes fixed, train the text stack on so many studies"
+        "--studies", type=at_least_one, help="keep the eyes as they are and train the text stack on so many studies"
     )
     adapter = parser.add_argument_group("an adapter")
     adapter.add_argument("--data", type=Path, metavar="JSONL", help="examples: image, prompt or sections, answer")

@@ -1,5 +1,6 @@
 """Phantoms as training examples: what is noise, what is clean, what is asked, and what the target is."""
 
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from inlay_model.canvas import encode_fragment, encode_report
 from inlay_model.gap_prompt import GAP_MARK
 from inlay_model.loading import make_image_processor
-from inlay_model.phantom.findings import Findings
+from inlay_model.phantom.findings import Findings, draw_findings
 from inlay_model.phantom.grammar import read_sentences, split_sentences, write_report
 from inlay_model.phantom.render import phantom
 from inlay_model.tokens import control_tokens
@@ -19,7 +20,7 @@ from inlay_model.training.encoding import patches
 from inlay_model.training.gap_questions import gap_of
 from inlay_model.training.objectives import with_noise
 from inlay_model.training.phantoms import Batch, Drawing, ReportEncoder, batch_at, batches, corrupted, gaps_around
-from inlay_model.training.scratch import PhantomStream
+from inlay_model.training.scratch import Stream, chosen_at, drawn_at
 from inlay_testkit.tiny_training import CANVAS, SOFT_TOKENS, tiny_drawing, tokenizer
 
 
@@ -50,10 +51,22 @@ def test_the_same_seed_gives_the_same_batches() -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_do_not_depend_on_who_makes_them(workers: int) -> None:
     """With any number of worker processes a run sees the same batches in the same order, from any number on."""
-    stream = PhantomStream(tiny_drawing(), (5, 1), first=3)
+    stream = Stream(partial(drawn_at, tiny_drawing(), (5, 1)), first=3)
     loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=workers)
     for number, found in zip(range(3, 7), loader, strict=False):
         assert np.array_equal(found.target_BL, batch_at(tiny_drawing(), (5, 1, number)).target_BL)
+
+
+def test_batches_of_known_studies_say_which_they_are_of() -> None:
+    """Each row has the findings of the study that it names; another number chooses others."""
+    known = draw_findings(5, np.random.default_rng(0))
+    drawn, chosen = chosen_at(tiny_drawing(), (5, 7), known, 3)
+    assert np.array_equal(drawn.findings, known[chosen])
+    again, same = chosen_at(tiny_drawing(), (5, 7), known, 3)
+    assert np.array_equal(chosen, same)
+    assert np.array_equal(drawn.target_BL, again.target_BL)
+    other, _ = chosen_at(tiny_drawing(), (5, 7), known, 4)
+    assert not np.array_equal(drawn.target_BL, other.target_BL)
 
 
 def test_gaps_leave_all_other_text_clean() -> None:

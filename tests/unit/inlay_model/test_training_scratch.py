@@ -23,9 +23,9 @@ from inlay_testkit.tiny_training import tiny_recipe, tokenizer
 KINDS = ("diffusion", "autoregressive")
 
 
-def trainer(out: Path, kind: str = "diffusion", **training: Any) -> PhantomTrainer:
+def trainer(out: Path, kind: str = "diffusion", workers: int = 0, **training: Any) -> PhantomTrainer:
     """A trainer of the tiny recipe on the shipped vocabulary."""
-    options = Options(out=out, tokenizer=default_checkpoint())
+    options = Options(out=out, tokenizer=default_checkpoint(), workers=workers)
     return PhantomTrainer(tiny_recipe(kind, **training), options, RunLog(out))
 
 
@@ -123,9 +123,10 @@ def test_the_sibling_has_the_text_block_of_the_diffusion_model() -> None:
     assert more == sum(p.numel() for p in diffusion.model.decoder.self_conditioning.parameters())
 
 
-def test_fixed_eyes_train_the_text_stack_alone(tmp_path: Path) -> None:
-    """With --studies the vision tower stays as it was and the text stack learns."""
-    run = trainer(tmp_path, steps=1)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_fixed_eyes_train_the_text_stack_alone(tmp_path: Path, workers: int) -> None:
+    """With --studies the vision tower stays as it was and the text stack learns; processes may draw the reports."""
+    run = trainer(tmp_path, steps=1, workers=workers)
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     run.run_on_fixed(studies=3)
     changed = {name for name, value in run.model.state_dict().items() if not torch.equal(value, before[name])}
