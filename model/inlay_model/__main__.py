@@ -16,28 +16,29 @@ Drafts radiology reports with DiffusionGemma and fills the gaps between locked t
 
 A diffusion language model writes a whole canvas at once: it starts from random tokens and makes them better in a few
 steps. So text may be locked anywhere, and what is missing is written from both sides. Locked text comes back byte for
-byte. Without --model the demonstration checkpoint is used: it knows synthetic phantom images only.
+byte. Without --model the demonstration checkpoint is used: it knows synthetic phantom images only. Where the model is
+installed without the service, `python -m inlay_model` is `inlay model`.
 """
 _EXAMPLES = """\
 phantoms to try it on, the first of which the examples call phantom.dcm:
-  python -m inlay_model phantoms --reports 8 --out phantoms
+  inlay model phantoms --reports 8 --out phantoms
   cp phantoms/images/1000000.dcm phantom.dcm
 
 a draft of a phantom, every step shown:
-  python -m inlay_model draft --image phantom.dcm --watch
+  inlay model draft --image phantom.dcm --watch
 
 keep two sentences, have the text between them and the impression written; [...] is a gap:
-  python -m inlay_model infill --image phantom.dcm \\
+  inlay model infill --image phantom.dcm \\
       --section 'findings=The heart is normal in size. [...] No pneumothorax.' --section 'impression=[...]'
 
 write down how a text came about, and make it again:
-  python -m inlay_model draft --image phantom.dcm --seed 7 --record run.json
-  python -m inlay_model replay run.json --image phantom.dcm
+  inlay model draft --image phantom.dcm --seed 7 --record run.json
+  inlay model replay run.json --image phantom.dcm
 
 how fast is it here, and how good:
-  python -m inlay_model bench
-  python -m inlay_model eval --suite phantom --seed 1 --limit 64 --json
-  python -m inlay_model eval --suite infill --sibling SIBLING_FOLDER --limit 64
+  inlay model bench
+  inlay model eval --suite phantom --seed 1 --limit 64 --json
+  inlay model eval --suite infill --sibling SIBLING_FOLDER --limit 64
 """
 _DRAFT = """\
 Writes a report about a study. The report goes to standard output, what is to be said of it to standard error.
@@ -46,10 +47,10 @@ Each section is written by the model; the text of --begin is locked and stands a
 """
 _DRAFTS = """\
 examples:
-  python -m inlay_model draft --image phantom.dcm
-  python -m inlay_model draft --image frontal.dcm --image lateral.dcm --model FOLDER --precision fp8
-  python -m inlay_model draft --image phantom.dcm --style concise --seed 7 --record draft.json
-  python -m inlay_model draft --image phantom.dcm --begin 'The heart is normal in size. ' --json
+  inlay model draft --image phantom.dcm
+  inlay model draft --image frontal.dcm --image lateral.dcm --model FOLDER --precision fp8
+  inlay model draft --image phantom.dcm --style concise --seed 7 --record draft.json
+  inlay model draft --image phantom.dcm --begin 'The heart is normal in size. ' --json
 """
 _INFILL = """\
 Fills the gaps of a report. What is not a gap is locked: it comes back byte for byte, whatever the model thinks of it.
@@ -63,17 +64,17 @@ how gaps are written in --section:
 the same in the file of --request, where a gap may have any of these keys or none:
 {indent(REQUEST, "  ")}
 examples:
-  python -m inlay_model infill --image phantom.dcm --alternatives 3 --confidence \\
+  inlay model infill --image phantom.dcm --alternatives 3 --confidence \\
       --section 'findings=The heart is normal in size. [...5-20 pleura] No pneumothorax.' --section 'impression=[...]'
 
 write one section again from the others, which are locked:
-  python -m inlay_model infill --image phantom.dcm --section 'findings=Large right pleural effusion.' \\
+  inlay model infill --image phantom.dcm --section 'findings=Large right pleural effusion.' \\
       --section 'impression=[...]'
 
 go on from an earlier run: the same gaps with less work, or its report in another style:
-  python -m inlay_model draft --image phantom.dcm --record draft.json
-  python -m inlay_model infill --image phantom.dcm --earlier draft.json --warm-start 0.25
-  python -m inlay_model infill --image phantom.dcm --earlier draft.json --rewrite --style concise
+  inlay model draft --image phantom.dcm --record draft.json
+  inlay model infill --image phantom.dcm --earlier draft.json --warm-start 0.25
+  inlay model infill --image phantom.dcm --earlier draft.json --rewrite --style concise
 """
 _REPLAY = """\
 Runs a recorded request again, with the settings of the record, and compares: the same text comes on the same device,
@@ -81,8 +82,8 @@ threads and library versions. Where checkpoint, adapter, image, request or text 
 """
 _REPLAYS = """\
 example:
-  python -m inlay_model draft --image phantom.dcm --seed 7 --record run.json
-  python -m inlay_model replay run.json --image phantom.dcm
+  inlay model draft --image phantom.dcm --seed 7 --record run.json
+  inlay model replay run.json --image phantom.dcm
 """
 # These have arguments of their own and a main(argv) in the module named.
 _ELSEWHERE = {
@@ -116,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="inlay_model", description=_ABOUT, epilog=_EXAMPLES, formatter_class=layout)
+    parser = argparse.ArgumentParser(prog="inlay model", description=_ABOUT, epilog=_EXAMPLES, formatter_class=layout)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, text: str, about: str, examples: str) -> argparse.ArgumentParser:

@@ -31,7 +31,7 @@ _WRITES = "."
 
 def main(argv: list[str]) -> int:
     """Write the folder, or leave one of the same shape as it is."""
-    parser = argparse.ArgumentParser(prog="inlay_model random", description=__doc__)
+    parser = argparse.ArgumentParser(prog="inlay model random", description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, required=True, help="26b: 52 GB, made on the GPU if there is one")
     parser.add_argument("--out", type=Path, required=True, help="the folder")
     parser.add_argument("--seed", type=int, default=0, help="of the weights (default: %(default)s)")

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     """Measure the parts asked for; with `--json` the whole record is printed at the end."""
     lines = "\n".join(f"  {name:17}{text}" for name, (_, text) in PARTS.items())
     parser = argparse.ArgumentParser(
-        prog="inlay_model bench --suite speed26b",
+        prog="inlay model bench --suite speed26b",
         description=f"{__doc__}\n\nparts:\n{lines}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
 
         return speed26b(argv)
     parser = argparse.ArgumentParser(
-        prog="inlay_model bench",
+        prog="inlay model bench",
         description=__doc__,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -5,28 +5,26 @@ sentence rightly and locked it; in `overlooked` it stands in the open part, and 
 else is open, Impression (which concludes what is false) included. The grammar reads the whole report.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from inlay_model.backend import Backend
 from inlay_model.engine import Engine
-from inlay_model.evaluation.interrupted import Arriving, finish
 from inlay_model.evaluation.known_findings import inventions, slots_right
-from inlay_model.loading import DEMONSTRATION
+from inlay_model.evaluation.own_command import measured
 from inlay_model.phantom.contradiction import false_report
 from inlay_model.phantom.findings import Findings, findings_of
 from inlay_model.phantom.grammar import STYLES, read_sentences, split_sentences
 from inlay_model.phantom.render import phantom
-from inlay_model.phantom.seeds import evaluation_seeds
 from inlay_model.request import Filled, Gap, GenerationSettings, Item, Lock, Section
 
 TRIALS = ("corrected", "overlooked")
+# Shares of noise with which a gap begins from the previous version.
+_SHARES = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,26 +103,14 @@ def table(found: Iterable[Judged]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """`python -m inlay_model.evaluation.warm_start`: measure and print the table; a run cut short goes on."""
-    parser = argparse.ArgumentParser(prog="inlay_model.evaluation.warm_start", description=__doc__)
-    parser.add_argument("--model", default=str(DEMONSTRATION), help="diffusion checkpoint (default: the demonstration)")
-    parser.add_argument("--seed", type=int, default=1, help="which phantoms (default: 1)")
-    parser.add_argument("--limit", type=int, default=64, help="how many (default: 64)")
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.25, 0.5, 0.75], help="shares of noise")
-    parser.add_argument("--out", type=Path, help="where results are kept as they come, one JSON object a line")
-    asked = parser.parse_args(argv)
-    engine = Engine.load(asked.model, device="cpu")
-    arriving = Arriving(asked.out, {"model": engine.digest, "shares": asked.shares, "suite": "warm_start"})
-    seeds = evaluation_seeds(asked.seed, asked.limit)
-    for seed in seeds:
-        if str(seed) not in arriving.results:
-            arriving.add(str(seed), [asdict(one) for one in judged(engine, seed, [None, *asked.shares])])
-    found = [Judged(**one) for seed in seeds for one in arriving.results[str(seed)]]
-    if asked.out:
-        asked.out.write_text("".join(f"{json.dumps(asdict(one))}\n" for one in found), encoding="utf-8")
-    finish(asked.out)
-    print(table(found))
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m inlay_model.evaluation.warm_start`: measure and print the table."""
+
+    def measure(engine: Engine, seed: int) -> dict[str, Any]:
+        return {"trials": [asdict(one) for one in judged(engine, seed, [None, *_SHARES])]}
+
+    found = measured("warm_start", __doc__, measure, argv)
+    print(table([Judged(**one) for each in found for one in each["trials"]]))
     return 0
 
 

@@ -26,7 +26,16 @@ SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("bf16", "fp32")
 
 _TABLES = {"lora", "corruption", "training", "sight"}
-_SCRATCH_TABLES = {"vocabulary", "canvas", "text", "vision", "image", "sight", "training"}
+# The tables of a run from scratch, with the keys that nothing else stands in for.
+_SCRATCH_TABLES: Mapping[str, tuple[str, ...]] = {
+    "vocabulary": ("size", "reports"),
+    "canvas": ("length",),
+    "text": ("hidden_size",),
+    "vision": ("hidden_size", "patch_size", "pooling_kernel_size"),
+    "image": ("max_soft_tokens",),
+    "sight": (),
+    "training": ("auxiliary_weight", "average_decay"),
+}
 # What the linear layers of the text stack are called: attention and the shared MLP. Experts are packed tensors.
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _PAPER: Mapping[str, Mapping[str, Any]] = {
@@ -160,10 +169,18 @@ class Recipe:
         return Recipe(_well_formed(settings))
 
     def need_scratch_tables(self) -> None:
-        """Raise `BadRecipe` naming the tables that a run from scratch needs and this recipe lacks."""
-        missing = _SCRATCH_TABLES - self.settings.keys()
+        """Raise `BadRecipe` naming the tables and keys that a run from scratch needs and this recipe lacks."""
+        missing = _SCRATCH_TABLES.keys() - self.settings.keys()
         if missing:
             raise BadRecipe(f"The recipe {self.name} lacks the table(s) {', '.join(sorted(missing))}.")
+        lacking = [
+            f"{key} in [{table}]"
+            for table, keys in _SCRATCH_TABLES.items()
+            for key in keys
+            if key not in self.settings[table]
+        ]
+        if lacking:
+            raise BadRecipe(f"The recipe {self.name} lacks {', '.join(lacking)}.")
 
 
 def lora_recipe(kind: str, given: Recipe | None = None) -> Recipe:
@@ -183,7 +200,7 @@ def _value(text: str) -> Any:
 
 def _well_formed(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings, if what is read of them by itself is what it has to be; tables are checked where they are made."""
-    for table in (_TABLES | _SCRATCH_TABLES) & settings.keys():
+    for table in (_TABLES | _SCRATCH_TABLES.keys()) & settings.keys():
         if not isinstance(settings[table], dict):
             raise BadRecipe(f"{table} is a table: [{table}] in a recipe, {table}.KEY=VALUE after --set.")
     if not _fits(settings.get("seed", 0), int) or settings.get("seed", 0) < 0:

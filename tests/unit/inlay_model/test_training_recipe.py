@@ -96,7 +96,7 @@ def test_a_recipe_for_another_kind_is_refused() -> None:
 
 
 def test_what_is_no_recipe_is_refused(tmp_path: Path) -> None:
-    """A missing file, broken TOML, an unknown kind and missing tables each say what is wrong."""
+    """A missing file, broken TOML, an unknown kind and missing tables or keys each say what is wrong."""
     file = tmp_path / "r.toml"
     with pytest.raises(BadRecipe, match="cannot be read"):
         Recipe.read(file)
@@ -108,6 +108,10 @@ def test_what_is_no_recipe_is_refused(tmp_path: Path) -> None:
         Recipe.read(file)
     file.write_text("[training]\nsteps = 1")
     with pytest.raises(BadRecipe, match="vision"):
+        Recipe.read(file).need_scratch_tables()
+    shipped = (CONFIGS / "phantom-diffusion.toml").read_text()
+    file.write_text(shipped.replace("pooling_kernel_size = 3\n", "").replace("average_decay = 0.999\n", ""))
+    with pytest.raises(BadRecipe, match=r"lacks pooling_kernel_size in \[vision\], average_decay in \[training\]"):
         Recipe.read(file).need_scratch_tables()
 
 
