@@ -1,6 +1,7 @@
 """The worker with a real engine: loading, drafting, infilling and stopping, on SQLite and a folder of DICOM files."""
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -298,10 +299,13 @@ def test_the_sender_of_an_order_chooses_the_adapter(tmp_path: Path, tiny: Path) 
     assert found == [digest_of_adapter(ours), digest_of_adapter(others)]
 
 
-def test_an_adapter_that_does_not_fit_is_known_at_the_start(tmp_path: Path, tiny: Path, tiny_demo: Path) -> None:
+def test_an_adapter_that_does_not_fit_is_known_at_the_start(tmp_path: Path, tiny: Path) -> None:
     """An adapter of another checkpoint, and a folder that is none: the setting is named before a job is taken."""
     adapter = save_tiny_adapter(tiny, tmp_path / "adapter")
-    for model, folder in ((tiny_demo, adapter), (tiny, tmp_path)):
+    other = shutil.copytree(tiny, tmp_path / "other")
+    with (other / "config.json").open("a") as config:
+        config.write("\n")
+    for model, folder in ((other, adapter), (tiny, tmp_path)):
         with pytest.raises(Unavailable) as refused:
             load_model(Settings(home=tmp_path, model=str(model), device="cpu", adapter=str(folder)))
         assert (refused.value.code, refused.value.place) == ("adapter-problem", "INLAY_ADAPTER")

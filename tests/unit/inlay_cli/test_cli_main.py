@@ -33,7 +33,7 @@ def test_every_command_teaches_by_example(name: str, capsys: pytest.CaptureFixtu
     printed = capsys.readouterr().out
     assert status == 0
     # `inlay model` hands everything to the model's own command line.
-    expected = ("inlay_model draft", "usage:") if name == "model" else (f"inlay {name}", "examples:")
+    expected = ("inlay model draft", "usage:") if name == "model" else (f"inlay {name}", "examples:")
     assert all(text in printed for text in expected)
 
 
