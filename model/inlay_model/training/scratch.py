@@ -162,7 +162,7 @@ class PhantomTrainer:
     def run_on_fixed(self, studies: int, until: float = math.inf) -> None:
         """Train the text stack alone on a fixed set of encoded studies, for eyes that see already.
 
-        That is what a CPU can do in an hour, and on a GPU the longer half of a step is saved.
+        That is what a CPU can do in an hour; on a GPU, too, no step has images to draw and to look at.
         """
         vision, loop = vision_of(self.model), self.loops["training"]
         for part in _EYES:
