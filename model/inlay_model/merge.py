@@ -10,7 +10,7 @@ from inlay_model.adapters import Added, check_base, is_tied_alike, read_adapter
 from inlay_model.errors import AdapterProblem
 from inlay_model.loading import Checkpoint, find_folder, kind_of, load
 from inlay_model.parsing import folder_to_write
-from inlay_model.provenance import digest_of_folder
+from inlay_model.provenance import ABOUT, digest_of_folder
 
 # Parts of a small checkpoint stay small enough for a repository.
 _SMALL_BYTES, _SMALL_PART, _PART = 256 * 2**20, "12MB", "5GB"
@@ -20,7 +20,7 @@ example, an adapter that was trained, added for good and served by itself:
   inlay model merge --model models/base --adapter run/adapter --out models/ours
   inlay model draft --model models/ours --image chest.dcm
 """
-_REWRITTEN = {"config.json", "generation_config.json", "model.safetensors.index.json", "inlay.json"}
+_REWRITTEN = {"config.json", "generation_config.json", "model.safetensors.index.json", ABOUT}
 
 
 def merge(base: str | Path, adapter: str | Path, out: Path, *, revision: str | None = None, dtype: str = "") -> str:
@@ -49,8 +49,8 @@ def merge(base: str | Path, adapter: str | Path, out: Path, *, revision: str | N
         "name": f"{checkpoint.about.name}+{read.folder.name}",
         "merged": {"base_digest": checkpoint.digest, "adapter_digest": read.digest},
     }
-    said = json.loads((folder / "inlay.json").read_text(encoding="utf-8")) if (folder / "inlay.json").exists() else {}
-    (out / "inlay.json").write_text(json.dumps(said | about, indent=2) + "\n", encoding="utf-8")
+    said = json.loads((folder / ABOUT).read_text(encoding="utf-8")) if (folder / ABOUT).exists() else {}
+    (out / ABOUT).write_text(json.dumps(said | about, indent=2) + "\n", encoding="utf-8")
     return digest_of_folder(out)
 
 

@@ -18,6 +18,7 @@ import torch
 from inlay_model.accelerator.random_weights import TOY, diffusion_config, random_model, settle
 from inlay_model.errors import BadRequest
 from inlay_model.loading import default_checkpoint, make_image_processor
+from inlay_model.provenance import ABOUT
 from inlay_model.tokens import encode_plain
 
 SHAPES = ("26b", "toy")
@@ -25,7 +26,6 @@ SHAPES = ("26b", "toy")
 _SOFT_TOKENS = {"26b": 280, "toy": 70}
 # One part at a time passes through main memory, twice: 13 parts of the 26B shape.
 _PART = "4GB"
-_CARD = "inlay.json"
 _WRITES = "."
 
 
@@ -58,7 +58,7 @@ def write_checkpoint(shape: str, out: Path, device: str, seed: int = 0) -> bool:
         "random_weights": {"shape": shape, "seed": seed, "writes": _WRITES},
     }
     if out.exists() and any(out.iterdir()):
-        if not (out / _CARD).is_file() or json.loads((out / _CARD).read_text(encoding="utf-8")) != card:
+        if not (out / ABOUT).is_file() or json.loads((out / ABOUT).read_text(encoding="utf-8")) != card:
             raise BadRequest(f"{out} holds something else than the {shape} shape with random weights of seed {seed}.")
         return False
     partial = out.with_name(f".{out.name}.part")
@@ -71,7 +71,7 @@ def write_checkpoint(shape: str, out: Path, device: str, seed: int = 0) -> bool:
     del model
     tokenizer.save_pretrained(partial)
     make_image_processor(max_soft_tokens=_SOFT_TOKENS[shape]).save_pretrained(partial)
-    (partial / _CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    (partial / ABOUT).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     if out.exists():
         out.rmdir()
     partial.rename(out)

@@ -15,6 +15,7 @@ from inlay_model.phantom.findings import Findings, draw_findings
 from inlay_model.phantom.grammar import STYLES, corpus, write_report
 from inlay_model.phantom.remarks import REMARKS
 from inlay_model.prompt import instruction
+from inlay_model.provenance import ABOUT
 from inlay_model.training.recipe import Recipe
 from inlay_model.vocabulary import as_pretrained, build_vocabulary
 
@@ -74,7 +75,7 @@ def save_checkpoint(recipe: Recipe, weights: dict[str, Tensor], tokenizer: Any, 
         patch_size=recipe["vision"]["patch_size"],
         pooling_kernel_size=recipe["vision"]["pooling_kernel_size"],
     ).save_pretrained(out)
-    (out / "inlay.json").write_text(json.dumps(_card(recipe), indent=2) + "\n", encoding="utf-8")
+    (out / ABOUT).write_text(json.dumps(_card(recipe), indent=2) + "\n", encoding="utf-8")
 
 
 def _card(recipe: Recipe) -> dict[str, Any]:
