@@ -37,6 +37,12 @@ def read(text: str) -> Reading:
     return read_sentences(split_sentences(text))
 
 
+def states_the_same(text: str, reference: str) -> bool:
+    """Whether a text states what the reference does, no more, and in sentences of the grammar alone."""
+    reading = read(text)
+    return reading.stated == read(reference).stated and not reading.unknown
+
+
 def slots_right(stated: Findings | None, truth: Findings) -> float:
     """Share of slots stated rightly; none of a text that states a slot in two ways."""
     if stated is None:

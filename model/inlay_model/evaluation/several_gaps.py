@@ -15,7 +15,7 @@ import numpy as np
 
 from inlay_model.backend import Backend
 from inlay_model.engine import Engine
-from inlay_model.evaluation.known_findings import inventions, read
+from inlay_model.evaluation.known_findings import inventions, states_the_same
 from inlay_model.evaluation.own_command import measured
 from inlay_model.phantom.findings import Findings
 from inlay_model.phantom.grammar import STYLES, read_sentences, split_sentences, write_report
@@ -56,12 +56,12 @@ _WITHOUT_GAPS = {"n", "impressions_right"}
 class Sparse:
     """A request of which `missing` has the sentences of each gap of Findings, in reading order.
 
-    `conclusion` has the sentences of Impression where it is open.
+    `conclusion` is the reference's Impression where it is open.
     """
 
     sections: tuple[Section, ...]
     missing: tuple[tuple[str, ...], ...]
-    conclusion: tuple[str, ...] | None
+    conclusion: str | None
     truth: Findings
 
 
@@ -105,10 +105,9 @@ def sparse(seed: int, written: Written = Written.FEW) -> Sparse:
             items.append(Gap())
             missing.append((sentence,))
     is_open = bool(seed % 2) or written is Written.FEW_AND_NO_GAP
-    end = Gap() if is_open else Lock(report.text("impression"))
-    sections = (Section("findings", tuple(items)), Section("impression", (end,)))
-    conclusion = dict(report.sections)["impression"] if is_open else None
-    return Sparse(sections, tuple(missing), conclusion, shown.findings)
+    conclusion = report.text("impression")
+    sections = (Section("findings", tuple(items)), Section("impression", (Gap() if is_open else Lock(conclusion),)))
+    return Sparse(sections, tuple(missing), conclusion if is_open else None, shown.findings)
 
 
 def judge(answer: Filled, case: Sparse) -> Judged:
@@ -127,13 +126,8 @@ def judge(answer: Filled, case: Sparse) -> Judged:
         garbled=len(reading.unknown),
         doubled=any(one & other for at, one in enumerate(topics) for other in topics[at + 1 :]),
         without_invention=not inventions(reading, case.truth),
-        concluded=None if case.conclusion is None else _says(answer.sections[1].text, case.conclusion),
+        concluded=None if case.conclusion is None else states_the_same(answer.sections[1].text, case.conclusion),
     )
-
-
-def _says(text: str, sentences: Sequence[str]) -> bool:
-    reading = read(text)
-    return reading.stated == read_sentences(sentences).stated and not reading.unknown
 
 
 def judged(backend: Backend, seeds: Sequence[int], written: Written = Written.FEW, steps: int = 16) -> Iterator[Judged]:

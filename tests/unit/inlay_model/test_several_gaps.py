@@ -29,9 +29,7 @@ def answered(case: Sparse, fills: list[str]) -> Filled:
         for at, item in enumerate(case.sections[0].items)
     )
     (end,) = case.sections[1].items
-    concluded = (
-        Piece(end.text, "lock", 0) if isinstance(end, Lock) else Piece(" ".join(case.conclusion or ()), "fill", 0)
-    )
+    concluded = Piece(end.text, "lock", 0) if isinstance(end, Lock) else Piece(case.conclusion or "", "fill", 0)
     sections = (FilledSection("findings", pieces), FilledSection("impression", (concluded,)))
     return Filled(sections, run_record("infill", seed=0))
 
@@ -74,7 +72,7 @@ def test_of_findings_one_sentence_may_stand_or_a_few_that_are_all_there_is() -> 
         assert not any(isinstance(item, Gap) for item in case.sections[0].items)
         assert isinstance(case.sections[1].items[0], Gap)
         assert judge(answered(case, []), case).concluded
-        garbled = replace(case, conclusion=("BonesImpression: Normal.",))
+        garbled = replace(case, conclusion="BonesImpression: Normal.")
         assert not judge(answered(garbled, []), case).concluded
 
 
