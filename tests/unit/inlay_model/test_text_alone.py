@@ -239,3 +239,21 @@ def test_the_command_keeps_what_it_measured(tmp_path: Path, capsys: pytest.Captu
     (line,) = map(json.loads, out.read_text().splitlines())
     assert (line["seen"]["exact"], line["alone"]["exact"]) == (False, False)
     assert "| without it | 1 | 0.000 | 0.000 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (["--seed", "1000000"], "A seed is from 1 to 999999"),
+        (["--out", "/dev/null/out.jsonl"], "/dev/null is a file"),
+        (["--model", "/nowhere"], "There is no checkpoint folder /nowhere"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_in_a_line(
+    wanted: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 2, before anything is measured."""
+    with pytest.raises(SystemExit) as ended:
+        main(wanted)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
