@@ -209,7 +209,10 @@ def put_fragments(call: Call, report_id: str) -> Response:
     body = read_json(request)
     only_keys(body, ("sections",))
     edits = section_edits(body)
-    after = editing.put_fragments(*call.desk.act, call.actor, report_id, expected_version=version, edits=edits)
+    site = call.desk.services.site
+    after = editing.put_fragments(
+        *call.desk.act, call.actor, report_id, expected_version=version, edits=edits, site=site
+    )
     return _changed(call, after)
 
 

@@ -129,6 +129,7 @@ def site_of(settings: Settings) -> Site:
         ),
         destinations=_destinations(settings),
         zone=settings.zone,
+        section_order=settings.sections,
         patient_check=PatientCheck(settings.patient_check),
         results=tuple(target.filter for target in result_targets(settings)),
         lease_seconds=settings.lease_seconds,

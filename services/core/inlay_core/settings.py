@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from inlay_core.domain.errors import Invalid
+from inlay_core.domain.fragment import order_of_sections
 from inlay_core.domain.matching import PatientCheck
 from inlay_core.domain.origins import is_private, origin_of
 
@@ -131,6 +132,11 @@ class Settings:
         "be, each unless it is stopped.",
     )
     report_style: str = _setting("", "Style of drafts, one that the model was trained in. Empty: its first.")
+    section_order: str = _setting(
+        "",
+        "Order of the sections of reports from now on, for instance `impression,findings`; those that it does not name "
+        "come first. Empty: indication, technique, comparison, findings, impression.",
+    )
     draft: bool = _setting(True, "Intended use: drafts from images.")
     infill: bool = _setting(True, "Intended use: infill between locked fragments.")
     infill_without_images: bool = _setting(True, "Intended use: infill from the text alone, where images are missing.")
@@ -230,6 +236,12 @@ class Settings:
         return Path(self.images_folder) if self.images_folder else self.home / "images"
 
     @property
+    def sections(self) -> tuple[str, ...]:
+        """The names of all sections in the site's order."""
+        named = tuple(name.strip() for name in self.section_order.split(",") if name.strip())
+        return order_of_sections(named, "INLAY_SECTION_ORDER")
+
+    @property
     def zone(self) -> ZoneInfo:
         """The site's time zone."""
         try:
@@ -292,7 +304,7 @@ def _checked(settings: Settings) -> Settings:
         raise Invalid("bad-setting", "Expected 64 hexadecimal digits in small letters.", "INLAY_MODEL_DIGEST")
     _check_audit(settings)
     _check_headers(settings)
-    _ = settings.zone  # Raises for one that does not exist.
+    _ = settings.zone, settings.sections  # Raise for what does not exist.
     for name in ("jobs_together", "views"):
         if getattr(settings, name) < 1:
             raise Invalid("bad-setting", "Expected at least 1.", PREFIX + name.upper())

@@ -53,6 +53,35 @@ def test_an_edit_is_a_version_by_its_clinician(ward: Ward) -> None:
     assert ward.tags(report.id)[-1] == "clinician:report:edited"
 
 
+def test_reports_have_their_sections_in_the_sites_order(memory: Memory) -> None:
+    """Every version has: that of the draft, of an edit that adds a section, and of an amendment."""
+    order = ("indication", "technique", "comparison", "impression", "findings")
+    ward = Ward(memory(), site=Site(section_order=order))
+    drafted = ward.drafted()
+    assert [section.name for section in drafted.sections] == ["impression", "findings"]
+    edited = editing.put_fragments(
+        *ward.trio,
+        RADIOLOGIST,
+        drafted.id,
+        expected_version=3,
+        edits=[SectionEdit("technique", (FragmentEdit(text="PA."),))],
+        site=ward.site,
+    )
+    assert [section.name for section in edited.sections] == ["technique", "impression", "findings"]
+    signed = sign(ward, edited)
+    amended = signing.amend(
+        *ward.trio,
+        RADIOLOGIST,
+        signed.id,
+        expected_version=signed.version,
+        kind=Event.AMEND,
+        edits=HAND,
+        reason="Late finding",
+        site=ward.site,
+    )
+    assert [section.name for section in amended.sections] == ["technique", "impression", "findings"]
+
+
 @pytest.mark.parametrize("expected_version", [1, 2, 4])
 def test_writing_on_another_version_is_refused(ward: Ward, expected_version: int) -> None:
     """Every write needs the newest version, and a refused one changes nothing."""

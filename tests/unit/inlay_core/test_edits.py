@@ -191,7 +191,7 @@ def test_sections_are_known_and_named_once() -> None:
     with pytest.raises(Invalid):
         edited(REPORT, [SectionEdit("impression", ()), SectionEdit("impression", ())], counting_ids())
     after = edited(REPORT, [SectionEdit("technique", (FragmentEdit(text="PA."),))], counting_ids())
-    assert [section.name for section in after] == ["technique", "findings", "impression"]
+    assert [section.name for section in after] == ["findings", "impression", "technique"]
 
 
 @given(st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00")), st.booleans())))

@@ -76,6 +76,30 @@ def test_a_target_without_a_port_is_refused() -> None:
         _ = Settings(oru_target="ris.hospital").oru_address
 
 
+@pytest.mark.parametrize(
+    ("given", "order"),
+    [
+        ("", ["indication", "technique", "comparison", "findings", "impression"]),
+        ("impression, findings", ["indication", "technique", "comparison", "impression", "findings"]),
+        (
+            "impression,indication,technique,comparison,findings",
+            ["impression", "indication", "technique", "comparison", "findings"],
+        ),
+    ],
+)
+def test_a_site_has_its_own_order_of_sections(given: str, order: list[str]) -> None:
+    """What the site does not name comes first, as usual."""
+    assert list(Settings.from_env({"INLAY_SECTION_ORDER": given}).sections) == order
+
+
+@pytest.mark.parametrize("given", ["impression,conclusion", "findings,findings"])
+def test_an_order_of_unknown_or_repeated_sections_is_refused(given: str) -> None:
+    """It is refused at the start, not at the first report."""
+    with pytest.raises(Invalid) as refused:
+        Settings.from_env({"INLAY_SECTION_ORDER": given})
+    assert refused.value.place == "INLAY_SECTION_ORDER"
+
+
 def test_a_time_zone_that_does_not_exist_is_refused() -> None:
     """A misspelt zone would shift every study: it is refused at the start, not at the first image."""
     with pytest.raises(Invalid) as refused:

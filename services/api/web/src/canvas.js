@@ -6,7 +6,7 @@
 const HEAD = (name) => `${name[0].toUpperCase()}${name.slice(1)}:`;
 
 /**
- * `sections`: [{name, items: [{lock: text} | {open: key}]}] in the order of the report. Returns key -> {text, settled},
+ * `sections`: [{name, items: [{lock: text} | {open: key}]}] as the model writes them. Returns key -> {text, settled},
  * `settled` being which characters are accepted; keys whose place was not found are left out.
  */
 export function gapTexts(canvas, sections) {

@@ -1,6 +1,7 @@
 // Dialogs: each is a promise of what was chosen. The browser keeps the focus inside and gives it back.
 import { bdi, button, h } from "./dom.js";
 import { diffWords } from "./diff.js";
+import { allSections } from "./sections.js";
 import { t } from "./texts.js";
 
 /** Show a dialog; `fill(close)` gives its content. Resolves with what `close` was called with, null for Escape. */
@@ -29,11 +30,9 @@ export function compared(before, after) {
 }
 
 export function comparedSections(before, after) {
-  const names = [...new Set([...before, ...after].map((section) => section.name))];
-  const order = ["indication", "technique", "comparison", "findings", "impression"];
+  const names = allSections(new Set([...after, ...before].map((section) => section.name)));
   const text = (sections, name) => sections.find((section) => section.name === name)?.text ?? "";
   const shown = names
-    .sort((one, two) => order.indexOf(one) - order.indexOf(two))
     .filter((name) => text(before, name) || text(after, name))
     .map((name) => {
       const same = text(before, name) === text(after, name);

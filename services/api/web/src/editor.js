@@ -8,10 +8,10 @@ import { button, h, sign } from "./dom.js";
 import { newKey, shownOf, utf16 } from "./pieces.js";
 import { endsSentence } from "./sentences.js";
 import { gapOf, lockOf, pieceAt, schema, sectionsOf, textOf } from "./schema.js";
+import { allSections } from "./sections.js";
 import { t } from "./texts.js";
 
 const shownKey = new PluginKey("shown");
-const DRAFTED = ["indication", "technique", "comparison", "findings", "impression"];
 
 export class Editor {
   /**
@@ -417,7 +417,7 @@ class GapView {
 /** The sections as a document, those that a report may have and has not empty; `keyed` has fragments' keys by id. */
 export function docOf(sections, keyed) {
   const byName = new Map(sections.map((section) => [section.name, section]));
-  const nodes = DRAFTED.map((name) => {
+  const nodes = allSections(byName.keys()).map((name) => {
     const { fragments, gaps } = shownOf(byName.get(name));
     const content = fragments.map((one) => (one.locked ? lockOf : textOf)(one.text, keyed.get(one.id)));
     for (const { at, hint } of gaps.toReversed()) content.splice(at, 0, gapOf(hint));

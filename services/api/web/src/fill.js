@@ -3,6 +3,7 @@ import { api } from "./api.js";
 import { gapTexts } from "./canvas.js";
 import { h } from "./dom.js";
 import { sectionsOf } from "./schema.js";
+import { asWritten } from "./sections.js";
 import { t } from "./texts.js";
 
 // A worker takes a job within a moment; whoever waits longer is told, and goes on.
@@ -10,8 +11,8 @@ const LONELY_MS = 4000;
 
 /**
  * What is asked of the model: {body, layout, opened}. Locks go by their ids, what stands open between them are items.
- * `opened` says for each item which pieces it stands for. With `rewrite` open text is to be said again in the site's
- * style. Null where nothing is open, or no text to be said again.
+ * `layout` is in the order in which the model writes; `opened` says for each item which pieces it stands for. With
+ * `rewrite` open text is to be said again in the site's style. Null where nothing is open, or no text to be said again.
  */
 export function requestOf(doc, pieces, { alternatives, rewrite = false }) {
   const sections = [];
@@ -32,7 +33,7 @@ export function requestOf(doc, pieces, { alternatives, rewrite = false }) {
     });
   }
   const any = rewrite ? sections.some(({ items }) => items.some((item) => item.text)) : sections.length;
-  return any ? { body: { sections, alternatives, rewrite }, layout, opened } : null;
+  return any ? { body: { sections, alternatives, rewrite }, layout: asWritten(layout), opened } : null;
 }
 
 /** Locks, and between two of them one stretch that is open: the model writes it as a whole, gaps and text alike. */

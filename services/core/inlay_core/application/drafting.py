@@ -29,6 +29,7 @@ from inlay_core.application.transaction import Act, load_job, load_order, load_r
 from inlay_core.domain.audit import Detail, Kind, Tag
 from inlay_core.domain.edits import imported_comparison, imported_indication
 from inlay_core.domain.errors import Conflict, DomainError, Invalid, Stale, Unavailable
+from inlay_core.domain.fragment import in_order
 from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.infill import InfillRequest, LockDigest, ResolvedSection, draft_sections, resolve, splice
@@ -524,6 +525,7 @@ def _with_result(act: Act, job: Job, before: Report, generated: Generated) -> tu
             *imported_comparison(comparisons(act.uow, order), act.site.zone, act.new_id),
         )
         sections = draft_sections(generated.texts, act.new_id, job.id, imported)
+        sections = in_order(sections, act.site.section_order)
         return before.take_draft(sections, job.id, act.actor, act.now), ()
     spliced = splice(
         InfillRequest.from_json(job.request),
@@ -533,7 +535,8 @@ def _with_result(act: Act, job: Job, before: Report, generated: Generated) -> tu
         job_id=job.id,
         disputes=generated.disputes,
     )
-    return before.take_infill(spliced.sections, job.id, act.actor, act.now), spliced.digests
+    sections = in_order(spliced.sections, act.site.section_order)
+    return before.take_infill(sections, job.id, act.actor, act.now), spliced.digests
 
 
 def _reclaimed(act: Act, job: Job) -> Job:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inlay_core.application.drafting import retire_jobs
-from inlay_core.application.ports import UnitOfWork
+from inlay_core.application.ports import DEFAULT_SITE, Site, UnitOfWork
 from inlay_core.application.transaction import Act, load_report, retried
 from inlay_core.domain.audit import Tag
 from inlay_core.domain.edits import SectionEdit, Sources, edited
 from inlay_core.domain.errors import Invalid
-from inlay_core.domain.fragment import Section
+from inlay_core.domain.fragment import Section, in_order
 from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.lifecycle import Status
@@ -47,6 +47,7 @@ def put_fragments(
     *,
     expected_version: int,
     edits: Sequence[SectionEdit],
+    site: Site = DEFAULT_SITE,
 ) -> Report:
     """Take the clinician's text and locks, a whole ordered list per section. Jobs on the older version end.
 
@@ -58,7 +59,8 @@ def put_fragments(
         act = Act(uow, clock(), new_id, actor)
         report = load_report(uow, report_id)
         report.check_version(expected_version)
-        after = report.edit(edited(report.sections, edits, new_id, sources_of(uow, report_id)), actor, act.now)
+        sections = edited(report.sections, edits, new_id, sources_of(uow, report_id))
+        after = report.edit(in_order(sections, site.section_order), actor, act.now)
         retire_jobs(act, report_id, Tag.CLINICIAN_JOB_CANCELLED)
         uow.reports.save(after)
         locks = sum(fragment.locked for section in after.sections for fragment in section.fragments)

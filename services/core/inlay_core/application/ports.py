@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Protocol, Self
 
 from inlay_core.domain.audit import AuditEvent, Checkpoint, Link, Verification
 from inlay_core.domain.errors import DomainError
+from inlay_core.domain.fragment import SECTION_NAMES
 from inlay_core.domain.infill import Choice, Dispute, Fill, LockDigest, ResolvedSection
 from inlay_core.domain.job import Job, JobKind, JobState
 from inlay_core.domain.lifecycle import Status
@@ -114,6 +115,8 @@ class Site:
     patient_check: PatientCheck = PatientCheck.PERSON
     # That of dates which people read.
     zone: tzinfo = UTC
+    # Names of all sections in the order in which reports have them.
+    section_order: tuple[str, ...] = SECTION_NAMES
     lease_seconds: float = 60.0
     max_attempts: int = 5
     # Delivery to other systems is tried for about two days with the back-off of publishing.py.

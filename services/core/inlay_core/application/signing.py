@@ -14,6 +14,7 @@ from inlay_core.application.transaction import Act, load_report, retried
 from inlay_core.domain.audit import Tag
 from inlay_core.domain.edits import SectionEdit, edited
 from inlay_core.domain.errors import Invalid
+from inlay_core.domain.fragment import in_order
 from inlay_core.domain.identity import Actor, Permission, require
 from inlay_core.domain.ids import Clock, NewId
 from inlay_core.domain.job import Reason
@@ -83,6 +84,7 @@ def amend(
         report = load_report(uow, report_id)
         report.check_version(expected_version)
         sections = edited(report.sections, edits, new_id, sources_of(uow, report_id))
+        sections = in_order(sections, site.section_order)
         amended = report.amend(kind, sections, _reason(kind, reason), actor, act.now)
         _save(act, amended, _TAGS[kind])
         uow.commit()

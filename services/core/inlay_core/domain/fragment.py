@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -11,7 +11,7 @@ from inlay_core.domain.errors import Invalid
 from inlay_core.domain.text import refuse_unstorable, sha256_of
 
 SECTION_NAMES: Final = ("indication", "technique", "comparison", "findings", "impression")
-"""The sections of a report in the order in which they are shown."""
+"""The sections that a report may have, in their usual order, which is also that in which a model writes them."""
 
 
 class Origin(StrEnum):
@@ -99,12 +99,21 @@ def without_gaps(sections: Iterable[Section]) -> tuple[Section, ...]:
     return tuple(replace(section, gaps=()) for section in sections)
 
 
-def in_order(sections: Iterable[Section]) -> tuple[Section, ...]:
-    """The sections in the order of a report."""
-    return tuple(sorted(sections, key=lambda section: SECTION_NAMES.index(section.name)))
+def order_of_sections(named: Sequence[str], place: str) -> tuple[str, ...]:
+    """All names of sections: first those that are not in `named`, as usual, then these. Raises Invalid."""
+    for name in named:
+        check_section_name(name, place)
+    if len(set(named)) < len(named):
+        raise Invalid("repeated-section", "A section is named once.", place)
+    return (*(name for name in SECTION_NAMES if name not in named), *named)
+
+
+def in_order(sections: Iterable[Section], order: Sequence[str]) -> tuple[Section, ...]:
+    """The sections in this order, which has the names of all that there may be."""
+    return tuple(sorted(sections, key=lambda section: order.index(section.name)))
 
 
 def replace_sections(sections: tuple[Section, ...], new: Iterable[Section]) -> tuple[Section, ...]:
-    """`sections` with those of `new` in place of the ones of the same name; the others are untouched."""
+    """`sections` with those of `new` in place of the ones of the same name, or at the end; the others are untouched."""
     by_name = {section.name: section for section in sections} | {section.name: section for section in new}
-    return in_order(by_name.values())
+    return tuple(by_name.values())

@@ -16,7 +16,6 @@ from inlay_core.domain.fragment import (
     Origin,
     Section,
     check_section_name,
-    in_order,
     replace_sections,
 )
 from inlay_core.domain.ids import NewId
@@ -291,7 +290,7 @@ def draft_sections(
     drafted = [
         Section(check_section_name(name, "result"), tuple(_sentences(text, new_id, job_id))) for name, text in texts
     ]
-    return in_order((*before, *drafted))
+    return (*before, *drafted)
 
 
 def _sentences(text: str, new_id: NewId, job_id: str) -> list[Fragment]:

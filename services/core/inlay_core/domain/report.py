@@ -11,7 +11,7 @@ from typing import Final
 
 from inlay_core.domain import lifecycle
 from inlay_core.domain.errors import Fault, Invalid, Stale
-from inlay_core.domain.fragment import Fragment, Origin, Section, in_order, without_gaps
+from inlay_core.domain.fragment import Fragment, Origin, Section, without_gaps
 from inlay_core.domain.identity import Actor, ActorKind, Permission, require
 from inlay_core.domain.job import Reason
 from inlay_core.domain.lifecycle import Event, Status
@@ -98,11 +98,11 @@ class Report:
 
     def take_draft(self, sections: tuple[Section, ...], job_id: str, actor: Actor, now: datetime) -> Report:
         """The draft arrives; it replaces nothing that a clinician wrote, because no clinician has been here."""
-        return replace(self._next(Event.DRAFT, actor, now), sections=in_order(sections), job_id=job_id)
+        return replace(self._next(Event.DRAFT, actor, now), sections=sections, job_id=job_id)
 
     def take_infill(self, sections: tuple[Section, ...], job_id: str, actor: Actor, now: datetime) -> Report:
         """The model's text for the gaps arrives. Locked fragments must come back as they are."""
-        after = replace(self._next(Event.INFILL, actor, now), sections=in_order(sections), job_id=job_id)
+        after = replace(self._next(Event.INFILL, actor, now), sections=sections, job_id=job_id)
         _check_locks_kept(self, after)
         return after
 
@@ -122,7 +122,7 @@ class Report:
     def edit(self, sections: tuple[Section, ...], actor: Actor, now: datetime) -> Report:
         """A clinician's text and locks."""
         require(actor, Permission.EDIT_REPORTS)
-        return replace(self._next(Event.EDIT, actor, now), sections=in_order(sections))
+        return replace(self._next(Event.EDIT, actor, now), sections=sections)
 
     def sign(self, actor: Actor, now: datetime) -> Report:
         """A named clinician makes this version final, without the gaps in it; an empty report cannot be signed."""
@@ -134,7 +134,7 @@ class Report:
         require(actor, Permission.SIGN_REPORTS)
         if kind not in _AMENDMENTS:
             raise Invalid("unknown-amendment", "An amendment is one of amend, correct, append.", "kind")
-        after = replace(self._next(kind, actor, now), sections=in_order(sections), reason=reason)
+        after = replace(self._next(kind, actor, now), sections=sections, reason=reason)
         if kind is Event.APPEND:
             _check_only_added(self, after)
         return _signed(after, actor)
