@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from inlay_core.application import drafting
-from inlay_core.application.ports import Generated
+from inlay_core.application.ports import Generated, Site
 from inlay_core.domain.fragment import Fragment, Origin
 from inlay_core.domain.identity import system
 from inlay_core.domain.infill import Dispute, KeptText
@@ -238,6 +238,22 @@ def test_a_report_is_said_again_in_the_sites_style(room: Room) -> None:
     page.get_by_label("with version").select_option("6")
     page.get_by_text("What the model was run with").click()
     expect(page.locator("#side h4").filter(has_text="Restyle")).to_be_visible()
+
+
+def test_sections_stand_in_the_sites_order_while_the_model_writes_in_its_own(room: Room) -> None:
+    """Where Impression comes first, what is written of it is shown there, though canvases have it behind Findings."""
+    room.worker.site = Site(section_order=("indication", "technique", "comparison", "impression", "findings"))
+    report_id = room.drafted()
+    room.worker.may_end.clear()
+    page = room.read(report_id)
+    shown = [one.get_attribute("data-section") for one in page.locator("[data-section]").all()]
+    assert shown == ["indication", "technique", "comparison", "impression", "findings"]
+    page.keyboard.press("F2")
+    expect(section(page, "findings").locator(".stream")).to_contain_text("New text 1.")
+    expect(section(page, "impression").locator(".stream")).to_contain_text("New text 2.")
+    room.worker.may_end.set()
+    expect(page.get_by_role("group", name="New text of the model")).to_have_count(2)
+    assert [one.text for one in fragments(room, report_id, "impression")] == ["New text 2. "]
 
 
 @pytest.mark.parametrize("width", [1280, 1366, 1440, 1500])

@@ -11,7 +11,7 @@ from typing import Any
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
 from inlay_core.application import drafting
-from inlay_core.application.ports import Claimed, Generated, StepProgress
+from inlay_core.application.ports import DEFAULT_SITE, Claimed, Generated, StepProgress
 from inlay_core.domain.errors import Stale
 from inlay_core.domain.fragment import SECTION_NAMES
 from inlay_core.domain.infill import Candidate, Choice, Dispute, Fill, OpenGap
@@ -57,6 +57,8 @@ class Worker:
         # Of the first texts of each gap how probable they are, and what run records note.
         self.odds: tuple[float, ...] = ()
         self.notes: tuple[str, ...] = ()
+        # Whose choices results are taken by.
+        self.site = DEFAULT_SITE
         self.may_take = threading.Event()
         self.may_settle = threading.Event()
         self.may_end = threading.Event()
@@ -98,7 +100,9 @@ class Worker:
             # Adapters show no more than ten canvases a second.
             self._over.wait(0.12)
         self.may_end.wait()
-        drafting.apply_result(*first, fence=job.fence, generated=replace(generated, canvases=tuple(shown)))
+        drafting.apply_result(
+            *first, fence=job.fence, generated=replace(generated, canvases=tuple(shown)), site=self.site
+        )
 
     def _written(self, claimed: Claimed) -> tuple[Generated, list[tuple[str, bool]]]:
         """What the job gives, and its canvas as (text, whether it is free)."""
@@ -178,6 +182,7 @@ class Room:
         self.problems.clear()
         self.worker.words, self.worker.disputes = new_words, nothing_disputed
         self.worker.odds = self.worker.notes = ()
+        self.worker.site = DEFAULT_SITE
         for allowed in (self.worker.may_take, self.worker.may_settle, self.worker.may_end):
             allowed.set()
 
