@@ -91,6 +91,7 @@ def test_ci_values_satisfy_the_schema(path: Path) -> None:
         ({"settings": {"kill_swich": True}}, "$.settings", "'kill_swich' was unexpected"),
         ({"settings": {"kill_switch": "perhaps"}}, "$.settings.kill_switch", "'perhaps' is not of type 'boolean'"),
         ({"settings": {"precision": "int8"}}, "$.settings.precision", "'int8' is not one of ['bf16', 'fp8', '4bit']"),
+        ({"settings": {"accelerate": "fast"}}, "$.settings.accelerate", "'fast' is not one of ['auto', True, False]"),
         ({"settings": {"database_url": "postgresql://u:p@h/d"}}, "$.settings", "'database_url' was unexpected"),
         ({"settings": {"oidc_client_secret": "s"}}, "$.settings", "'oidc_client_secret' was unexpected"),
         ({"api": {"replicas": 0}}, "$.api.replicas", "0 is less than the minimum of 1"),
@@ -108,6 +109,14 @@ def test_wrong_values_are_refused_with_their_place(values: dict[str, Any], place
     (complaint,) = complaints(values)
     assert complaint.startswith(f"{place}: ")
     assert words in complaint
+
+
+def test_no_combination_turns_graphs_and_kernels_off_or_needs_to_turn_them_on() -> None:
+    """A worker on a GPU has them by default; auto, true and false are values all the same."""
+    for said in ("auto", True, False):
+        assert complaints({"settings": {"accelerate": said}}) == []
+    for path in CI_VALUES:
+        assert "accelerate" not in yaml.safe_load(path.read_text(encoding="utf-8")).get("settings", {})
 
 
 def families() -> list[Metric]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -103,7 +104,10 @@ class Settings:
         "", "Torch device of the worker; auto spreads the model over all GPUs. Empty: the first GPU, else the CPU."
     )
     precision: str = _setting("bf16", "Precision of the model's experts: bf16, fp8 or 4bit.")
-    accelerate: bool = _setting(False, "On a GPU, run the model as captured graphs with own kernels.")
+    accelerate: bool | None = _setting(
+        None,
+        "Run the model as captured graphs with own kernels; auto does so on a GPU. false: by the library's passes.",
+    )
     demo_model_on_any_study: bool = _setting(
         False, "Let the demonstration model read studies that are no phantoms. Its words say nothing about them."
     )
@@ -348,7 +352,13 @@ def _boolean(text: str) -> bool:
     return word in _TRUE
 
 
+def _boolean_or_auto(text: str) -> bool | None:
+    return None if text.strip().lower() == "auto" else _boolean(text)
+
+
+# By the type of the default. A switch whose default is None is on or off where that is right, unless it is set.
 _READERS: Final[Mapping[type, Callable[[str], object]]] = {
+    NoneType: _boolean_or_auto,
     bool: _boolean,
     int: int,
     float: float,
@@ -384,6 +394,7 @@ def _read(field: dataclasses.Field[Any], text: str) -> object:
 
 
 _KIND_NAMES: Final[Mapping[type, str]] = {
+    NoneType: "auto, true or false",
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -397,17 +408,18 @@ def schema() -> dict[str, dict[str, Any]]:
     return {field.name: _rule(field) for field in dataclasses.fields(Settings)}
 
 
-_JSON_KINDS: Final[Mapping[type, str]] = {
-    bool: "boolean",
-    int: "integer",
-    float: "number",
-    Path: "string",
-    str: "string",
+_JSON_KINDS: Final[Mapping[type, dict[str, Any]]] = {
+    NoneType: {"type": ["string", "boolean"], "enum": ["auto", True, False]},
+    bool: {"type": "boolean"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    Path: {"type": "string"},
+    str: {"type": "string"},
 }
 
 
 def _rule(field: dataclasses.Field[Any]) -> dict[str, Any]:
-    rule: dict[str, Any] = {"type": _JSON_KINDS[_kind(field)], "description": field.metadata["help"]}
+    rule = _JSON_KINDS[_kind(field)] | {"description": field.metadata["help"]}
     return rule | ({"enum": [*_CHOICES[field.name]]} if field.name in _CHOICES else {})
 
 
@@ -430,6 +442,13 @@ def reference() -> str:
     return head + "\n".join(rows) + "\n"
 
 
+def text_of(value: object) -> str:
+    """A setting's value as its variable would give it."""
+    if value is None:
+        return "auto"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _shown(field: dataclasses.Field[Any]) -> str:
-    default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+    default = text_of(field.default)
     return f"`{default}`" if default else "–"

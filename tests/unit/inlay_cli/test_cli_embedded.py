@@ -130,6 +130,13 @@ def test_check_never_prints_a_password(
     assert "INLAY_DATABASE_URL" in printed.out
 
 
+def test_check_prints_settings_as_their_variables_give_them(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is left to the worker is auto, and a switch is true or false: no word of Python's."""
+    assert main(["check", "--settings", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["INLAY_ACCELERATE"], shown["INLAY_DRAFT"], shown["INLAY_STEPS"]) == ("auto", "true", "16")
+
+
 def test_a_bad_setting_is_named_without_its_value(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,9 +50,18 @@ def test_each_kind_of_variable_is_read() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "meant"), [("", None), ("auto", None), (" Auto ", None), ("true", True), ("1", True), ("off", False)]
+)
+def test_graphs_and_kernels_are_used_where_there_is_a_gpu_unless_it_is_said(said: str, meant: bool | None) -> None:
+    """Not set and auto are the same: the model looks where it stands. true and false hold anywhere."""
+    assert Settings.from_env({"INLAY_ACCELERATE": said}).accelerate is meant
+
+
+@pytest.mark.parametrize(
     ("variable", "value"),
     [
         ("INLAY_HTTP_PORT", "secret-port"),
+        ("INLAY_ACCELERATE", "secret-fast"),
         ("INLAY_KILL_SWITCH", "secret-maybe"),
         ("INLAY_LEASE_SECONDS", "secret-long"),
         ("INLAY_AUTH", "secret-none"),

@@ -60,9 +60,11 @@ def shown_settings(settings: "Settings") -> dict[str, str]:
 
 
 def _shown(value: object, *, secret: bool) -> str:
+    from inlay_core.settings import text_of
+
     if secret:
         return "(set)" if value else ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return text_of(value)
 
 
 def _print(rows: dict[str, str], *, as_json: bool) -> None:

@@ -1,0 +1,35 @@
+"""What the settings say of the model reaches the loader; nothing is loaded here."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inlay_core.domain.errors import Unavailable
+from inlay_core.settings import Settings
+from inlay_model import loading
+from inlay_model.errors import CheckpointProblem
+from inlay_worker.wiring import load_model
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the loader was last asked for; it has no checkpoint."""
+    found: dict[str, Any] = {}
+
+    def load(_folder: Path, **wanted: Any) -> None:
+        found.update(wanted)
+        raise CheckpointProblem("There is none here.")
+
+    monkeypatch.setattr(loading, "load", load)
+    return found
+
+
+@pytest.mark.parametrize(("said", "wanted"), [("", None), ("auto", None), ("true", True), ("false", False)])
+def test_the_device_decides_on_graphs_and_kernels_unless_the_setting_does(
+    asked: dict[str, Any], said: str, wanted: bool | None
+) -> None:
+    """None is what the loader takes for: on a GPU. A worker that nobody configured is as fast as the command line."""
+    with pytest.raises(Unavailable):
+        load_model(Settings.from_env({"INLAY_ACCELERATE": said}))
+    assert asked["accelerate"] is wanted
