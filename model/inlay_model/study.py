@@ -27,7 +27,7 @@ class Picture:
 
 
 def read_picture(path: Path) -> Picture:
-    """Read a DICOM or image file; raises `BadImage` where there is none or it holds no picture.
+    """Read a DICOM or image file; raises `BadImage` where there is none, it is damaged, or it holds no picture.
 
     More than 8 bits are spread over the image's own range, as those of a DICOM file without a window are.
     """
@@ -35,18 +35,19 @@ def read_picture(path: Path) -> Picture:
         dicom = is_dicom(path)
     except OSError as problem:
         raise BadImage(f"{path} cannot be read ({type(problem).__name__}). Name a DICOM file or picture.") from problem
-    if dicom:
-        return _read_dicom(path)
     try:
-        with Image.open(path) as image:
-            if image.mode in DEEP:
-                values = np.asarray(image, np.float32)
-                shown = Image.fromarray(_spread(values, float(values.min()), float(values.max())))
-            else:
-                shown = image.convert("L" if image.mode in {"1", "L"} else "RGB")
-            return Picture(shown, is_phantom=False)
-    except (UnidentifiedImageError, OSError) as problem:
+        return _read_dicom(path) if dicom else _read_plain(path)
+    except (BadImage, MemoryError):
+        raise
+    except UnidentifiedImageError as problem:
         raise BadImage(f"{path} is neither a DICOM file nor a picture. Convert it to DICOM or PNG.") from problem
+    except Exception as problem:
+        # pydicom, Pillow and numpy raise whatever a damaged header leads them to.
+        what = "has no pixels that can be read" if dicom else "is no picture that can be read"
+        remedy = "not compressed or by a syntax for which pydicom has a decoder here" if dicom else "as PNG"
+        raise BadImage(
+            f"{path} {what} ({type(problem).__name__}). Copy it again if it is damaged, or export one image, {remedy}."
+        ) from problem
 
 
 def refuse_foreign(pictures: list[Picture], *, demonstration: bool, allowed: bool) -> None:
@@ -66,19 +67,22 @@ def is_dicom(path: Path) -> bool:
         return file.read(len(magic)) == magic
 
 
+def _read_plain(path: Path) -> Picture:
+    with Image.open(path) as image:
+        if image.mode in DEEP:
+            values = np.asarray(image, np.float32)
+            shown = Image.fromarray(_spread(values, float(values.min()), float(values.max())))
+        else:
+            shown = image.convert("L" if image.mode in {"1", "L"} else "RGB")
+        return Picture(shown, is_phantom=False)
+
+
 def _read_dicom(path: Path) -> Picture:
     import pydicom
-    from pydicom.errors import InvalidDicomError
     from pydicom.pixels.processing import apply_modality_lut
 
-    try:
-        dataset = pydicom.dcmread(path)
-        stored = dataset.pixel_array
-    except (InvalidDicomError, AttributeError, NotImplementedError, ValueError, RuntimeError) as problem:
-        raise BadImage(
-            f"{path} has no pixels that can be read ({type(problem).__name__}). Name one image, not "
-            "compressed or by a syntax for which pydicom has a decoder here."
-        ) from problem
+    dataset = pydicom.dcmread(path)
+    stored = dataset.pixel_array
     if stored.ndim != 2:
         raise BadImage(f"{path} has {stored.ndim} dimensions; one grey frame is needed. Export a single one.")
     grey = _grey(np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32), dataset)
