@@ -36,6 +36,8 @@ def questions(file: Path) -> list[Question]:
             raise DatasetProblem(
                 f"{file.name}, line {number}: {', '.join(lacking)} is missing or no text. Give it as a JSON string."
             )
+        if not isinstance(said.get("choices", []), list):
+            raise DatasetProblem(f"{file.name}, line {number}: choices is no list. Give every answer that is possible.")
         found.append(
             Question(
                 id=str(said.get("id", number)),

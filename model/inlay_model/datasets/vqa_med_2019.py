@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inlay_model.datasets.items import DatasetProblem, Question, Split, existing, is_yes_or_no, with_images
+from inlay_model.datasets.tables import text_of
 
 _CATEGORIES = ("C1_Modality", "C2_Plane", "C3_Organ", "C4_Abnormality")
 _SUFFIX = {"train": "train", "validate": "val"}
@@ -51,7 +52,7 @@ def _pairs(folder: Path, split: Split) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _lines(file: Path, fields: int) -> Iterator[tuple[str, list[str]]]:
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(text_of(file, "utf-8-sig").splitlines(), start=1):
         if not line.strip():
             continue
         # An answer may hold the bar itself; image and question do not.

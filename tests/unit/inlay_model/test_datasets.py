@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,51 @@ def test_slake_is_read_in_one_language(tmp_path: Path) -> None:
     assert slake.questions(tmp_path, language="zh")[0].answer == "肺"
 
 
+SLAKE_PAIR = {
+    "qid": 7,
+    "img_name": "xmlab1/source.jpg",
+    "question": "Which organ?",
+    "answer": "Lung",
+    "answer_type": "OPEN",
+    "content_type": "Organ",
+    "q_lang": "en",
+}
+PUBLISHED = [
+    (slake.questions, "test.json", SLAKE_PAIR),
+    (vqa_rad.questions, "VQA_RAD Dataset Public.json", rad_pair(1, "test_freeform")),
+]
+
+
+@pytest.mark.parametrize(("read", "name", "pair"), PUBLISHED, ids=["slake", "vqa_rad"])
+def test_a_damaged_list_of_questions_is_named_with_its_place(
+    tmp_path: Path, read: Callable[[Path], object], name: str, pair: dict[str, Any]
+) -> None:
+    """Cut short, of another form, an entry without a key or with a list as a value: file and line or entry are said."""
+    file = tmp_path / name
+    whole = json.dumps([pair, pair], indent=0)
+    file.write_text(whole[:-10])
+    with pytest.raises(DatasetProblem, match=rf"{name}, line \d+: no JSON\. Unpack the file again\."):
+        read(tmp_path)
+    file.write_text(json.dumps({"data": [pair]}))
+    with pytest.raises(DatasetProblem, match=rf"{name} is no list of questions\. Take the file"):
+        read(tmp_path)
+    file.write_bytes(b"[\xff]")
+    with pytest.raises(DatasetProblem, match=rf"{name} cannot be read \(UnicodeDecodeError\)\. Unpack"):
+        read(tmp_path)
+    for wrong in (
+        {key: value for key, value in pair.items() if key != "answer"},
+        pair | {"answer": ["Lung"]},
+        pair | {"answer": None},
+    ):
+        file.write_text(json.dumps([pair, wrong]))
+        with pytest.raises(DatasetProblem, match=rf"{name}, entry 2: answer missing.*Take the file") as refused:
+            read(tmp_path)
+        assert "Lung" not in str(refused.value)
+    file.write_text(json.dumps([pair, "no object"]))
+    with pytest.raises(DatasetProblem, match=r"entry 2: qid, "):
+        read(tmp_path)
+
+
 def test_vqa_med_has_a_file_per_category_and_one_for_the_test(tmp_path: Path) -> None:
     """Categories come from the file's name or its second field; an answer may hold the bar."""
     train = tmp_path / "ImageClef-2019-VQA-Med-Training"
@@ -104,6 +150,9 @@ def test_vqa_med_has_a_file_per_category_and_one_for_the_test(tmp_path: Path) ->
     lines.write_text("synpic2|plane|which plane?|\n")
     with pytest.raises(DatasetProblem, match=r"line 1: there is no answer\. Take the file"):
         vqa_med_2019.questions(tmp_path, "test")
+    lines.write_bytes(b"synpic2|plane|\xff|axial\n")
+    with pytest.raises(DatasetProblem, match=r"cannot be read \(UnicodeDecodeError\)\. Unpack it again"):
+        vqa_med_2019.questions(tmp_path, "test")
 
 
 def test_our_own_form_says_which_line_is_wrong(tmp_path: Path) -> None:
@@ -125,6 +174,9 @@ def test_our_own_form_says_which_line_is_wrong(tmp_path: Path) -> None:
         jsonl.questions(file)
     file.write_text(json.dumps({"image": "images/1.png", "prompt": "?"}))
     with pytest.raises(DatasetProblem, match=r"line 1: answer is missing.*JSON string"):
+        jsonl.questions(file)
+    file.write_text(json.dumps(good | {"choices": 2}))
+    with pytest.raises(DatasetProblem, match=r"line 1: choices is no list\. Give every answer"):
         jsonl.questions(file)
     file.write_bytes(b"\xff\xfe{")
     with pytest.raises(DatasetProblem, match="Save it as UTF-8"):
@@ -216,6 +268,38 @@ def test_mimic_reports_may_stand_in_their_own_folder(tmp_path: Path) -> None:
     assert [study.id for study in mimic_cxr.studies(tmp_path)] == ["s50000001"]
     (tmp_path / "mimic-cxr-2.0.0-split.csv").unlink()
     with pytest.raises(DatasetProblem, match=r"mimic-cxr-2\.0\.0-split\.csv"):
+        list(mimic_cxr.studies(tmp_path))
+
+
+def test_a_table_of_mimic_that_lacks_a_column_or_an_end_is_named_with_its_line(tmp_path: Path) -> None:
+    """Without a header, or cut within a row: the first line that lacks something."""
+    mimic(tmp_path, packed=False)
+    for name, column in (("split", "study_id"), ("metadata", "ViewPosition")):
+        file = tmp_path / f"mimic-cxr-2.0.0-{name}.csv"
+        whole = file.read_text()
+        file.write_text(whole.replace(column, "other", 1))
+        with pytest.raises(DatasetProblem, match=rf"{name}\.csv, line 2: {column} missing\. Fetch the table again"):
+            list(mimic_cxr.studies(tmp_path))
+        file.write_text(whole[: whole.index("pa2") + 3])
+        with pytest.raises(DatasetProblem, match=rf"{name}\.csv, line 5: .* missing\. Fetch the table again"):
+            list(mimic_cxr.studies(tmp_path))
+        file.write_bytes(whole.encode() + b"\xff")
+        with pytest.raises(DatasetProblem, match=rf"{name}\.csv, after line \d: .*UnicodeDecodeError"):
+            list(mimic_cxr.studies(tmp_path))
+        file.write_text(whole)
+    report = tmp_path / "files" / "p10" / "p10000032" / "s50000001.txt"
+    report.write_bytes(b"FINDINGS: \xff")
+    with pytest.raises(DatasetProblem, match=r"s50000001\.txt cannot be read"):
+        list(mimic_cxr.studies(tmp_path))
+
+
+@pytest.mark.parametrize("damage", [lambda packed: packed[:-9], lambda packed: packed[:40], lambda _: b"no gzip"])
+def test_a_packed_table_of_mimic_that_is_damaged_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    """Cut short in a download, or a page of an error in its place."""
+    mimic(tmp_path, packed=True)
+    file = tmp_path / "mimic-cxr-2.0.0-split.csv.gz"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(DatasetProblem, match=r"split\.csv\.gz, after line \d: .* cut short or damaged"):
         list(mimic_cxr.studies(tmp_path))
 
 
