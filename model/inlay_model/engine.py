@@ -22,7 +22,7 @@ from inlay_model.mending import mended
 from inlay_model.pages import Page, paged, written_before
 from inlay_model.passes import Passes, on
 from inlay_model.pixels import RadiographLike, as_picture
-from inlay_model.prefix import Prefix, Prefixes, encode
+from inlay_model.prefix import KEPT_BYTES, Prefix, Prefixes, encode
 from inlay_model.prompt import instruction
 from inlay_model.provenance import RunRecord, digest_of_request
 from inlay_model.request import (
@@ -48,21 +48,22 @@ from inlay_model.wishes import as_it_was, hinted, hints_of, to_rewrite
 
 __all__ = ["Engine", "RadiographLike", "as_picture", "image_digest"]
 
-# Room for a few hundred studies of the demonstration model, or about six of the 26B model at 280 image tokens.
-_PREFIX_BUDGET = 512 * 2**20
 # Canvases in one pass. About four are nearly free on a large GPU (all experts are read anyway); beyond sixteen the time
 # grows with the rows, and nothing is gained by waiting for each other.
 _MOST_ROWS = 16
 
 
 class Engine:
-    """Drafts and infills with one checkpoint on one device. Not for use by several threads at once."""
+    """Drafts and infills with one checkpoint on one device. Not for use by several threads at once.
 
-    def __init__(self, checkpoint: Checkpoint, policy: Policy | None = None) -> None:
+    Encoded studies are kept in up to `kept_bytes` of the device's memory; 0 keeps none.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, policy: Policy | None = None, kept_bytes: int = KEPT_BYTES) -> None:
         self._checkpoint = checkpoint
         # Four lengths: on 80 phantom reports the right one was always among the first three.
         self._policy = policy or Policy(shortlist=4 if checkpoint.about.foretells_length else None)
-        self._encoder = Encoder(checkpoint, _PREFIX_BUDGET)
+        self._encoder = Encoder(checkpoint, kept_bytes)
         self._banned_V = banned_in_gaps(checkpoint)
 
     @classmethod

@@ -38,6 +38,8 @@ class Prefix:
 
 # Encoded studies by digest.
 Prefixes = Recent[Prefix]
+# Room for a few hundred studies of the demonstration model, or about six of the 26B model at 280 image tokens.
+KEPT_BYTES = 512 * 2**20
 
 
 def encoder_masks(

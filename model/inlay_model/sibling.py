@@ -22,7 +22,7 @@ from inlay_model.errors import BadRequest, PromptTooLong
 from inlay_model.gap_prompt import gap_question
 from inlay_model.loading import Checkpoint, default_checkpoint, load
 from inlay_model.pixels import RadiographLike
-from inlay_model.prefix import Prefix, Prefixes
+from inlay_model.prefix import KEPT_BYTES, Prefix, Prefixes
 from inlay_model.prompt import instruction
 from inlay_model.provenance import RunRecord
 from inlay_model.request import (
@@ -42,7 +42,6 @@ from inlay_model.wishes import hints_of
 
 # Where neither caller nor checkpoint says how much may be written: what one canvas of the 26B diffusion model holds.
 MOST_TOKENS = 256
-_PREFIX_BUDGET = 512 * 2**20
 
 
 class Sibling:
@@ -55,7 +54,7 @@ class Sibling:
     def __init__(self, checkpoint: Checkpoint, most_tokens: int | None = None) -> None:
         self._checkpoint = checkpoint
         self._most = most_tokens or checkpoint.model.generation_config.max_new_tokens or MOST_TOKENS
-        self._encoder = Encoder(checkpoint, _PREFIX_BUDGET, _encoded)
+        self._encoder = Encoder(checkpoint, KEPT_BYTES, _encoded)
         self._ends = _ends_of_turn(checkpoint)
         self._banned_V = _outside_text(checkpoint, self._ends, lines=False)
         self._banned_in_gap_V = _outside_text(checkpoint, self._ends, lines=True)

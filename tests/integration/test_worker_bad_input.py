@@ -18,7 +18,7 @@ from inlay_core.domain.infill import Gap, InfillRequest, InfillSection, LockText
 from inlay_core.domain.job import Job, JobState
 from inlay_core.domain.lifecycle import Status
 from inlay_core.settings import Settings
-from inlay_model import Engine
+from inlay_model import Engine, GenerationSettings
 from inlay_model.provenance import digest_of_folder
 from inlay_testkit.core import RADIOLOGIST
 from inlay_testkit.dicom import file_bytes, radiograph
@@ -214,6 +214,17 @@ def test_a_worker_takes_the_expected_checkpoint_and_no_other(tmp_path: Path, tin
     assert (refused.value.code, refused.value.place) == ("checkpoint-problem", "INLAY_MODEL_DIGEST")
     assert expected in refused.value.message
     assert digest_of_folder(folder) in refused.value.message
+
+
+def test_a_worker_keeps_encoded_what_its_setting_has_room_for(tmp_path: Path, tiny: Path) -> None:
+    """The setting is in MiB; with none, a study is encoded for every text."""
+    kept = []
+    for room in (512, 0):
+        engine = load_model(Settings(home=tmp_path, model=str(tiny), device="cpu", prefix_cache_mib=room))
+        assert isinstance(engine, Engine)
+        engine.draft([np.eye(64, dtype=np.uint8) * 255], settings=GenerationSettings(steps=1))
+        kept.append(engine.prefixes.nbytes > 0)
+    assert kept == [True, False]
 
 
 def test_a_device_that_there_is_not_names_its_setting(tmp_path: Path, tiny: Path) -> None:

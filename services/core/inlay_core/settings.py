@@ -116,6 +116,10 @@ class Settings:
     jobs_together: int = _setting(
         1, "Waiting jobs that a worker takes at once and denoises in one batch. More than 1 pays on a GPU."
     )
+    prefix_cache_mib: int = _setting(
+        512,
+        "Memory of the worker's device, in MiB, in which encoded studies are kept for further texts. 0: none are kept.",
+    )
     metrics_port: int = _setting(
         0,
         "Port of /metrics, /livez and /readyz, on INLAY_HTTP_HOST. 0: none; with INLAY_AUTH=embedded, the page's port "
@@ -309,9 +313,9 @@ def _checked(settings: Settings) -> Settings:
     _check_audit(settings)
     _check_headers(settings)
     _ = settings.zone, settings.sections  # Raise for what does not exist.
-    for name in ("jobs_together", "views"):
-        if getattr(settings, name) < 1:
-            raise Invalid("bad-setting", "Expected at least 1.", PREFIX + name.upper())
+    for name, least in (("jobs_together", 1), ("views", 1), ("prefix_cache_mib", 0)):
+        if getattr(settings, name) < least:
+            raise Invalid("bad-setting", f"Expected at least {least}.", PREFIX + name.upper())
     return settings
 
 

@@ -81,7 +81,7 @@ def load_model(settings: Settings) -> Model:
         )
     except ModelError as error:
         raise Unavailable(error.code, str(error), _setting_of(error)) from None
-    engine = Engine(checkpoint)
+    engine = Engine(checkpoint, kept_bytes=settings.prefix_cache_mib * 2**20)
     _log.info(
         "model.loaded",
         model=engine.name,

@@ -46,7 +46,8 @@ LONGEST_TURN_SECONDS: Final = 600.0
 # After so many jobs in a row ended in errors nobody foresaw, the process itself is suspect (a lost CUDA context fails
 # everything from then on). It ends, and whoever supervises it starts a fresh one.
 MOST_FAULTS_IN_A_ROW: Final = 3
-# About as many as the model keeps encoded.
+# Further jobs of the last so many reports are taken here first. The demonstration model keeps as many encoded; the 26B
+# shape about six of them in the 512 MiB of INLAY_PREFIX_CACHE_MIB, and what it saw in the images of about forty.
 REPORTS_REMEMBERED: Final = 64
 # A run shows some tens; this bounds what one with many rounds keeps.
 MOST_CANVASES: Final = 1_000

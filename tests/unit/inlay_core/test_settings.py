@@ -67,6 +67,7 @@ def test_graphs_and_kernels_are_used_where_there_is_a_gpu_unless_it_is_said(said
         ("INLAY_AUTH", "secret-none"),
         ("INLAY_FHIR_DRAFT_STATUS", "final"),
         ("INLAY_LOG_LEVEL", "secret-loud"),
+        ("INLAY_PREFIX_CACHE_MIB", "-512"),
         ("INLAY_MODEL_DIGEST", "secret-digest"),
         ("INLAY_MODEL_DIGEST", "AB" * 32),
     ],

@@ -227,6 +227,19 @@ def test_importing_the_package_loads_no_torch() -> None:
     assert out.stdout.strip() == "False"
 
 
+def test_encoded_studies_are_kept_in_the_room_that_is_given(engine: Any, image: np.ndarray) -> None:
+    """Asked again: found where there is room for one study, encoded again where there is none; the text is the same."""
+    roomy, bare = Engine(engine.checkpoint), Engine(engine.checkpoint, kept_bytes=0)
+    texts = [each.draft([image], settings=SHORT).text for each in (roomy, roomy, bare, bare)]
+    assert len(set(texts)) == 1
+    assert (roomy.prefixes.hits, roomy.prefixes.misses) == (1, 1)
+    assert (bare.prefixes.hits, bare.prefixes.misses, bare.prefixes.nbytes) == (0, 2, 0)
+    narrow = Engine(engine.checkpoint, kept_bytes=roomy.prefixes.nbytes)
+    for shown in (image, 255 - image):
+        narrow.draft([shown], settings=SHORT)
+    assert narrow.prefixes.nbytes == roomy.prefixes.nbytes
+
+
 def test_images_are_looked_at_once_for_all_prompts(
     engine: Any, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
