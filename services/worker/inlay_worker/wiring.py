@@ -12,7 +12,7 @@ from inlay_core.settings import Settings
 from inlay_dicom.mapping import FolderImages
 from inlay_model import ModelError
 from inlay_model.streaming import Stream
-from inlay_worker.adapters import read_choice, to_load
+from inlay_worker.adapters import SETTING, read_choice, to_load
 from inlay_worker.generation import Generation, Model
 from inlay_worker.images import Studies
 from inlay_worker.presence import Presence
@@ -80,7 +80,7 @@ def load_model(settings: Settings) -> Model:
             accelerate=settings.accelerate,
         )
     except ModelError as error:
-        raise Unavailable(error.code, str(error), _setting_of(error)) from None
+        raise Unavailable(error.code, str(error), _setting_of(error, settings)) from None
     engine = Engine(checkpoint, kept_bytes=settings.prefix_cache_mib * 2**20)
     _log.info(
         "model.loaded",
@@ -92,12 +92,13 @@ def load_model(settings: Settings) -> Model:
     return engine
 
 
-def _setting_of(error: ModelError) -> str:
+def _setting_of(error: ModelError, settings: Settings) -> str:
     """Which setting to look at where the model cannot be loaded."""
     from inlay_model.errors import AdapterProblem, BadRequest, WrongDigest
 
     if isinstance(error, AdapterProblem):
-        return "INLAY_ADAPTER"
+        given = {"INLAY_ADAPTER": settings.adapter, SETTING: settings.adapters}
+        return " or ".join(name for name, value in given.items() if value)
     if isinstance(error, WrongDigest):
         return "INLAY_MODEL_DIGEST"
     # What is asked of a sound checkpoint: where it is to stand, and how its numbers are held.
