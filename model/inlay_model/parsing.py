@@ -8,9 +8,9 @@ from inlay_model.errors import BadRequest
 
 
 def at_least_one(text: str) -> int:
-    """A whole number above zero; argparse prints what is wrong with another one."""
+    """A whole number above zero, of up to nine digits; argparse prints what is wrong with another one."""
     if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0, of up to nine digits")
     return int(text)
 
 

@@ -22,10 +22,10 @@ def command_parser(command: str, description: str, examples: str) -> argparse.Ar
     )
 
 
-def at_least_one(text: str) -> int:
-    """A whole number above zero; argparse reports the ValueError."""
+def how_many(text: str) -> int:
+    """How many processes or rounds, from 1 to 999999; argparse prints what is wrong with another number."""
     if not text.isascii() or not text.isdigit() or len(text) > 6 or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 999999")
     return int(text)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from inlay_cli import main as entry
-from inlay_cli.parsing import address, at_least_one
+from inlay_cli.parsing import address, how_many
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,9 +110,9 @@ def test_address_refuses_what_is_none(text: str) -> None:
         address(text)
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "x", "", "²", "1.5", "9" * 5000])
-def test_a_number_of_processes_is_at_least_one(text: str) -> None:
-    """`inlay serve --workers 0` would listen and answer nobody."""
-    with pytest.raises(argparse.ArgumentTypeError):
-        at_least_one(text)
-    assert at_least_one("4") == 4
+@pytest.mark.parametrize("text", ["0", "-1", "x", "", "²", "1.5", "1000000", "9" * 5000])
+def test_a_number_of_processes_is_at_least_one_and_no_slip_of_the_keyboard(text: str) -> None:
+    """`inlay serve --workers 0` would listen and answer nobody; the message says what would do."""
+    with pytest.raises(argparse.ArgumentTypeError, match="from 1 to 999999"):
+        how_many(text)
+    assert (how_many("4"), how_many("999999")) == (4, 999_999)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inlay_cli.environment import child_environment, read_settings
-from inlay_cli.parsing import CommandError, at_least_one, command_parser
+from inlay_cli.parsing import CommandError, command_parser, how_many
 
 if TYPE_CHECKING:
     from inlay_cli.demonstration.ris import Results
@@ -57,8 +57,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = command_parser("bench", "Measures the whole service on this machine.", EXAMPLES)
     parser.add_argument("what", choices=["round-trip"], help="from order to draft and from infill to its last event")
     parser.add_argument("--shape", choices=["26b", "toy"], required=True, help="of the model; its weights are random")
-    parser.add_argument("--rounds", type=at_least_one, default=20, help="orders, each with two infills (default: 20)")
-    parser.add_argument("--warm", type=at_least_one, default=2, help="rounds before these, not counted (default: 2)")
+    parser.add_argument("--rounds", type=how_many, default=20, help="orders, each with two infills (default: 20)")
+    parser.add_argument("--warm", type=how_many, default=2, help="rounds before these, not counted (default: 2)")
     parser.add_argument("--model", type=Path, help="checkpoint folder; made where it is missing (26b: 52 GB)")
     parser.add_argument("--out", type=Path, help="write the figures there, as JSON")
     parser.add_argument("--table", type=Path, help="write them there as Markdown, too")

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from inlay_cli.environment import read_settings
-from inlay_cli.parsing import at_least_one, command_parser
+from inlay_cli.parsing import command_parser, how_many
 
 EXAMPLES = """
 inlay serve                                       on INLAY_HTTP_HOST:INLAY_HTTP_PORT, by default 127.0.0.1:8080
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = command_parser(
         "serve", "Serves FHIR at /fhir, the workstation API at /api/v1 and the page at /.", EXAMPLES
     )
-    parser.add_argument("--workers", type=at_least_one, default=1, help="processes (default: 1)")
+    parser.add_argument("--workers", type=how_many, default=1, help="processes (default: 1)")
     parser.add_argument("--unwatched", action="store_true", help="leave INLAY_METRICS_PORT to another process")
     options = parser.parse_args(arguments)
     settings = read_settings()
