@@ -79,13 +79,13 @@ class Record:
 def merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One record of several that were measured in parts, later ones replacing what earlier ones have by the same name.
 
-    Raises `ValueError` naming what differs where they are not of the same suite, machine, versions and shape: figures
-    of two machines are no comparison.
+    Raises `ValueError` naming what differs where they are not of the same suite, kind of machine, versions and shape:
+    figures of two kinds are no comparison.
     """
     first, *others = parts
     for what in _SAME:
         if any(other.get(what) != first.get(what) for other in others):
-            raise ValueError(f"The parts differ in {what}: they were not measured in one place.")
+            raise ValueError(f"The parts differ in {what}: they are no parts of one record.")
     whole: dict[str, Any] = {}
     for part in parts:
         for name, value in part.items():

@@ -90,6 +90,7 @@ def main(argv: list[str]) -> int:
         if done[-1]:
             # How long it took, for whoever plans the next run; an earlier failure of it is forgotten.
             record.put("part", name, round(time.monotonic() - began, 1))
+            record.put("dates", name, _today())
         # Whatever the part has left on the device goes before the next one begins.
         forget()
     if arguments.json:
@@ -114,7 +115,7 @@ def about(case: Case) -> dict[str, Any]:
     """What was measured, where and when."""
     said: dict[str, Any] = {
         "suite": "speed26b",
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "date": _today(),
         "machine": {
             "device": torch.cuda.get_device_name() if case.device.type == "cuda" else platform.machine(),
             "memory_gib": round(torch.cuda.mem_get_info()[1] / 2**30, 1) if case.device.type == "cuda" else None,
@@ -126,6 +127,10 @@ def about(case: Case) -> dict[str, Any]:
     if case.layers:
         said["shape"]["layers"] = case.layers
     return said
+
+
+def _today() -> str:
+    return dt.datetime.now(dt.UTC).date().isoformat()
 
 
 def _version(package: str) -> str | None:

@@ -36,7 +36,10 @@ def test_ratios_are_those_of_measured_pairs_only() -> None:
 
 
 def test_parts_measured_in_one_place_are_joined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Later figures replace earlier ones and their errors; ratios are made anew; another machine is refused."""
+    """Later figures replace earlier ones and their errors; ratios are made anew; another kind of machine is refused.
+
+    Of each part the day stays that on which it was measured.
+    """
     where = {
         "suite": "speed26b",
         "machine": {"device": "H200"},
@@ -44,7 +47,13 @@ def test_parts_measured_in_one_place_are_joined(tmp_path: Path, capsys: pytest.C
         "shape": {"canvas": 256},
     }
     ours = {"ours": {"draft16_s": 0.3}, "errors": {"sibling_compiled.tokens256_s": "?", "ours.step_ms": "?"}}
-    theirs = {"sibling_compiled": {"tokens256_s": 2.4}, "ours": {"step_ms": 17.0}, "floor_step_ms": 13.0}
+    ours["dates"] = {"ours": "2026-11-28", "floor": "2026-11-28"}
+    theirs = {
+        "sibling_compiled": {"tokens256_s": 2.4},
+        "ours": {"step_ms": 17.0},
+        "floor_step_ms": 13.0,
+        "dates": {"floor": "2026-11-29"},
+    }
     files = [tmp_path / name for name in ("a.json", "b.json", "c.json")]
     elsewhere = {**where, "machine": {"device": "H100"}, "date": "2026-11-30"}
     said = ({**where, **ours, "date": "2026-11-28"}, {**where, **theirs, "date": "2026-11-29"}, elsewhere)
@@ -54,6 +63,7 @@ def test_parts_measured_in_one_place_are_joined(tmp_path: Path, capsys: pytest.C
     assert main(["--merge", *map(str, files[:2]), "--out", str(out)]) == 0
     found = json.loads(out.read_text())
     assert (found["ours"], found["date"], found["errors"]) == ({"draft16_s": 0.3, "step_ms": 17.0}, "2026-11-29", {})
+    assert found["dates"] == {"ours": "2026-11-28", "floor": "2026-11-29"}
     assert found["ratios"] == {"draft16_over_sibling_compiled": 8.0, "step_over_floor": 1.308}
     with pytest.raises(SystemExit):
         main(["--merge", *map(str, files), "--out", str(out)])
@@ -75,6 +85,7 @@ def test_the_suite_rehearses_on_a_small_shape(tmp_path: Path) -> None:
     assert set(found["anatomy8_ms"]) == set(found["anatomy_ms"]) >= {"decoder", "head", "draw", "layer_experts"}
     assert found["passes"]["bf16"]["fast"]
     assert found["shape"]["toy"]
+    assert set(found["dates"]) == set(parts.split(","))
 
 
 def test_the_real_shape_needs_a_gpu_and_parts_have_names(capsys: pytest.CaptureFixture[str]) -> None:
