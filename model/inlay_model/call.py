@@ -123,6 +123,7 @@ class Begun:
             comparison_digest=digest_of_comparison(self.told),
             device=_device_name(checkpoint.model.device),
             dtype=str(checkpoint.model.dtype).removeprefix("torch."),
+            precision=checkpoint.precision,
             threads=torch.get_num_threads(),
             versions=_versions(),
             seconds=round(time.perf_counter() - self.began, 4),

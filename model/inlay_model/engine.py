@@ -213,12 +213,16 @@ class Engine:
 
         `sections` is what an infill was asked (a draft: not needed, its section names stand in the record's request),
         `comparison` what it was compared with, of which the record has a digest.
-        Raises `ReplayMismatch` naming the part that differs: model, images, request, or at the end the text.
+        Raises `ReplayMismatch` naming what differs: model, precision, images, request, or at the end the text.
         """
         if record.model_digest != self.digest:
             raise ReplayMismatch("the checkpoint")
         if record.adapter_digest != self._checkpoint.adapter_digest:
             raise ReplayMismatch("the adapter")
+        held = self._checkpoint.precision
+        if record.precision not in (None, held):
+            remedy = f"Load the checkpoint in {record.precision} (--precision, or INLAY_PRECISION)."
+            raise ReplayMismatch(f"the precision {held}", remedy)
         shots = list(images or ())
         if tuple(image_digest(shot) for shot in shots) != tuple(record.image_digests):
             raise ReplayMismatch("an image")

@@ -101,12 +101,12 @@ class NotAPhantom(ModelError):
 
 
 class ReplayMismatch(ModelError):
-    """The inputs of a replay are not those of the recorded run; `what` names the differing part."""
+    """A replay is not given what the recorded run was; `what` names the differing part, `remedy` what helps."""
 
     code = "replay-mismatch"
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"This run cannot be replayed here: {what} differs from the record.")
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"This run cannot be replayed here: {what} differs from the record. {remedy}".rstrip())
         self.what = what
 
 

@@ -74,7 +74,8 @@ class About:
 class Checkpoint:
     """A loaded checkpoint: model in evaluation mode, tokenizer, image processor, and where it comes from.
 
-    `weights_digest` is the digest without `inlay.json`, which adapters name as their base.
+    `weights_digest` is the digest without `inlay.json`, which adapters name as their base. `precision` is how the
+    experts are held (accelerator/precision.py).
     """
 
     model: Any
@@ -86,6 +87,7 @@ class Checkpoint:
     weights_digest: str
     revision: str | None
     adapters: "Added | None" = None
+    precision: str = "bf16"
 
     @property
     def adapter_digest(self) -> str | None:
@@ -223,6 +225,7 @@ def load(
         )
     weights = digest_of_weights(folder)
     _check_bases(adapters, about.name, weights)
+    held = precision or "bf16"
     added: Added | None = None
 
     def adapt(model: Any) -> None:
@@ -236,7 +239,7 @@ def load(
             model = model.to(target)
             adapt(model)
     else:
-        with place(folder, target, numbers, precision or "bf16", spread=spread, accelerate=accelerate) as put:
+        with place(folder, target, numbers, held, spread=spread, accelerate=accelerate) as put:
             model, tokenizer, image_processor = _load_parts(folder, kind, numbers)
             model = put(model, adapt)
     return Checkpoint(
@@ -249,6 +252,7 @@ def load(
         weights_digest=weights,
         revision=revision or record.get("revision"),
         adapters=added,
+        precision=held,
     )
 
 

@@ -29,7 +29,8 @@ class RunRecord:
     denoising steps of the text that was returned, `forward_passes` every pass of the decoder, the search included.
     `batch` is the number of canvases denoised together (a part of the numerics). `second_looks` is how often a text was
     looked at once more, `doubted` how many of these texts did not stand. `seconds` is informative. `comparison_digest`
-    is that of the earlier examinations that the prompt told of, empty for none.
+    is that of the earlier examinations that the prompt told of, empty for none. `precision` is how the experts are held
+    (bf16: as all else is, in `dtype`), None in records of versions that did not say.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class RunRecord:
     second_looks: int = 0
     doubted: int = 0
     comparison_digest: str = ""
+    precision: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON-able dictionary."""

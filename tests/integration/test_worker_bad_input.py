@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from inlay_core.application import drafting
 from inlay_core.domain.errors import Unavailable
@@ -204,7 +205,9 @@ def test_a_worker_takes_the_expected_checkpoint_and_no_other(tmp_path: Path, tin
     folder = Path(shutil.copytree(tiny, tmp_path / "copy"))
     expected = digest_of_folder(tiny)
     settings = Settings(home=tmp_path, model=str(folder), model_digest=expected, device="cpu")
-    assert load_model(settings).digest == expected
+    with capture_logs() as logs:
+        assert load_model(settings).digest == expected
+    assert [(line["event"], line["precision"]) for line in logs] == [("model.loaded", "bf16")]
     # A file that any loader would take: only the digest tells the two apart.
     about = json.loads((folder / "inlay.json").read_text(encoding="utf-8"))
     (folder / "inlay.json").write_text(json.dumps(about | {"name": "poisoned"}), encoding="utf-8")

@@ -87,6 +87,7 @@ def load_model(settings: Settings) -> Model:
         model=engine.name,
         digest=engine.digest,
         adapter=checkpoint.adapter_digest,
+        precision=checkpoint.precision,
         seconds=round(time.monotonic() - began, 1),
     )
     return engine

@@ -149,7 +149,9 @@ def _report(
         },
         "versions": writer["versions"],
         "shape": options.shape,
-        "model": {name: writer[name] for name in ("model", "model_digest", "dtype", "canvas_length", "threads")},
+        "model": {
+            name: writer[name] for name in ("model", "model_digest", "dtype", "precision", "canvas_length", "threads")
+        },
         # URLs may carry passwords: of peers, only which they are.
         "settings": {name: value.partition("://")[0] for name, value in given.items()},
         "rounds": options.rounds,

@@ -31,7 +31,7 @@ GAPS: Mapping[str, Mapping[str, int]] = {
 DRAFT = "order to draft"
 # Of a run record: what a run did, and what did it.
 RUN = ("kind", "steps_taken", "forward_passes", "gap_lengths", "seconds")
-WRITER = ("model", "model_digest", "device", "dtype", "canvas_length", "threads", "versions")
+WRITER = ("model", "model_digest", "device", "dtype", "precision", "canvas_length", "threads", "versions")
 
 
 class RoundFailed(Exception):

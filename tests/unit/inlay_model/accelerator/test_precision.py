@@ -1,10 +1,12 @@
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.unit.inlay_model.accelerator.conftest import distance, logits, small_config, small_model
 
-from inlay_model import BadRequest, Engine
+from inlay_model import BadRequest, Engine, GenerationSettings, ReplayMismatch, RunRecord
 from inlay_model.accelerator.accelerated import attach, detach
 from inlay_model.accelerator.loader import device_map, spread_over
 from inlay_model.accelerator.memory import check_memory, need_of, parameters_of, warn_if_tight
@@ -71,6 +73,23 @@ def test_the_memory_of_the_weights_is_counted_to_the_byte(precision: str) -> Non
     apply_precision(model, precision, torch.device("cpu"))
     plain = sum(weight.nbytes for weight in model.parameters())
     assert need_of(small_config(), precision, width=4).weights == packed_bytes(model) + plain
+
+
+def test_a_run_record_says_the_precision_and_replays_in_no_other(checkpoint_folder: Path, image: np.ndarray) -> None:
+    """Packed and wide experts write differently under one digest; a record that does not say is replayed in any."""
+    packed, wide = (Engine.load(checkpoint_folder, device="cpu", precision=name) for name in ("fp8", None))
+    settings = GenerationSettings(steps=2)
+    drafted = packed.draft([image], settings=settings)
+    record = RunRecord.from_json(json.loads(json.dumps(drafted.run.to_json())))
+    assert record.precision == "fp8"
+    assert packed.replay(record, [image]).sections == drafted.sections
+    with pytest.raises(ReplayMismatch, match=r"the precision bf16 differs from the record\. Load .* in fp8 \(--prec"):
+        wide.replay(record, [image])
+    told = wide.draft([image], settings=settings).run.to_json()
+    assert told.pop("precision") == "bf16"
+    old = RunRecord.from_json(told)
+    assert old.precision is None
+    assert wide.replay(old, [image]).run.text_digest == old.text_digest
 
 
 def test_an_engine_is_loaded_in_a_precision(checkpoint_folder: Path) -> None:
