@@ -78,8 +78,8 @@ go on from an earlier run: the same gaps with less work, or its report in anothe
 """
 _REPLAY = """\
 Runs a recorded request again, with the settings of the record, and compares: the same text comes on the same device,
-threads and library versions. Where checkpoint, adapter, precision, image, request or text differ, the error says
-which.
+threads and library versions, with as many requests in a pass. Where checkpoint, adapter, precision, image, request or
+text differ, the error says which.
 """
 _REPLAYS = """\
 example:

@@ -213,6 +213,9 @@ class Engine:
 
         `sections` is what an infill was asked (a draft: not needed, its section names stand in the record's request),
         `comparison` what it was compared with, of which the record has a digest.
+        A pass of several canvases sums in another order than one of one. A run that shared its passes is therefore
+        replayed beside as many copies of itself as it had neighbours at most; that is no promise, since these came and
+        went, and their prompts had lengths of their own.
         Raises `ReplayMismatch` naming what differs: model, precision, images, request, or at the end the text.
         """
         if record.model_digest != self.digest:
@@ -236,16 +239,23 @@ class Engine:
         if digest_of_comparison(comparison) != record.comparison_digest:
             raise ReplayMismatch("the comparison")
         settings, context = record.generation_settings(), record.prompt_context(comparison)
+        request: DraftRequest | InfillRequest
         if record.kind == "draft":
-            again = self.draft(shots, sections=names, begin=begin, settings=settings, context=context)
+            request = DraftRequest(shots, names, begin, settings, context)
         else:
-            again = self.infill(shots, asked, settings=settings, context=context)
+            request = InfillRequest(shots, asked, settings, context)
+        again = self._first_of(request, record.batch)
         if again.run.text_digest != record.text_digest:
-            raise ReplayMismatch("the text (another device, thread count or library version?)")
+            raise ReplayMismatch(
+                "the text (another device, thread count or library version, other requests beside it?)"
+            )
         return again
 
     def _alone(self, request: DraftRequest | InfillRequest) -> Filled:
-        (answer,) = self.batch([request])
+        return self._first_of(request, 1)
+
+    def _first_of(self, request: DraftRequest | InfillRequest, copies: int) -> Filled:
+        answer = self.batch([request] * copies)[0]
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -14,9 +14,11 @@ from inlay_model import (
     BadImage,
     BadRequest,
     Cancelled,
+    DraftRequest,
     Engine,
     Gap,
     GenerationSettings,
+    InfillRequest,
     Lock,
     PromptContext,
     ReplayMismatch,
@@ -162,6 +164,15 @@ def test_a_run_record_replays_to_the_same_text(engine: Any, image: np.ndarray) -
         assert mismatch.value.what == "an image"
     with pytest.raises(ReplayMismatch):
         engine.replay(filled.run, [image], ASKED[:1])
+
+
+def test_a_run_that_shared_its_passes_is_replayed_in_passes_of_as_many(engine: Any, image: np.ndarray) -> None:
+    """A canvas is denoised beside as many as when it was recorded, since that is a part of the numerics."""
+    requests = [DraftRequest([image], settings=SHORT), InfillRequest([image], ASKED, settings=SHORT)]
+    for done, asked in zip(engine.batch(requests), (None, ASKED), strict=True):
+        assert done.run.batch == 2
+        again = engine.replay(done.run, [image], asked)
+        assert (again.run.batch, again.sections) == (2, done.sections)
 
 
 def test_run_records_hold_no_text(engine: Any, image: np.ndarray) -> None:
