@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from inlay_model.errors import BadData, BadRecipe
 from inlay_model.experts import use_dense_experts
 from inlay_model.loading import Checkpoint
+from inlay_model.provenance import digest_of_file
 from inlay_model.tokens import encode_plain
 from inlay_model.training import lora
 from inlay_model.training.compiled import compile_layers, padded
@@ -30,7 +31,7 @@ from inlay_model.training.log import RunLog
 from inlay_model.training.loop import Loop, Task
 from inlay_model.training.objectives import Answers, BlockDiffusion, NextToken, Objective
 from inlay_model.training.recipe import Recipe
-from inlay_model.training.state import load_state, save_state
+from inlay_model.training.state import load_state, run_of, save_state
 from inlay_model.vision import encode_images
 
 # Keys of the phase that mean something here and not to the loop.
@@ -176,6 +177,13 @@ class AdapterTrainer:
         phase = with_steps(recipe, len(dataset)).phase("training", EXTRA_KEYS)
         self.loop: Loop[Batch] = Loop(task, phase, parameters, self.device, log)
         self.loop.save = self.save
+        self._run = run_of(
+            {"lora": asdict(recipe.lora), "corruption": asdict(recipe.corruption), "training": asdict(phase)},
+            kind=recipe.kind,
+            seed=recipe.seed,
+            base=base.weights_digest,
+            data=digest_of_file(dataset.file),
+        )
 
     def run(self, until: float = math.inf) -> None:
         """Train as far as the time goes."""
@@ -207,12 +215,16 @@ class AdapterTrainer:
                 "loop": self.loop.state(),
                 "generator": self.generator.get_state(),
             },
+            self._run,
         )
         return digest
 
     def resume(self) -> bool:
-        """Go on from the state in the output folder if there is one; returns whether there was."""
-        state = load_state(self.out, self.device)
+        """Go on from the state in the output folder if there is one; returns whether there was.
+
+        Raises `BadRecipe` where it is of another recipe, base or data.
+        """
+        state = load_state(self.out, self.device, self._run)
         if state is None:
             return False
         lora.load_adapter_state(self.model, state["adapter"])

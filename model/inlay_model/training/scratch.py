@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,7 +34,7 @@ from inlay_model.training.objectives import Answers, BlockDiffusion, NextToken, 
 from inlay_model.training.phantoms import Batch, Drawing, batch, batch_at
 from inlay_model.training.recipe import Recipe
 from inlay_model.training.sight import FindingHeads
-from inlay_model.training.state import has_state, load_state, save_state
+from inlay_model.training.state import has_state, load_state, run_of, save_state
 from inlay_model.vision import encode_images, vision_of
 
 T = TypeVar("T")
@@ -48,6 +48,8 @@ _FIXED = 7
 _SEEN_TOGETHER = 64
 # Keys of a phase that mean something here and not to the loop.
 EXTRA_KEYS = ("auxiliary_weight", "average_decay")
+# Tables of the recipe that say what is built. Not the vocabulary's: a run that goes on has its own.
+_BUILT = ("canvas", "text", "vision", "image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,14 @@ class PhantomTrainer:
             "training": self._loop("training", self._training_loss, everything, log),
         }
         self.loops["training"].after_step = self._average
+        phases = {name: asdict(loop.phase) for name, loop in self.loops.items()}
+        extra = {key: recipe["training"][key] for key in EXTRA_KEYS}
+        self._run = run_of(
+            {"corruption": asdict(recipe.corruption), **phases, "training": phases["training"] | extra},
+            kind=recipe.kind,
+            seed=recipe.seed,
+            **{table: recipe[table] for table in _BUILT},
+        )
 
     def _drawing(self) -> Drawing:
         vision = self.recipe["vision"]
@@ -263,11 +273,15 @@ class PhantomTrainer:
                 "loops": {name: loop.state() for name, loop in self.loops.items()},
                 "generator": self.generator.get_state(),
             },
+            self._run,
         )
 
     def resume(self) -> bool:
-        """Go on from the state in the output folder if there is one; returns whether there was."""
-        state = load_state(self.options.out, self.device)
+        """Go on from the state in the output folder if there is one; returns whether there was.
+
+        Raises `BadRecipe` where it is of another recipe.
+        """
+        state = load_state(self.options.out, self.device, self._run)
         if state is None:
             return False
         self.model.load_state_dict(state["model"])

@@ -1,5 +1,6 @@
 """An adapter trained on a JSONL: deterministic, going on, learning, frozen around it, and served as it was trained."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch._dynamo.utils import counters
 
-from inlay_model.errors import BadData
+from inlay_model.errors import BadData, BadRecipe
 from inlay_model.gap_prompt import GAP_MARK
 from inlay_model.loading import load
 from inlay_model.training import lora
@@ -104,6 +105,66 @@ def test_a_run_that_goes_on_is_one_that_never_stopped(bases: dict[str, Path], da
     one, other = (lora.adapter_state(run.model) for run in (straight, going_on))
     assert going_on.loop.step == 3
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def other(bases: dict[str, Path], data: Path, out: Path, *changes: str) -> AdapterTrainer:
+    """A trainer of the recipe with these changes."""
+    base = load(bases["diffusion"], device="cpu")
+    return AdapterTrainer(
+        recipe("diffusion").changed(changes), base, dataset_of(data, base, "diffusion"), out, RunLog(out)
+    )
+
+
+def test_a_run_goes_on_from_no_other_runs_state(bases: dict[str, Path], data: Path, tmp_path: Path) -> None:
+    """Another recipe, base or data are named together with what to do, and the state stays as it was."""
+    out = tmp_path / "run"
+    trainer(bases, data, out).save()
+    left = (out / "state.pt").read_bytes()
+    with pytest.raises(
+        BadRecipe, match=r"seed was 3 and is 4, lora\.rank was 4 and is 8\. Name another --out"
+    ) as refused:
+        other(bases, data, out, "lora.rank=8", "seed=4").resume()
+    assert "same arguments" in str(refused.value)
+    with pytest.raises(BadRecipe, match=r"of another run: training\.batch was 4 and is 2\."):
+        other(bases, data, out, "training.batch=2").resume()
+    more = data.with_name("more.jsonl")
+    more.write_bytes(data.read_bytes() + data.read_bytes())
+    with pytest.raises(BadRecipe, match="of another run: data is another"):
+        trainer(bases, more, out).resume()
+    changed = {"diffusion": Path(shutil.copytree(bases["diffusion"], tmp_path / "base"))}
+    with (changed["diffusion"] / "generation_config.json").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    with pytest.raises(BadRecipe, match="of another run: base is another"):
+        trainer(changed, data, out).resume()
+    assert (out / "state.pt").read_bytes() == left
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "training.steps=5",
+        "training.epochs=2",
+        "training.micro_batch=1",
+        "training.activation_checkpointing=true",
+        "training.learning_rate=0.001",
+        "training.precision=bf16",
+    ],
+)
+def test_a_run_goes_on_with_what_its_errors_tell_to_change(
+    bases: dict[str, Path], data: Path, tmp_path: Path, change: str
+) -> None:
+    """How long it is, the size of its portions, and what helps against NaN do not make another run."""
+    trainer(bases, data, tmp_path).save()
+    assert other(bases, data, tmp_path, change).resume()
+
+
+def test_a_state_that_does_not_say_whose_it_is_is_taken(bases: dict[str, Path], data: Path, tmp_path: Path) -> None:
+    """As earlier versions wrote it."""
+    trainer(bases, data, tmp_path).save()
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    del state["run"]
+    torch.save(state, tmp_path / "state.pt")
+    assert other(bases, data, tmp_path, "seed=4").resume()
 
 
 @pytest.mark.parametrize("kind", KINDS)

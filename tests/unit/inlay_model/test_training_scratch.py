@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
+from inlay_model.errors import BadRecipe
 from inlay_model.loading import default_checkpoint, kind_of, load
 from inlay_model.training.architecture import new_model
 from inlay_model.training.encoding import text_layers
@@ -59,6 +60,18 @@ def test_a_run_that_goes_on_is_one_that_never_stopped(tmp_path: Path) -> None:
         (straight.average, going_on.average),
     ):
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_goes_on_from_no_other_recipes_state(tmp_path: Path) -> None:
+    """What differs is named; steps, the size of portions, learning rate and precision may change."""
+    trainer(tmp_path).save()
+    assert trainer(tmp_path, steps=9, micro_batch=1, learning_rate=1e-4, precision="bf16").resume()
+    with pytest.raises(BadRecipe, match=r"training\.average_decay was 0\.9 and is 0\.5\. Name another --out"):
+        trainer(tmp_path, average_decay=0.5).resume()
+    options = Options(out=tmp_path, tokenizer=default_checkpoint())
+    wider = PhantomTrainer(tiny_recipe().changed(["text.intermediate_size=80"]), options, RunLog(tmp_path))
+    with pytest.raises(BadRecipe, match="of another run: text is another"):
+        wider.resume()
 
 
 @pytest.mark.parametrize("kind", KINDS)
