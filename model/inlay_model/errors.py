@@ -119,7 +119,8 @@ class NotANumber(ModelError):
 class NotEnoughMemory(ModelError):
     """The device has less free memory than a model or a request needs; counts are bytes, `needed` None if unknown.
 
-    `each` is what every one of several devices has free; `remedy` is said instead of what helps where a model serves.
+    `each` is what every one of several devices has free, `of` which memory lacks; `remedy` is said instead of what
+    helps where a model serves.
     """
 
     code = "not-enough-memory"
@@ -131,10 +132,15 @@ class NotEnoughMemory(ModelError):
         precision: str | None,
         each: Sequence[int] = (),
         *,
+        of: str = "memory",
         remedy: str = "",
     ) -> None:
         lower = {"bf16": "fp8 or 4bit", "fp32": "bf16, fp8 or 4bit", "fp8": "4bit"}.get(precision or "")
-        what = f"The model needs {needed / 2**30:.1f} GiB" if needed is not None else "The device ran out of memory"
+        what = (
+            f"The model needs {needed / 2**30:.1f} GiB of {of}"
+            if needed is not None
+            else "The device ran out of memory"
+        )
         over = f" on {len(each)} devices ({', '.join(f'{one / 2**30:.1f}' for one in each)})" if each else ""
         choice = f"Choose the precision {lower}, a" if lower else "Choose a"
         served = f"{choice} device with more free memory, or several of them (device auto)."

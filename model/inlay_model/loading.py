@@ -239,7 +239,8 @@ def load(
             model = model.to(target)
             adapt(model)
     else:
-        with place(folder, target, numbers, held, spread=spread, accelerate=accelerate) as put:
+        files = [folder / name for name in _parts(folder)]
+        with place(folder, files, target, numbers, held, spread=spread, accelerate=accelerate) as put:
             model, tokenizer, image_processor = _load_parts(folder, kind, numbers)
             model = put(model, adapt)
     return Checkpoint(

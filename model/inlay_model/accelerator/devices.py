@@ -48,7 +48,7 @@ def planned(sizes: Sizes, free: Sequence[int], overhead: int = OVERHEAD) -> tupl
     rooms = [max(0, room - overhead) for room in free]
     enough = _placed(sizes, rooms)
     if enough is None:
-        raise NotEnoughMemory(sizes.total + overhead * len(free), sum(free), "bf16", each=free)
+        raise NotEnoughMemory(sizes.total + overhead * len(free), sum(free), "bf16", each=free, of="GPU memory")
     # The smallest share of every device's room at which all of it still fits, by bisection.
     low, high = 0, max(rooms)
     while high - low > _GRAIN:

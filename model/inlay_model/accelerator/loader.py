@@ -3,7 +3,7 @@
 The check comes first: a model of 50 GB is not read for minutes to fail at the last layer.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,18 +13,34 @@ import torch
 
 from inlay_model.accelerator.buckets import ROWS
 from inlay_model.accelerator.devices import planned, sizes_of
-from inlay_model.accelerator.memory import check_memory, free_bytes, named, need_of, warn_if_tight
+from inlay_model.accelerator.memory import (
+    check_main_memory,
+    check_memory,
+    copied_bytes,
+    free_bytes,
+    named,
+    need_of,
+    warn_if_tight,
+)
 from inlay_model.accelerator.precision import apply_precision, check_precision
 from inlay_model.errors import BadRequest, CheckpointProblem
 
 
 @contextmanager
 def place(
-    folder: Path, device: torch.device, dtype: torch.dtype, precision: str, *, spread: bool, accelerate: bool | None
+    folder: Path,
+    files: Iterable[Path],
+    device: torch.device,
+    dtype: torch.dtype,
+    precision: str,
+    *,
+    spread: bool,
+    accelerate: bool | None,
 ) -> Iterator[Callable[[Any, Callable[[Any], object]], Any]]:
     """Check that the checkpoint of this folder will fit, then give a function that puts the loaded model in place.
 
-    It must fit with one canvas; a warning says where it would not with as many as a pass may have.
+    It must fit with one canvas; a warning says where it would not with as many as a pass may have. Main memory must
+    hold the weights of `files` that are converted on their way, to a GPU too.
 
     What the function is given besides changes the model's weights once they are there, before the kernels look at them.
     Raises `NotEnoughMemory` and `BadRequest` before anything is loaded.
@@ -46,6 +62,7 @@ def place(
         check_memory(need, device, precision, free_here)
         if device.type == "cuda":
             warn_if_tight(need.together(ROWS[-1]), free_here)
+    check_main_memory(copied_bytes(files, dtype), dtype)
 
     def put(model: Any, change: Callable[[Any], object]) -> Any:
         if several:

@@ -6,15 +6,18 @@ rooms for prefixes and canvases, and the largest intermediate of a step (logits 
 
 import gc
 import logging
+import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from inlay_model.accelerator.packing import GROUP
 from inlay_model.errors import NotEnoughMemory
@@ -24,7 +27,10 @@ _log = logging.getLogger(__name__)
 
 GIB = 2**30
 _MEMINFO = Path("/proc/meminfo")
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
+_CGROUP = Path("/sys/fs/cgroup")
+MAIN = torch.device("cpu")
+# What files of weights call the types that they may be computed in.
+_STORED = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 # Code of libraries, graphs' bookkeeping, fragmentation: measured sizes are rounded up to it.
 OVERHEAD = 3 * GIB // 2
 
@@ -132,7 +138,38 @@ def check_memory(need: Need, device: torch.device, precision: str, free: int | N
             return
         free = torch.cuda.mem_get_info(device)[0]
     if need.total > free:
-        raise NotEnoughMemory(need.total, free, precision)
+        of = "GPU memory" if device.type == "cuda" else "main memory"
+        raise NotEnoughMemory(need.total, free, precision, of=of)
+
+
+def copied_bytes(files: Iterable[Path], dtype: torch.dtype) -> int:
+    """Main memory that weights in these files take while they are read as `dtype`, whichever device they go to.
+
+    A weight that is stored as that type is mapped, and Linux may take its pages back at any time. Any other is
+    converted and stays in main memory until all are read. Files that are no weights are named by whoever reads them.
+    """
+    total = 0
+    for file in files:
+        with suppress(SafetensorError), safe_open(file, "pt") as stored:
+            for name in stored.keys():  # noqa: SIM118 - no mapping
+                weight = stored.get_slice(name)
+                if weight.get_dtype() != _STORED[dtype] and "F" in weight.get_dtype():
+                    total += math.prod(weight.get_shape()) * dtype.itemsize
+    return total
+
+
+def check_main_memory(copied: int, dtype: torch.dtype) -> None:
+    """Raise `NotEnoughMemory`, with the remedy, where main memory has not so many bytes for converted weights."""
+    free = free_bytes(MAIN)
+    if copied > free:
+        raise NotEnoughMemory(
+            copied,
+            free,
+            None,
+            of="main memory while its weights are read",
+            remedy="Give this process more main memory (a container's limit counts), or take a checkpoint that is "
+            f"stored in {str(dtype).removeprefix('torch.')}, whose weights are not converted.",
+        )
 
 
 def warn_if_tight(most: Need, free: int) -> None:
@@ -170,15 +207,24 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    # What Linux could make free, and what a container is limited to; other systems have neither file.
-    for file, found in ((_MEMINFO, r"^MemAvailable:\s+(\d+) kB"), (_CGROUP, r"^(\d+)$")):
-        try:
-            said = re.search(found, file.read_text(encoding="ascii"), re.MULTILINE)
-        except OSError:
-            continue
-        if said:
-            limits.append(int(said[1]) * (1024 if file == _MEMINFO else 1))
-    return min(limits)
+    # What Linux could make free; other systems have no such file.
+    limits += [1024 * available for available in _numbers(_MEMINFO, r"^MemAvailable:\s+(\d+) kB")]
+    return min(limits + _left_to_container())
+
+
+def _left_to_container() -> list[int]:
+    """What is left of a container's limit, files that are only kept in memory not counted; nothing without a limit."""
+    used = sum(_numbers(_CGROUP / "memory.current", r"^(\d+)$"))
+    kept = sum(_numbers(_CGROUP / "memory.stat", r"^(?:in)?active_file (\d+)$"))
+    return [max(0, limit - max(0, used - kept)) for limit in _numbers(_CGROUP / "memory.max", r"^(\d+)$")]
+
+
+def _numbers(file: Path, pattern: str) -> list[int]:
+    """The numbers that a pattern finds in a file; none where there is no such file."""
+    try:
+        return [int(number) for number in re.findall(pattern, file.read_text(encoding="ascii"), re.MULTILINE)]
+    except OSError:
+        return []
 
 
 class named:  # noqa: N801 - read as what it does: `with named(device):`

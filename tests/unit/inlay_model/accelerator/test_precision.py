@@ -145,7 +145,7 @@ def test_too_little_memory_is_a_named_error_with_its_remedy() -> None:
     """It says what is needed, what is free and which precision to choose; a CPU is not asked."""
     need = need_of(diffusion_config(), "bf16")
     with pytest.raises(
-        NotEnoughMemory, match=r"needs 50\.1 GiB; 40\.0 GiB are free\. Choose the precision fp8 or 4bit"
+        NotEnoughMemory, match=r"needs 50\.1 GiB of GPU memory; 40\.0 GiB are free\. Choose the precision fp8 or 4bit"
     ):
         check_memory(need, torch.device("cuda"), "bf16", free=40 * GIB)
     check_memory(need, torch.device("cuda"), "bf16", free=80 * GIB)
