@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from inlay_model.canvas import Frame, Layout
-from inlay_model.passes import Passes, View
+from inlay_model.passes import Passes, View, as_numbers
 from inlay_model.request import Gap
 from inlay_model.step import Fixed
 
@@ -71,7 +71,10 @@ def as_fixed(layouts: Sequence[Layout], device: torch.device) -> Fixed:
 
 
 def mean_log_probability(canvas_BL: torch.Tensor, positions: Sequence[Sequence[int]]) -> Passes[list[float]]:
-    """Mean log-probability of the canvas's own tokens at each row's positions; zero for a row without any."""
+    """Mean log-probability of the canvas's own tokens at each row's positions; zero for a row without any.
+
+    Raises `NotANumber` on NaN logits.
+    """
     wanted_BL = torch.zeros_like(canvas_BL, dtype=torch.bool)
     for row, places in enumerate(positions):
         wanted_BL[row, list(places)] = True
@@ -79,8 +82,7 @@ def mean_log_probability(canvas_BL: torch.Tensor, positions: Sequence[Sequence[i
     log_p_N = torch.log_softmax(logits_NV, dim=-1).gather(-1, canvas_BL[wanted_BL].unsqueeze(-1)).squeeze(-1)
     sums_B = torch.zeros(canvas_BL.shape[0], device=canvas_BL.device)
     sums_B.index_add_(0, wanted_BL.nonzero()[:, 0], log_p_N)
-    means: list[float] = (sums_B / wanted_BL.sum(-1).clamp(min=1)).tolist()
-    return means
+    return as_numbers((sums_B / wanted_BL.sum(-1).clamp(min=1)).tolist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ class Search:
 
         A model that was trained on misplaced text says at every position what belongs there. So one canvas with a gap
         of any length shows where the text after the gap ought to begin, and thereby how long the gap ought to be.
+        Raises `NotANumber` on NaN logits.
         """
         layouts = [
             self.frame.layout([*lengths[:hole], max(shortest, min(anchor, longest)), *lengths[hole + 1 :]])
@@ -146,7 +149,7 @@ class Search:
         expected_BTW = log_p_NV[:, window].view(len(layouts), -1, len(window))
         # Row n + w, column w: how probable the w-th locked token is if the gap has n tokens.
         found = [expected_BTW[:, n:].diagonal(dim1=1, dim2=2).mean() for n in range(shortest, longest + 1)]
-        scores: list[float] = torch.stack(found).tolist()
+        scores = as_numbers(torch.stack(found).tolist())
         return [Scored(n, score) for n, score in zip(range(shortest, longest + 1), scores, strict=True)]
 
     def score(self, hole: int, lengths: Sequence[int], tried: Sequence[int]) -> Passes[list[Scored]]:

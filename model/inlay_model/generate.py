@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import torch
 
-from inlay_model.errors import Cancelled, NotANumber
-from inlay_model.passes import Passes, Reader, Underway, View, driven
+from inlay_model.errors import Cancelled
+from inlay_model.passes import Passes, Reader, Underway, View, as_numbers, driven
 from inlay_model.schedule import Sampler, begins_again, is_done, temperature
 from inlay_model.step import (
     Draw,
@@ -294,6 +294,5 @@ def _looked_at(step: Step) -> list[_Seen]:
     """All of it at once: each look waits for the device. Raises `NotANumber`."""
     *_, outlook_B3 = step.glance.read()
     looked = outlook_B3.tolist()
-    if any(doubt != doubt for _, doubt, _ in looked):  # noqa: PLR0124 - only NaN differs from itself
-        raise NotANumber("The model gave NaN logits. Copy or fetch the checkpoint again, or choose a higher precision.")
+    as_numbers([doubt for _, doubt, _ in looked])
     return [_Seen(bool(same), doubt, bool(settled)) for same, doubt, settled in looked]

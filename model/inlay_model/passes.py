@@ -9,12 +9,14 @@ as soon as everybody else of the pass has got so far.
 Shapes: B canvases, L positions, V vocabulary, N = all wanted positions of the batch in reading order.
 """
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 
+from inlay_model.errors import NotANumber
 from inlay_model.prefix import Prefix
 from inlay_model.stride import Stride
 
@@ -82,6 +84,13 @@ def takes_step(view: View, read: object) -> bool:
     if stride is None or view.conditioning_BLV is not None or not isinstance(read, Stepper):
         return False
     return stride.told_BLH is not None or read.steps_itself(stride.numbers.free)
+
+
+def as_numbers(scores: list[float]) -> list[float]:
+    """Scores made of logits, as they are; raises `NotANumber` where one is NaN, which compares with nothing."""
+    if any(map(math.isnan, scores)):
+        raise NotANumber("The model gave NaN logits. Copy or fetch the checkpoint again, or choose a higher precision.")
+    return scores
 
 
 def driven(passes: Passes[T], read: Reader) -> T:

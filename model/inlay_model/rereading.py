@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from inlay_model.canvas import encode_header, sentences
-from inlay_model.errors import NotANumber
 from inlay_model.loading import Checkpoint
-from inlay_model.passes import Passes, View
+from inlay_model.passes import Passes, View, as_numbers
 from inlay_model.request import Dispute, FilledSection, Word
 from inlay_model.tokens import Control, Tokenizer, control_tokens, encode_plain_with_spans
 from inlay_model.transcript import decode
@@ -87,11 +86,9 @@ def reread(
 
 
 def _says(canvas_BL: torch.Tensor, logits_LV: torch.Tensor) -> tuple[list[float], list[int]]:
-    """At every position the probability of what stands there, and the likeliest token."""
+    """At every position the probability of what stands there, and the likeliest token. Raises `NotANumber`."""
     p_L = torch.softmax(logits_LV, dim=-1).gather(-1, canvas_BL[0].unsqueeze(-1)).squeeze(-1)
-    if bool(p_L.isnan().any()):
-        raise NotANumber("The model gave NaN logits; the checkpoint is damaged or its precision does not suffice.")
-    return p_L.tolist(), logits_LV.argmax(-1).tolist()
+    return as_numbers(p_L.tolist()), logits_LV.argmax(-1).tolist()
 
 
 def _reading(spot: Spot, p: Sequence[float], likeliest: Sequence[int]) -> Reading:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from inlay_model.passes import Passes, View
+from inlay_model.passes import Passes, View, as_numbers
 from inlay_model.tokens import Tokenizer
 from inlay_model.transcript import decode
 
@@ -31,6 +31,7 @@ def regrets(
     `parts` are positions that are hidden together. They are dealt to the two halves in turns, so that neighbours which
     were accepted together without fitting each other are each judged by the other; what is hidden is noise, and all
     else on the canvas stands as it is, locks among it. Zero where the model would write the same again.
+    Raises `NotANumber` on NaN logits.
     """
     device = canvas_L.device
     noise_L = torch.randint(vocabulary, canvas_L.shape, generator=generator, device=device)
@@ -43,7 +44,7 @@ def regrets(
     own_N = canvas_L.expand(2, -1)[hidden_BL]
     regret_N = logits_NV.amax(-1) - logits_NV.gather(-1, own_N.unsqueeze(-1)).squeeze(-1)
     regret_BL = torch.zeros(hidden_BL.shape, device=device).masked_scatter(hidden_BL, regret_N)
-    by_position = regret_BL.amax(0).tolist()
+    by_position = as_numbers(regret_BL.amax(0).tolist())
     return [max((by_position[at] for at in part), default=0.0) for part in parts]
 
 

@@ -33,6 +33,7 @@ from inlay_model import (
 from inlay_model.accelerator.memory import is_out_of_memory
 from inlay_model.errors import NotEnoughMemory
 from inlay_model.loading import no_gpu
+from inlay_testkit.tiny_diffusion import save_tiny
 
 QUICK = GenerationSettings(steps=2, early_stop=False)
 
@@ -277,12 +278,31 @@ def test_main_memory_that_is_full_counts_as_well() -> None:
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
 
 
-def test_a_study_that_became_nan_is_encoded_anew(engine: Any, image: np.ndarray) -> None:
-    """NaN in a kept study would be found by every attempt: it is let go, and the next attempt is answered."""
-    fine = engine.draft([image], settings=QUICK)
+def _make_nan(engine: Engine) -> None:
+    """Spoil every study that the engine keeps."""
     with torch.inference_mode():
         for prefix in engine.prefixes._kept.values():
             prefix.cache.layers[0].values.fill_(float("nan"))
+
+
+def test_a_study_that_became_nan_is_encoded_anew(engine: Any, image: np.ndarray) -> None:
+    """NaN in a kept study would be found by every attempt: it is let go, and the next attempt is answered."""
+    fine = engine.draft([image], settings=QUICK)
+    _make_nan(engine)
     with pytest.raises(NotANumber, match=r"NaN.*fetch the checkpoint again, or choose a higher precision"):
         engine.draft([image], settings=QUICK)
     assert engine.draft([image], settings=QUICK).text == fine.text
+
+
+@pytest.mark.parametrize("foretells_length", [False, True])
+def test_nan_in_a_search_for_lengths_is_named_and_the_study_encoded_anew(
+    tmp_path: Path, image: np.ndarray, *, foretells_length: bool
+) -> None:
+    """An infill looks for lengths before it denoises: NaN is found there, whether or not the checkpoint foretells."""
+    engine = Engine.load(save_tiny(tmp_path, foretells_length=foretells_length), device="cpu")
+    asked = (Section("findings", (Lock("The heart is normal. "), Gap(), Lock("No effusion."))),)
+    fine = engine.infill([image], asked, settings=QUICK)
+    _make_nan(engine)
+    with pytest.raises(NotANumber, match=r"NaN.*fetch the checkpoint again, or choose a higher precision"):
+        engine.infill([image], asked, settings=QUICK)
+    assert engine.infill([image], asked, settings=QUICK).text == fine.text

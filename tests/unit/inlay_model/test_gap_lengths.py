@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inlay_model import NotANumber
 from inlay_model.canvas import Blocks, Frame, Hole
 from inlay_model.gaps import Policy, Scored, Search, as_fixed, bounds, mean_log_probability, ranked, watched
 from inlay_model.passes import driven
@@ -118,3 +119,21 @@ def test_a_mean_log_probability_is_that_of_the_tokens_on_the_canvas() -> None:
     first, second = driven(mean_log_probability(canvas_BL, [right, []]), Knowing())
     assert abs(first - sure) < 1e-5
     assert second == 0.0
+
+
+def damaged(
+    canvas_BL: torch.Tensor,
+    wanted_BL: torch.Tensor,
+    conditioning_BLV: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """A model whose logits are no numbers."""
+    return torch.full((int(wanted_BL.sum()), V), torch.nan)
+
+
+def test_scores_made_of_nan_are_refused_by_name() -> None:
+    """No length is better than another then: neither looking at each nor the anchored pass ranks them."""
+    frame = frame_of(Gap())
+    search = Search(frame, Policy(), torch.zeros(frame.canvas_length, dtype=torch.long))
+    for scores in (search.score(0, [5], [4, 5]), search.anchored(0, [5], 0, 10)):
+        with pytest.raises(NotANumber):
+            driven(scores, damaged)

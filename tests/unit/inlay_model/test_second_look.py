@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inlay_model import Engine, Gap, GenerationSettings, Lock, PromptContext, RunRecord, Section
+from inlay_model import Engine, Gap, GenerationSettings, Lock, NotANumber, PromptContext, RunRecord, Section
 from inlay_model.answer import draft_request
 from inlay_model.call import Call, Ears, make_call
 from inlay_model.canvas import encode_fragment
@@ -59,6 +59,17 @@ def test_each_part_is_hidden_once_while_all_else_stands(sizes: list[int], seed: 
     assert abs(sum(halves) * 2 - len(parts)) <= 1
     expected = [max(float(logits_LV[at].max() - logits_LV[at, canvas_L[at]]) for at in part) for part in parts]
     assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_regrets_made_of_nan_are_refused_by_name() -> None:
+    """A text is neither doubted nor let stand by a damaged model."""
+
+    def read(canvas_BL: torch.Tensor, wanted_BL: torch.Tensor, conditioning_BLV: Any = None) -> torch.Tensor:
+        return torch.full((int(wanted_BL.sum()), VOCABULARY), torch.nan)
+
+    canvas_L = torch.zeros(6, dtype=torch.long)
+    with pytest.raises(NotANumber):
+        driven(regrets(canvas_L, [[1, 2], [4]], VOCABULARY, torch.Generator()), read)
 
 
 def test_sentences_are_hidden_whole_and_a_single_one_by_its_tokens(engine: Any) -> None:
