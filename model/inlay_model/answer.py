@@ -6,7 +6,7 @@ Locked text is spliced from the caller's strings; only fills come from the model
 from collections.abc import Mapping, Sequence
 
 from inlay_model.request import FilledSection, Gap, Lock, Piece, Section
-from inlay_model.transcript import continues_sentence, joined
+from inlay_model.transcript import continues_sentence, ends_sentence, joined
 
 
 def draft_request(names: Sequence[str], begin: str) -> tuple[Section, ...]:
@@ -32,6 +32,15 @@ def spliced(sections: Sequence[Section], texts: Sequence[str]) -> tuple[FilledSe
             before = pieces[-1].text or before
         answer.append(FilledSection(section.name, tuple(pieces)))
     return tuple(answer)
+
+
+def breaks_off(texts: Sequence[str], *, ended: bool) -> bool:
+    """Whether the sections of a draft stop within a sentence because there was no room for its end.
+
+    A model that ended its turn had room: whether it closes its last sentence is a matter of style.
+    """
+    last = next((text for text in reversed(texts) if text), "")
+    return not ended and not ends_sentence(last)
 
 
 def noted(found: Mapping[str, bool]) -> tuple[str, ...]:

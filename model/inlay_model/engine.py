@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from inlay_model.accelerator.attached import attached
 from inlay_model.accelerator.memory import held_memory, named
-from inlay_model.answer import draft_request, locked_texts, noted, spliced
+from inlay_model.answer import breaks_off, draft_request, locked_texts, noted, spliced
 from inlay_model.call import Call, Ears, make_call
 from inlay_model.canvas import Layout, header, lay_out_draft
 from inlay_model.comparison import digest_of_comparison
@@ -51,6 +51,16 @@ __all__ = ["Engine", "RadiographLike", "as_picture", "image_digest"]
 # Canvases in one pass. About four are nearly free on a large GPU (all experts are read anyway); beyond sixteen the time
 # grows with the rows, and nothing is gained by waiting for each other.
 _MOST_ROWS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Token ids of a draft, the steps and canvases that they took, and whether the model ended its turn on the last."""
+
+    ids: list[int]
+    steps: int
+    canvases: int
+    ended: bool
 
 
 class Engine:
@@ -159,7 +169,7 @@ class Engine:
         `begin` is text with which the first section begins: it is locked and the model goes on from it, as an
         autoregressive model would, seeing the left side only. The model writes the section headers itself. Where it
         leaves one out, the section is empty, its text stays with the section before, and the answer carries the note
-        `headers-missing`.
+        `headers-missing`. The note `unfinished-sentence` says that it stops within a sentence, its canvas being full.
         Raises `Cancelled` between two steps once `cancelled()` is true.
         """
         return self._alone(DraftRequest(images, tuple(sections), begin, settings, context, on_step, cancelled))
@@ -282,22 +292,24 @@ class Engine:
         head = request.sections[0] if request.begin or call.settings.lock_first_header else None
         layout = lay_out_draft(tokenizer, head, self._checkpoint.canvas_length, request.begin)
         began = time.perf_counter()
-        written, steps, canvases = yield from self._canvases(study.prefix, call, layout)
+        written = yield from self._canvases(study.prefix, call, layout)
+        steps = written.steps
         ears.tell("denoising", began, steps=steps)
         # Locked text is not read back from tokens: only what follows it is decoded, and the rest spliced.
-        text = (header(0, head) if head else "") + decode(tokenizer, written)
+        text = (header(0, head) if head else "") + decode(tokenizer, written.ids)
         texts, complete = parse_draft(text, request.sections)
-        if complete and canvases == 1 and call.settings.second_look:
+        if complete and written.canvases == 1 and call.settings.second_look:
             began = time.perf_counter()
             look = yield from on([study.prefix], mended(call, self._policy, self._banned_V, texts))
             ears.tell("second-look", began, steps=look.steps)
             texts, steps = list(look.texts), steps + look.steps
         filled = spliced(asked, texts)
         record = call.record(study, filled, steps=steps, gap_lengths=(), **self._page(tally))
-        return Filled(filled, record, () if complete else ("headers-missing",))
+        found = {"headers-missing": not complete, "unfinished-sentence": breaks_off(texts, ended=written.ended)}
+        return Filled(filled, record, noted(found))
 
-    def _canvases(self, prefix: Prefix, call: Call, layout: Layout) -> Passes[tuple[list[int], int, int]]:
-        """Ids that are written on this canvas and on those after it, while none ends the turn; steps and canvases."""
+    def _canvases(self, prefix: Prefix, call: Call, layout: Layout) -> Passes[_Written]:
+        """What is written on this canvas and on those after it, while none ends the turn."""
         control, length = self._checkpoint.control, self._checkpoint.canvas_length
         written: list[int] = []
         steps = 0
@@ -306,12 +318,13 @@ class Engine:
             ids, (start, _) = done.ids_BL[0].tolist(), layout.spans[0]
             kept = until_end_of_turn(ids, control)
             written, steps = written + kept[start:], steps + done.steps
-            if len(kept) < length or canvas == call.settings.canvases:
+            ended = len(kept) < length
+            if ended or canvas == call.settings.canvases:
                 break
             # As DiffusionGemma goes on: the finished canvas is encoded behind the prompt, the next one is all noise.
             prefix = encode(self._checkpoint.model, tuple(ids), (0,) * length, None, after=prefix)
             layout = Layout((control.eos,) * length, (True,) * length, ((0, length),))
-        return written, steps, canvas
+        return _Written(written, steps, canvas, ended)
 
     def _infilling(self, request: InfillRequest, tally: Tally) -> Passes[Filled]:
         ears = Ears(request.on_step, request.cancelled, request.on_stage)

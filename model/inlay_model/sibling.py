@@ -12,7 +12,7 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from inlay_model.accelerator.memory import named
-from inlay_model.answer import draft_request, noted, open_ended, spliced
+from inlay_model.answer import breaks_off, draft_request, noted, open_ended, spliced
 from inlay_model.autoregression import Limits, Written, write
 from inlay_model.backend import Asked, Tell
 from inlay_model.call import Begun, Ears, begin_request
@@ -120,8 +120,7 @@ class Sibling:
         """Write a report about these images, from the first section's header on, or from `begin` after it.
 
         Raises `Cancelled` between two tokens once `cancelled()` is true, and `BadRequest` for a rewriting. Notes:
-        `headers-missing` as in the engine, `unfinished` where the model had not ended its turn within the tokens that
-        it has.
+        `headers-missing` and `unfinished-sentence` as in the engine, its canvas being the tokens that it has.
         """
         if not images:
             raise BadRequest("A draft needs an image.")
@@ -137,7 +136,7 @@ class Sibling:
         texts, complete = parse_draft(text, sections)
         filled = spliced(asked, texts)
         record = self._record(call, study, filled, [written])
-        found = {"headers-missing": not complete, "unfinished": not written.ended}
+        found = {"headers-missing": not complete, "unfinished-sentence": breaks_off(texts, ended=written.ended)}
         return Filled(filled, record, noted(found))
 
     def infill(

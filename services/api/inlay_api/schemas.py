@@ -384,7 +384,8 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "run_record": {
                 **_maybe({"type": "object"}),
                 "description": "What the model was run with. `takes_hints` and `rewrites` say what it can, `notes` "
-                "what a reader should know of this run: `headers-missing`, `unfinished-sentence`, `hints-left-aside`, "
+                "what a reader should know of this run: `headers-missing`, `unfinished-sentence` (no text of a gap was "
+                "found that is whole, or a draft stops within a sentence, its canvas being full), `hints-left-aside`, "
                 "`not-trained-without-image` (there was no image, and the model was not trained to do without).",
             },
             "result_version": _maybe({"type": "integer", "minimum": 1}),

@@ -27,11 +27,13 @@ from inlay_model import (
     StepEvent,
     encoding,
 )
-from inlay_model.canvas import lay_out_draft
+from inlay_model.call import Call
+from inlay_model.canvas import Layout, encode_fragment, lay_out_draft
 from inlay_model.encoding import looked_at
 from inlay_model.gaps import as_fixed
-from inlay_model.generate import run
+from inlay_model.generate import Denoised, run
 from inlay_model.loading import make_sampler, sampler_defaults
+from inlay_model.passes import Passes
 from inlay_model.prefix import Decoder, encode
 from inlay_model.prompt import build_prompt, instruction
 from inlay_model.step import draw_by_race
@@ -188,7 +190,44 @@ def test_a_draft_without_headers_says_so_and_keeps_its_text(engine: Any, image: 
     answer = engine.draft([image], settings=SHORT)
     assert [section.name for section in answer.sections] == ["findings", "impression"]
     assert answer.sections[1].text == ""
-    assert answer.notes == ("headers-missing",)
+    assert "headers-missing" in answer.notes
+
+
+@pytest.mark.parametrize(
+    ("end", "ended", "notes"),
+    [
+        ("No effusion a", False, ("unfinished-sentence",)),
+        ("No effusion.", False, ()),
+        ("No effusion", True, ()),
+    ],
+)
+def test_a_draft_that_its_canvas_cuts_off_says_so(
+    engine: Any,
+    image: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    end: str,
+    ended: bool,
+    notes: tuple[str, ...],
+) -> None:
+    """A full canvas that ends within a sentence is noted; one that ends with it, or a model that stopped, is not."""
+    checkpoint = engine.checkpoint
+    clear, last = (encode_fragment(checkpoint.tokenizer, text) for text in ("Clear.", end))
+
+    def denoised(_: Call, layout: Layout, banned_V: torch.Tensor | None = None) -> Passes[Denoised]:
+        assert banned_V is None
+        yield from ()
+        ((begin, stop),) = layout.spans
+        said = [*last, *[checkpoint.control.end_of_turn] * ended]
+        room = stop - begin - len(said)
+        before = [*clear * (room // len(clear)), *clear[-1:] * (room % len(clear))]
+        ids_BL = torch.tensor([[*layout.ids[:begin], *before, *said]])
+        return Denoised(ids_BL, torch.ones_like(ids_BL, dtype=torch.bool), (0.0,), 1)
+
+    monkeypatch.setattr(Call, "denoised", denoised)
+    answer = engine.draft([image], sections=["findings"], settings=replace(SHORT, second_look=False))
+    assert answer.sections[0].text.startswith("Clear. ")
+    assert answer.sections[0].text.endswith(f" {end}")
+    assert answer.notes == notes
 
 
 def test_control_tokens_do_not_stand_in_a_gap(engine: Any) -> None:

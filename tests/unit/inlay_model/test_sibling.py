@@ -213,11 +213,11 @@ def test_a_study_is_encoded_once(short: Sibling, image: np.ndarray) -> None:
 
 
 def test_the_checkpoint_or_the_caller_says_how_much_may_be_written(sibling: Sibling, image: np.ndarray) -> None:
-    """A draft that does not end by itself stops there, and a note says so."""
+    """A draft that does not end by itself stops there, and a note says so where that is within a sentence."""
     for most, allowed in ((None, 24), (5, 5)):
         filled = Sibling(sibling.checkpoint, most_tokens=most).draft([image])
         assert (filled.run.steps_taken, filled.run.canvas_length) == (allowed, allowed)
-        assert "unfinished" in filled.notes
+        assert "unfinished-sentence" in filled.notes
 
 
 def test_it_is_cancelled_between_tokens_and_tells_of_each(short: Sibling, image: np.ndarray) -> None:
