@@ -188,9 +188,10 @@ class Engine:
 
         Raises `CanvasOverflow` before any work where locks and smallest gaps need more tokens than the canvas has, and
         `Cancelled` between two steps once `cancelled()` is true. The note `unfinished-sentence` says that no text was
-        found that ends with a sentence and stays in its section; `hints-left-aside`, that gaps had hints of which the
-        model was not told: a checkpoint that was not trained for them, or a rewriting; `not-trained-without-image`,
-        that there was no image and the checkpoint was not trained to do without.
+        found that ends with a sentence and stays in its section; `shorter-than-asked`, that one has fewer tokens than
+        its gap asks for; `hints-left-aside`, that gaps had hints of which the model was not told: a checkpoint that was
+        not trained for them, or a rewriting; `not-trained-without-image`, that there was no image and the checkpoint
+        was not trained to do without.
         """
         return self._alone(InfillRequest(images, tuple(sections), settings, context, on_step, cancelled))
 
@@ -354,9 +355,14 @@ class Engine:
             **self._page(tally),
         )
         deaf = bool(hints_of(call.sections)) and (call.context.rewrite or not self.takes_hints)
-        unfinished = not all(best.whole for best in found)
-        blind = not request.images and not self._checkpoint.about.fills_without_image
-        notes = noted({"unfinished-sentence": unfinished, "hints-left-aside": deaf, "not-trained-without-image": blind})
+        notes = noted(
+            {
+                "unfinished-sentence": not all(best.whole for best in found),
+                "shorter-than-asked": any(best.short for best in found),
+                "hints-left-aside": deaf,
+                "not-trained-without-image": not request.images and not self._checkpoint.about.fills_without_image,
+            }
+        )
         choices = tuple(one for page, best in zip(pages, found, strict=True) for one in _choices(page, best))
         return Filled(
             tuple(filled), record, notes, self._disputes(call, readings), self._confidence(call, readings), choices

@@ -21,6 +21,7 @@ from inlay_model.transcript import (
     decode,
     ends_sentence,
     fill_text,
+    is_short,
     parse_draft,
     until_end_of_turn,
     whole_sentences,
@@ -40,8 +41,10 @@ _TAIL = 8
 class Attempt:
     """One way of filling gaps: its layout, the tokens, the text of every gap, and how sure the model was of them.
 
-    `doubt` is what the second look says of it (`second_look.regrets`; zero where there was none). `alternatives` has
-    for every gap the texts that it might hold, best first; empty where one only was asked for.
+    `short` is whether a text has fewer tokens than its gap asks for: the canvas had as many, but a text is cut after
+    its last sentence, and control characters are no part of it. `doubt` is what the second look says of it
+    (`second_look.regrets`; zero where there was none). `alternatives` has for every gap the texts that it might hold,
+    best first; empty where one only was asked for.
     """
 
     layout: Layout
@@ -50,6 +53,7 @@ class Attempt:
     whole: bool
     score: float
     steps: int
+    short: bool = False
     doubt: float = 0.0
     alternatives: tuple[tuple[Alternative, ...], ...] = ()
 
@@ -121,7 +125,7 @@ class Filling:
             lengths = [candidate.length, *others]
             # What came out badly from the previous version is begun from noise.
             attempt = yield from self._attempt(frame, lengths, open_ended=open_ended, warm=not attempts)
-            if attempt.whole and not _repeats(attempt, said):
+            if attempt.whole and not attempt.short and not _repeats(attempt, said):
                 doubt = yield from self._doubt(attempt.ids, *attempt.layout.spans[0])
                 attempt = replace(attempt, doubt=doubt)
                 if not attempt.doubted:
@@ -130,7 +134,15 @@ class Filling:
             if len(good) == wanted:
                 break
         best = max(
-            attempts, key=lambda one: (one.whole, not _repeats(one, said), not one.doubted, -one.doubt, one.score)
+            attempts,
+            key=lambda one: (
+                one.whole,
+                not one.short,
+                not _repeats(one, said),
+                not one.doubted,
+                -one.doubt,
+                one.score,
+            ),
         )
         if not open_ended and not frame.blocks.holes[0].gap.min_tokens and _repeats(best, said):
             # Nobody writes a sentence twice: what is left of the text without it is what the gap was for.
@@ -176,11 +188,13 @@ class Filling:
         done = yield from self.call.denoised(layout, self.banned_V, before)
         ids = tuple(done.ids_BL[0].tolist())
         (begin, end), *_ = layout.spans
-        raw = fill_text(self._checkpoint.tokenizer, ids[begin:end])
-        said = within_section(raw, self._names[frame.blocks.holes[0].section], self._names)
+        tokenizer, hole = self._checkpoint.tokenizer, frame.blocks.holes[0]
+        raw = fill_text(tokenizer, ids[begin:end])
+        said = within_section(raw, self._names[hole.section], self._names)
         text = said if open_ended else (whole_sentences(said) or said)
         whole = said == raw and (open_ended or ends_sentence(raw))
-        return Attempt(layout, ids, (text,), whole, -done.doubts[0], done.steps)
+        short = is_short(tokenizer, text, hole.gap)
+        return Attempt(layout, ids, (text,), whole, -done.doubts[0], done.steps, short)
 
     def _before(self, holes: Sequence[Hole], layout: Layout) -> dict[int, int]:
         """Tokens of the previous version by their places, of gaps that are as long as what they replace."""
@@ -353,5 +367,6 @@ def _joint(frame: Frame, attempts: Sequence[Attempt], written: Sequence[Sequence
         whole=all(attempt.whole for attempt in attempts),
         score=min((attempt.score for attempt in attempts), default=0.0),
         steps=sum(attempt.steps for attempt in attempts),
+        short=any(attempt.short for attempt in attempts),
         alternatives=_alternatives(attempts),
     )

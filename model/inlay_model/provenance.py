@@ -25,12 +25,13 @@ _SEEN: dict[tuple[str, int, int], str] = {}
 class RunRecord:
     """What one draft or infill used. Equal inputs on the same device and threads give `text_digest` again.
 
-    `kind` is draft or infill. `gap_lengths` are the token lengths chosen, in reading order. `steps_taken` counts
-    denoising steps of the text that was returned, `forward_passes` every pass of the decoder, the search included.
-    `batch` is the number of canvases denoised together (a part of the numerics). `second_looks` is how often a text was
-    looked at once more, `doubted` how many of these texts did not stand. `seconds` is informative. `comparison_digest`
-    is that of the earlier examinations that the prompt told of, empty for none. `precision` is how the experts are held
-    (bf16: as all else is, in `dtype`), None in records of versions that did not say.
+    `kind` is draft or infill. `gap_lengths` are the lengths that gaps had on the canvas, in tokens and in reading
+    order; a text that was cut afterwards has fewer. `steps_taken` counts denoising steps of the text that was returned,
+    `forward_passes` every pass of the decoder, the search included. `batch` is the number of canvases denoised together
+    (a part of the numerics). `second_looks` is how often a text was looked at once more, `doubted` how many of these
+    texts did not stand. `seconds` is informative. `comparison_digest` is that of the earlier examinations that the
+    prompt told of, empty for none. `precision` is how the experts are held (bf16: as all else is, in `dtype`), None in
+    records of versions that did not say.
     """
 
     kind: str

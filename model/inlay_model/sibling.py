@@ -36,7 +36,7 @@ from inlay_model.request import (
 )
 from inlay_model.rows import own_copy
 from inlay_model.tokens import encode_plain
-from inlay_model.transcript import decode, ends_sentence, fill_text, parse_draft, whole_sentences
+from inlay_model.transcript import decode, ends_sentence, fill_text, is_short, parse_draft, whole_sentences
 from inlay_model.vision import as_encoder_outputs
 from inlay_model.wishes import hints_of
 
@@ -154,12 +154,12 @@ class Sibling:
         Locks come back byte for byte because the answer is spliced from them, not because the model keeps them. The
         note `unfinished-sentence` says that a gap does not end with a sentence, `hints-left-aside` that gaps had hints:
         its prompt has no words for them, nor for a rewriting, for which it raises `BadRequest`.
-        `not-trained-without-image` is that of the engine.
+        `shorter-than-asked` and `not-trained-without-image` are those of the engine.
         """
         call = begin_request(self._checkpoint, "infill", tuple(sections), settings, context, Ears(on_step, cancelled))
         done: list[Written] = []
         texts: list[str] = []
-        whole = True
+        whole, short = True, False
         with self._named(), torch.inference_mode():
             names = [section.name for section in call.sections]
             asked = instruction(names, call.context.style)
@@ -171,10 +171,12 @@ class Sibling:
                 raw = fill_text(self._checkpoint.tokenizer, done[-1].ids)
                 texts.append(raw if runs_on else (whole_sentences(raw) or raw))
                 whole = whole and (runs_on or ends_sentence(texts[-1]))
+                short = short or is_short(self._checkpoint.tokenizer, texts[-1], gap)
         filled = spliced(call.sections, texts)
         record = self._record(call, study, filled, done)
         found = {
             "unfinished-sentence": not whole,
+            "shorter-than-asked": short,
             "hints-left-aside": bool(hints_of(call.sections)),
             "not-trained-without-image": not images and not self._checkpoint.about.fills_without_image,
         }

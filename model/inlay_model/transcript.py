@@ -6,8 +6,9 @@ Locked text never passes through here: answers are spliced from the caller's str
 import re
 from collections.abc import Sequence
 
-from inlay_model.canvas import sentences
+from inlay_model.canvas import encode_fragment, sentences
 from inlay_model.prompt import title
+from inlay_model.request import Gap
 from inlay_model.tokens import Control, Tokenizer
 
 _ENDS_SENTENCE = re.compile(r"[.!?][\"')\]»”’]*\s*$")
@@ -26,6 +27,11 @@ def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
 def fill_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """What a gap says: stripped, runs of blanks and line breaks made one blank."""
     return " ".join(decode(tokenizer, ids).split())
+
+
+def is_short(tokenizer: Tokenizer, text: str, gap: Gap) -> bool:
+    """Whether a text has fewer tokens than its gap asks for."""
+    return len(encode_fragment(tokenizer, text)) < gap.min_tokens
 
 
 def ends_sentence(text: str) -> bool:

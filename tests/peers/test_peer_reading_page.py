@@ -438,10 +438,11 @@ def test_what_a_model_cannot_is_said_where_it_is_asked(room: Room) -> None:
     [
         ("not-trained-without-image", "There was no image, and this model was not trained to do without"),
         ("unfinished-sentence", "No text was found that is whole"),
+        ("shorter-than-asked", "A text is shorter than was asked for"),
     ],
 )
 def test_a_fill_that_lacks_something_says_so(room: Room, note: str, said: str) -> None:
-    """The image, where the model was not trained to do without it, or a text that ends as it should."""
+    """The image, where the model was not trained without, a text that ends as it should, or one that is long enough."""
     report_id = room.drafted(draft=sentences("The heart is normal. "))
     page = room.read(report_id)
     room.worker.notes = (note,)

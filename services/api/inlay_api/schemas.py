@@ -385,7 +385,8 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 **_maybe({"type": "object"}),
                 "description": "What the model was run with. `takes_hints` and `rewrites` say what it can, `notes` "
                 "what a reader should know of this run: `headers-missing`, `unfinished-sentence` (no text of a gap was "
-                "found that is whole, or a draft stops within a sentence, its canvas being full), `hints-left-aside`, "
+                "found that is whole, or a draft stops within a sentence, its canvas being full), `shorter-than-asked` "
+                "(a text has fewer tokens than its gap's `min_tokens`), `hints-left-aside`, "
                 "`not-trained-without-image` (there was no image, and the model was not trained to do without).",
             },
             "result_version": _maybe({"type": "integer", "minimum": 1}),

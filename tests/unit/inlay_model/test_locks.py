@@ -184,7 +184,7 @@ def test_minimum_lengths_count_against_the_canvas(engine: Any) -> None:
 
 
 def test_gap_lengths_stay_within_their_bounds(engine: Any) -> None:
-    """The length chosen lies between the gap's minimum and maximum."""
+    """The length on the canvas lies between the gap's minimum and maximum."""
     asked = [Section("findings", (Gap(3, 5), Lock("The heart is normal. "), Gap(0, 2)))]
     first, second = engine.infill(None, asked).run.gap_lengths
     assert 3 <= first <= 5

@@ -10,7 +10,7 @@ import torch
 
 from inlay_model import Filled, FilledSection, Gap, GenerationSettings, Lock, Piece, Section
 from inlay_model.call import Call
-from inlay_model.canvas import Layout, fill
+from inlay_model.canvas import Layout, encode_fragment, fill
 from inlay_model.evaluation.several_gaps import Judged, Sparse, Written, judge, judged, sparse, summary, table
 from inlay_model.gaps import Scored, Search
 from inlay_model.generate import Denoised
@@ -212,3 +212,33 @@ def test_a_text_without_headers_is_taken_before_one_with_them(
     answer = engine.infill([image], asked, settings=NOT_LOOKED_AT)
     assert answer.sections[0].text == "The lungs are clear. No effusion."
     assert answer.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "left", "notes"),
+    [
+        (["The lungs are clear. The heart"], "The lungs are clear.", ("unfinished-sentence", "shorter-than-asked")),
+        (["Clear."], "Clear.", ("shorter-than-asked",)),
+        (["\u200b"], "", ("shorter-than-asked",)),
+        (["The lungs are clear. The heart", "The lungs and pleura are clear."], "The lungs and pleura are clear.", ()),
+        (["Clear.", "The lungs and pleura are clear."], "The lungs and pleura are clear.", ()),
+    ],
+)
+def test_a_text_shorter_than_asked_is_written_again_and_at_last_noted(
+    engine: Any,
+    image: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    written: list[str],
+    left: str,
+    notes: tuple[str, ...],
+) -> None:
+    """Tokens on the canvas are not enough: what the cut, and characters that are no text, leave of them is counted."""
+    write(engine, monkeypatch, *written)
+    tokenizer = engine.checkpoint.tokenizer
+    least = len(encode_fragment(tokenizer, "The lungs are clear.")) + 1
+    asked = (Section("findings", (Lock("No effusion. "), Gap(min_tokens=least), Lock("No pneumothorax."))),)
+    answer = engine.infill([image], asked, settings=NOT_LOOKED_AT)
+    fill_piece = answer.sections[0].pieces[1].text.strip()
+    assert fill_piece == left
+    assert (len(encode_fragment(tokenizer, fill_piece)) < least) == ("shorter-than-asked" in answer.notes)
+    assert answer.notes == notes

@@ -24,6 +24,7 @@ from inlay_model import (
     Section,
     StepEvent,
 )
+from inlay_model.autoregression import Written
 from inlay_model.backend import Backend
 from inlay_model.canvas import encode_fragment, encode_header
 from inlay_model.errors import NotEnoughMemory
@@ -191,6 +192,14 @@ def test_a_gap_is_at_least_as_long_as_asked(short: Sibling, image: np.ndarray) -
     """The turn cannot end before the gap's minimum."""
     filled = short.infill([image], [Section("findings", (Gap(min_tokens=7, max_tokens=7),))])
     assert filled.run.gap_lengths == (7,)
+
+
+def test_a_text_that_is_shorter_than_asked_is_noted(short: Sibling, image: np.ndarray, monkeypatch: Any) -> None:
+    """What is left of the tokens after the last sentence is counted, as in the engine."""
+    ids = encode_plain(short.checkpoint.tokenizer, " The lungs are clear. The heart")
+    monkeypatch.setattr(Sibling, "_write", lambda *_, **__: Written(tuple(ids), ended=False, passes=1))
+    notes = [short.infill([image], [Section("findings", (Gap(least),))]).notes for least in (0, len(ids))]
+    assert ["shorter-than-asked" in found for found in notes] == [False, True]
 
 
 def test_the_same_seed_gives_the_same_text_and_another_seed_another(short: Sibling, image: np.ndarray) -> None:

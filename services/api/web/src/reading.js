@@ -644,6 +644,7 @@ function ended({ notes = [], context }, count, disputes) {
   const said = [disputes ? t("fill.disputed", { count: disputes }) : t(context?.rewrite ? "restyle.done" : "fill.done", { count })];
   if (!disputes && !context?.rewrite && notes.includes("hints-left-aside")) said.push(t("gap.deaf"));
   if (notes.includes("unfinished-sentence")) said.push(t("fill.unfinished"));
+  if (notes.includes("shorter-than-asked")) said.push(t("fill.short"));
   if (notes.includes("not-trained-without-image")) said.push(t("fill.unseen"));
   return said.join(" ");
 }
