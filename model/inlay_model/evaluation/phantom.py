@@ -2,7 +2,8 @@
 
 For every phantom of a seed range: a draft from the image; a sentence of its reference report masked and filled with a
 gap of unknown length between the locked rest; the same sentence written from its left side only; a lock that says the
-wrong side; and, where the engine reports what it disputes, a lock that is false and a true one in other words.
+wrong side; a gap where nothing is missing; and, where the engine reports what it disputes, a lock that is false and a
+true one in other words.
 Then Impression from locked Findings, and hints, rewriting and Impression without the image with checkpoints trained for
 them (`wishes.py`).
 The reference reports are the grammar's, and the grammar reads what the model wrote.
@@ -31,6 +32,7 @@ from inlay_model.request import Filled, Gap, GenerationSettings, Lock, PromptCon
 class Verdict:
     """What was found for one phantom; scores are shares or F1 values of 0..1.
 
+    `left_empty` is whether nothing was written where nothing is missing; None in results from before that was tried.
     `disputed_true` is whether a lock that contradicts the image (in the way of `false_kind`) was disputed,
     `disputed_false` whether a true one was; None where that was not tried. `alone` is whether an Impression written
     without the image says what the reference says; `..._exact` and `..._f1` compare the words of both Impressions.
@@ -66,6 +68,7 @@ class Verdict:
     alone: bool | None = None
     alone_exact: bool | None = None
     alone_f1: float | None = None
+    left_empty: bool | None = None
 
 
 def judged(model: str, steps: int, placing: Placing, seeds: Sequence[int]) -> Iterator[Verdict]:
@@ -130,6 +133,7 @@ def judge(engine: Backend, seed: int, steps: int) -> Verdict:
         alone=alone.right if alone else None,
         alone_exact=alone.exact if alone else None,
         alone_f1=alone.f1 if alone else None,
+        left_empty=not fill_of(engine.infill([shown.image], complete_request(reference, seed), settings=settings)),
     )
 
 
@@ -139,6 +143,15 @@ def masked_request(report: PhantomReport, masked: int) -> tuple[Section, ...]:
     before, after = " ".join(sentences[:masked]), " ".join(sentences[masked + 1 :])
     around = [Lock(before) if before else None, Gap(), Lock(after) if after else None]
     items = tuple(item for item in around if item is not None)
+    return Section("findings", items), Section("impression", (Lock(report.text("impression")),))
+
+
+def complete_request(report: PhantomReport, seed: int) -> tuple[Section, ...]:
+    """The whole report, locked, with a gap of unknown length between two sentences of Findings."""
+    sentences = dict(report.sections)["findings"]
+    # A generator of its own, so that what the other cases draw stays as it was.
+    at = int(np.random.default_rng([seed, 7]).integers(1, len(sentences)))
+    items = (Lock(" ".join(sentences[:at])), Gap(), Lock(" ".join(sentences[at:])))
     return Section("findings", items), Section("impression", (Lock(report.text("impression")),))
 
 
@@ -220,8 +233,9 @@ def _mean(values: Iterable[float]) -> float:
     return round(sum(numbers) / len(numbers), 4) if numbers else math.nan
 
 
-# Figures of what not every checkpoint is asked for, and the field of a verdict that each is the mean of.
+# Figures of what not every checkpoint was asked for, and the field of a verdict that each is the mean of.
 _TRIED = {
+    "gap_left_empty": "left_empty",
     "impression_right": "impression",
     "impression_exact": "impression_exact",
     "impression_f1": "impression_f1",
@@ -244,6 +258,7 @@ _TITLES = {
     "gap_sentence_rate": "gaps of unknown length filled with whole sentences",
     "gap_finding_right": "gaps that state the masked finding rightly",
     "gap_without_invention": "gaps without an invented finding",
+    "gap_left_empty": "gaps where nothing is missing, left empty",
     "locks_kept": "locks that contradict the image, kept",
     "dispute_true_rate": "locks that contradict the image, disputed",
     "dispute_false_rate": "true locks in another phrasing, disputed",

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inlay_model import Filled, FilledSection, Gap, Lock, Piece, Section
+from inlay_model import Engine, Filled, FilledSection, Gap, GenerationSettings, Lock, Piece, Section
 from inlay_model.answer import spliced
 from inlay_model.evaluation import text_alone
 from inlay_model.evaluation.disputes import contradicting, is_disputed, reworded, swapped_side
 from inlay_model.evaluation.known_findings import contradicts, inventions, read, says_the_same, slots_right
 from inlay_model.evaluation.overlap import first_sentence, whole_sentences
-from inlay_model.evaluation.phantom import Verdict, judge, rows, summary, table
+from inlay_model.evaluation.phantom import Verdict, complete_request, fill_of, judge, rows, summary, table
 from inlay_model.evaluation.text_alone import both_ways
-from inlay_model.loading import About
+from inlay_model.loading import About, default_checkpoint
 from inlay_model.phantom.findings import Findings, can_stand_together, draw_findings
-from inlay_model.phantom.grammar import STYLES, other_phrasings, read_sentences, write_report
+from inlay_model.phantom.grammar import STYLES, PhantomReport, other_phrasings, read_sentences, write_report
 from inlay_model.phantom.render import phantom
 
 seeds = st.integers(0, 2**32 - 1)
@@ -207,7 +207,7 @@ def test_a_model_that_knows_all_is_right_in_everything() -> None:
     figures = summary(verdicts, seed=1, steps=1)
     for name in ("reports_exact", "slots_mean", "reports_without_invention", "infill_f1_both", "infill_f1_left"):
         assert figures[name] == 1.0, name
-    for name in ("gap_sentence_rate", "gap_finding_right", "locks_kept", "gap_without_invention"):
+    for name in ("gap_sentence_rate", "gap_finding_right", "locks_kept", "gap_without_invention", "gap_left_empty"):
         assert figures[name] == 1.0, name
     assert not [name for name in figures if "dispute" in name]
     assert "disputed" not in table(figures)
@@ -351,13 +351,67 @@ def test_the_figures_keep_their_names_and_means_have_no_interval() -> None:
     assert set(figures) == {
         "n", "seed", "steps", "reports_exact", "reports_well_formed", "slots_mean", "reports_without_invention",
         "infill_f1_both", "infill_f1_left", "gap_sentence_rate", "gap_finding_right", "gap_without_invention",
-        "locks_kept", "locks_contradicted", "impression_right",
+        "locks_kept", "locks_contradicted", "impression_right", "gap_left_empty",
     }  # fmt: skip
     assert (figures["reports_exact"], figures["slots_mean"], figures["locks_contradicted"]) == (0.5, 0.75, 1)
     spans = {title: span for title, _, span in rows(figures)}
     assert spans["finding slots right"] is None
     assert spans["reports with every finding slot right"] is not None
     assert math.isnan(float(summary([worse], seed=1, steps=1)["locks_kept"]))
+
+
+def reference_of(seed: int) -> PhantomReport:
+    """The reference report of a phantom, in the style of its seed."""
+    return write_report(phantom(seed).findings, STYLES[seed % 3], np.random.default_rng([seed, 1]))
+
+
+@pytest.mark.parametrize("seed", range(1_000_000, 1_000_006))
+def test_the_whole_report_stands_around_a_gap_where_nothing_is_missing(seed: int) -> None:
+    """Two locks around the gap are all of Findings, the rest is locked too; the same seed asks the same."""
+    report = reference_of(seed)
+    asked = complete_request(report, seed)
+    before, gap, after = asked[0].items
+    assert isinstance(before, Lock)
+    assert isinstance(after, Lock)
+    assert gap == Gap()
+    assert f"{before.text} {after.text}" == report.text("findings")
+    assert before.text.endswith(".")
+    assert asked[1].items == (Lock(report.text("impression")),)
+    assert complete_request(report, seed) == asked
+
+
+def test_what_is_written_where_nothing_is_missing_is_counted() -> None:
+    """A model that always says something leaves no such gap empty; old results, without the field, have no row."""
+
+    class Talks(KnowsAll):
+        def infill(self, images: Any, sections: Sequence[Section], **options: Any) -> Any:
+            if all(isinstance(item, Lock) for item in sections[1].items):
+                return Filled(spliced(sections, ["The lungs are clear."]), run=None)  # type: ignore[arg-type]
+            return super().infill(images, sections, **options)
+
+    verdict = judge(Talks(1_000_000, disputes=False), 1_000_000, steps=1)
+    figures = summary([verdict], seed=1, steps=1)
+    assert figures["gap_left_empty"] == 0.0
+    assert "gaps where nothing is missing, left empty | 0.0000 | 0.000 to" in table(figures)
+    old = {name: value for name, value in dataclasses.asdict(verdict).items() if name != "left_empty"}
+    assert "left empty" not in table(summary([Verdict(**old)], seed=1, steps=1))
+
+
+def test_the_shipped_checkpoint_writes_nothing_where_nothing_is_missing() -> None:
+    """To fill in nothing is one of the lengths that are looked for, and wins in most complete reports; locks stay."""
+    engine, empty = Engine.load(default_checkpoint(), device="cpu"), 0
+    seeds = range(1_000_300, 1_000_306)
+    for seed in seeds:
+        asked = complete_request(reference_of(seed), seed)
+        answer = engine.infill([phantom(seed).image], asked, settings=GenerationSettings(seed=1))
+        for section, there in zip(asked, answer.sections, strict=True):
+            locked = [item.text for item in section.items if isinstance(item, Lock)]
+            assert [piece.text for piece in there.pieces if piece.kind == "lock"] == locked
+        if not fill_of(answer):
+            empty += 1
+            assert answer.run.gap_lengths == (0,)
+            assert answer.notes == ()
+    assert empty > len(seeds) / 2
 
 
 def test_verdicts_have_what_other_scorers_need() -> None:
