@@ -94,6 +94,22 @@ def test_measurements_have_a_unit(text: str, expected: list[tuple[str, str]]) ->
     assert checks(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The heart is normal. No effusion a", [("breaks-off", "No effusion a")]),
+        ("The heart is normal. No effusion (as before).", []),
+        ('The heart is normal. Called "normal."', []),
+        ("The heart is normal", []),
+        ("Heart normal\nNo effusion\n", []),
+        ("As follows.\n- Heart normal\n- No effusion", []),
+    ],
+)
+def test_a_section_does_not_stop_within_a_sentence(text: str, expected: list[tuple[str, str]]) -> None:
+    """What a full canvas or a hurried hand cut off is pointed at; text without points at all is a style."""
+    assert checks(text) == expected
+
+
 def test_a_report_needs_findings_and_an_impression() -> None:
     """Empty sections are named as a whole."""
     assert checks("", "  ") == [("empty-section", ""), ("empty-section", "")]

@@ -6,6 +6,7 @@ nothing. A finding names the place; whether it is an error is for the reader to 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Final
 
 from inlay_core.domain.fragment import Origin, Section
 from inlay_core.domain.order import Order
+from inlay_core.domain.text import split_sentences
 
 
 class Severity(StrEnum):
@@ -109,6 +111,7 @@ def check_report(sections: Sequence[Section], order: Order) -> tuple[Check, ...]
         *_contradictions(sentences),
         *_against_order(sentences, order),
         *_without_unit(sentences),
+        *_broken_off(sentences),
     ]
     places = {sentence.fragment_id: number for number, sentence in enumerate(sentences)}
     return tuple(sorted(found, key=lambda check: (places.get(check.fragment_id or "", -1), check.start)))
@@ -302,6 +305,24 @@ def _without_unit(sentences: Sequence[_Sentence]) -> Iterator[Check]:
                 place = (sentence.section, sentence.fragment_id, start, end)
                 message = f"“{found[group]}” has no unit."
                 yield Check("no-unit", Severity.WARNING, message, *place)
+
+
+# ---------------------------------------------------------------------------------------------- ends
+
+
+_ENDS: Final = re.compile(r"[.!?][\"')\]»”’]*$")
+
+
+def _broken_off(sentences: Sequence[_Sentence]) -> Iterator[Check]:
+    """A last sentence that has no end though the one before it has: in lists and telegrams none has."""
+    # A fragment may be several sentences.
+    said = [(one, text.strip()) for one in sentences for text in split_sentences(one.text) if text.strip()]
+    for name, section in itertools.groupby(said, key=lambda pair: pair[0].section):
+        *before, (sentence, last) = section
+        if before and _ENDS.search(before[-1][1]) and not _ENDS.search(last):
+            start = sentence.text.rindex(last)
+            place = (name, sentence.fragment_id, start, start + len(last))
+            yield Check("breaks-off", Severity.WARNING, "The section stops within a sentence.", *place)
 
 
 def _found(sentence: _Sentence, found: re.Match[str], code: str, message: str) -> Check:
