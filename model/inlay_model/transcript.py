@@ -108,8 +108,12 @@ def parse_draft(text: str, section_names: Sequence[str]) -> tuple[list[str], boo
 
 
 def _header_anywhere(name: str) -> re.Pattern[str]:
-    """A section's header wherever it stands; a model that has lost its place writes the name twice."""
-    return re.compile(rf"(?:{re.escape(title(name))})+:")
+    """A section's header wherever it stands.
+
+    A model that has lost its place writes the name twice, or at the end of another word and without its colon.
+    """
+    titles = rf"(?:{re.escape(title(name))})+"
+    return re.compile(rf"{titles}:|(?<=[\w.!?]){titles}\b:?")
 
 
 def spans_of(tokenizer: Tokenizer, ids: Sequence[int], marked: Sequence[bool]) -> tuple[str, list[tuple[int, int]]]:

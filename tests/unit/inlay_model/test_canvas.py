@@ -141,12 +141,14 @@ def test_drafts_are_parsed_into_their_sections() -> None:
         ("findings", "Lungs clear. Impression: Normal.", "Lungs clear."),
         ("findings", "Impression: Normal.", ""),
         ("findings", "Findings: Lungs clear.ImpressionImpression: Normal.", "Lungs clear."),
+        ("findings", "No collection. NoImpression.", "No collection. No"),
+        ("findings", "Heart normal.Impression normal.", "Heart normal."),
         ("findings", "An impression: small. Impression normal.", "An impression: small. Impression normal."),
         ("impression", "Normal.", "Normal."),
     ],
 )
 def test_what_belongs_to_other_sections_is_cut_at_their_headers(section: str, written: str, said: str) -> None:
-    """Only a header cuts: a section's name in a sentence, or in small letters, is a word as any other."""
+    """Only a header cuts, or what is left of one: a section's name in a sentence is a word as any other."""
     assert within_section(written, section, ("findings", "impression")) == said
 
 
