@@ -202,8 +202,8 @@ def test_a_run_without_images_learns_and_says_so(tmp_path: Path) -> None:
 
 
 def test_checkpoints_say_whether_they_do_without_an_image(tmp_path: Path) -> None:
-    """Where nothing is said those that follow instructions do, and demonstrations do not; ours was not trained to."""
-    assert not read_about(default_checkpoint(), "x").fills_without_image
+    """Where nothing is said those that follow instructions do, and demonstrations do not; ours was trained to."""
+    assert read_about(default_checkpoint(), "x").fills_without_image
     (tmp_path / "config.json").write_text('{"model_type": "diffusion_gemma"}')
     assert read_about(tmp_path, "x").fills_without_image
     for said, expected in (
