@@ -30,7 +30,7 @@ from inlay_testkit.tiny_diffusion import save_tiny
 from inlay_testkit.tiny_sibling import save_tiny_sibling
 
 BENCHMARKS = Path(__file__).parents[3] / "docs" / "benchmarks"
-RUNS = ("table-3-run-1", "table-3-run-2", "table-3")
+RUNS = ("table-3-run-1", "table-3-run-2", "table-3-run-3", "table-3")
 CASE = Case("c", 1, "The heart is large.", "No effusion.", "The bones are intact.", "Large heart.", None)
 
 
