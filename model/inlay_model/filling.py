@@ -120,7 +120,7 @@ class Filling:
         ranking = yield from Search(frame, self.policy, noise_L).first()
         attempts: list[Attempt] = []
         good: dict[str, Attempt] = {}
-        for candidate, others in _tries(ranking, self.call.settings.fill_attempts, wanted):
+        for candidate, others in tries(ranking, self.call.settings.fill_attempts, wanted):
             self.call.check_cancelled()
             lengths = [candidate.length, *others]
             # What came out badly from the previous version is begun from noise.
@@ -192,7 +192,7 @@ class Filling:
         raw = fill_text(tokenizer, ids[begin:end])
         said = within_section(raw, self._names[hole.section], self._names)
         text = said if open_ended else (whole_sentences(said) or said)
-        whole = said == raw and (open_ended or ends_sentence(raw))
+        whole = text == raw and (open_ended or ends_sentence(raw))
         short = is_short(tokenizer, text, hole.gap)
         return Attempt(layout, ids, (text,), whole, -done.doubts[0], done.steps, short)
 
@@ -310,18 +310,22 @@ def banned_in_gaps(checkpoint: Checkpoint) -> torch.Tensor:
     return banned_V.to(checkpoint.model.device)
 
 
-def _tries(
+def tries(
     ranking: Sequence[tuple[Scored, list[int]]], attempts: int, wanted: int
 ) -> Sequence[tuple[Scored, list[int]]]:
     """The lengths to be written out at most: those nearly as good as the best, in turns, for noise differs.
 
-    What came out badly at the one length that fits is no reason to write something of a length that does not. Where
-    several texts are wanted all of the best lengths are, again and again: what they hold is ranked afterwards.
+    What came out badly at the one length that fits is no reason to write something of a length that does not; nor is it
+    one to write the same length beside others of the later gaps while another length is as good. Where several texts
+    are wanted all of the best lengths are, again and again: what they hold is ranked afterwards.
     """
     if wanted > 1:
         return [*ranking[: max(attempts, wanted)]] * _ROUNDS
     near = [pair for pair in ranking if pair[0].score > ranking[0][0].score - _FAR]
-    return list(islice(cycle(near[:attempts]), attempts))
+    best = {pair[0].length: pair for pair in reversed(near)}
+    first = [pair for pair in near if best[pair[0].length] is pair]
+    again = [pair for pair in near if best[pair[0].length] is not pair]
+    return list(islice(cycle([*first, *again][:attempts]), attempts))
 
 
 def _side_by_side(one: Hole, other: Hole) -> bool:

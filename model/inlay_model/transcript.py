@@ -46,8 +46,8 @@ def continues_sentence(text: str) -> bool:
 
 
 def whole_sentences(text: str) -> str:
-    """The text up to its last finished sentence; empty where none is finished."""
-    kept = sentences(text)
+    """The text up to its last finished sentence, points that end nothing left out; empty where none is finished."""
+    kept = [sentence for sentence in sentences(text) if any(map(str.isalnum, sentence))]
     while kept and not ends_sentence(kept[-1]):
         kept.pop()
     return " ".join(kept)

@@ -174,8 +174,9 @@ def test_an_empty_fill_adds_nothing() -> None:
 
 
 def test_whole_sentences_drop_what_is_unfinished() -> None:
-    """A tail without an end is cut; a text without any end is empty."""
+    """A tail without an end is cut, and a point of no sentence; a text without any end is empty."""
     assert whole_sentences("No effusion. The heart") == "No effusion."
+    assert whole_sentences(". No effusion. . Heart normal. ...") == "No effusion. Heart normal."
     assert whole_sentences("The heart") == ""
     assert ends_sentence("3.5 cm).")
     assert not ends_sentence("The heart")

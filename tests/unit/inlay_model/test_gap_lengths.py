@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from inlay_model import NotANumber
 from inlay_model.canvas import Blocks, Frame, Hole
+from inlay_model.filling import tries
 from inlay_model.gaps import Policy, Scored, Search, as_fixed, bounds, mean_log_probability, ranked, watched
 from inlay_model.passes import driven
 from inlay_model.request import Gap
@@ -95,6 +96,16 @@ def test_bounds_lie_within_gap_and_room(least: int, more: int | None, room: int)
     shortest, longest = bounds(gap, room, Policy())
     assert shortest == least <= longest
     assert longest <= max(least, min(room, Policy().longest if gap.max_tokens is None else gap.max_tokens))
+
+
+def test_each_length_that_fits_is_written_out_before_one_is_again() -> None:
+    """Nearly as good ones only, also where the best stands first with several lengths of the gap after it."""
+    found = [(14, 8), (14, 16), (8, 12), (7, 12)]
+    ranking = [(Scored(length, -0.1 * at), [other]) for at, (length, other) in enumerate(found)]
+    far = (Scored(3, -9.0), [12])
+    assert [pair[0].length for pair in tries([*ranking, far], 3, 1)] == [14, 8, 7]
+    assert [(pair[0].length, *pair[1]) for pair in tries([*ranking[:2], far], 3, 1)] == [(14, 8), (14, 16), (14, 8)]
+    assert [pair[0].length for pair in tries([ranking[0], far], 3, 1)] == [14, 14, 14]
 
 
 def test_of_equal_scores_the_shorter_length_wins() -> None:
