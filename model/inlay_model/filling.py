@@ -322,10 +322,11 @@ def tries(
     if wanted > 1:
         return [*ranking[: max(attempts, wanted)]] * _ROUNDS
     near = [pair for pair in ranking if pair[0].score > ranking[0][0].score - _FAR]
-    best = {pair[0].length: pair for pair in reversed(near)}
-    first = [pair for pair in near if best[pair[0].length] is pair]
-    again = [pair for pair in near if best[pair[0].length] is not pair]
-    return list(islice(cycle([*first, *again][:attempts]), attempts))
+    first: dict[int, tuple[Scored, list[int]]] = {}
+    for pair in near:
+        first.setdefault(pair[0].length, pair)
+    again = [pair for pair in near if first[pair[0].length] is not pair]
+    return list(islice(cycle([*first.values(), *again][:attempts]), attempts))
 
 
 def _side_by_side(one: Hole, other: Hole) -> bool:

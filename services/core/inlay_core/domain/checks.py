@@ -15,7 +15,7 @@ from typing import Final
 
 from inlay_core.domain.fragment import Origin, Section
 from inlay_core.domain.order import Order
-from inlay_core.domain.text import split_sentences
+from inlay_core.domain.text import ends_sentence, split_sentences
 
 
 class Severity(StrEnum):
@@ -310,16 +310,13 @@ def _without_unit(sentences: Sequence[_Sentence]) -> Iterator[Check]:
 # ---------------------------------------------------------------------------------------------- ends
 
 
-_ENDS: Final = re.compile(r"[.!?][\"')\]»”’]*$")
-
-
 def _broken_off(sentences: Sequence[_Sentence]) -> Iterator[Check]:
     """A last sentence that has no end though the one before it has: in lists and telegrams none has."""
     # A fragment may be several sentences.
     said = [(one, text.strip()) for one in sentences for text in split_sentences(one.text) if text.strip()]
     for name, section in itertools.groupby(said, key=lambda pair: pair[0].section):
         *before, (sentence, last) = section
-        if before and _ENDS.search(before[-1][1]) and not _ENDS.search(last):
+        if before and ends_sentence(before[-1][1]) and not ends_sentence(last):
             start = sentence.text.rindex(last)
             place = (name, sentence.fragment_id, start, start + len(last))
             yield Check("breaks-off", Severity.WARNING, "The section stops within a sentence.", *place)

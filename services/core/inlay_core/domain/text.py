@@ -11,6 +11,7 @@ from inlay_core.domain.errors import Invalid
 # A sentence ends at . ! or ? (with closing quotes or brackets) before a blank, or at a line break; the blanks that
 # follow belong to it. "1.5 cm" has no blank after the point and stays whole.
 _END: Final = re.compile(r"[.!?]+[\"'\u2019\u201d)\]]*\s+|[^\S\r\n]*[\r\n]\s*")
+_CLOSED: Final = re.compile(r"[.!?][\"')\]»”’]*$")
 # Points that end no sentence in radiology reports: "approx. 3 cm", "vs. the prior", "Dr. ...", "No. 2", "e.g. ...".
 _ABBREVIATION: Final = re.compile(
     r"(?:^|[\s(\[])(?:approx|vs|dr|prof|mr|mrs|ms|no|fig|e\.g|i\.e|cf|ca|resp|st)\.\s+$", re.IGNORECASE
@@ -48,6 +49,11 @@ def is_nested_deeper(text: str, most: int) -> bool:
 def sha256_of(text: str) -> str:
     """Hex SHA-256 of the UTF-8 bytes of `text`, as the response carries it per locked span."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def ends_sentence(text: str) -> bool:
+    """Whether a text without blanks at its end stops with a sentence."""
+    return _CLOSED.search(text) is not None
 
 
 def split_sentences(text: str) -> list[str]:
